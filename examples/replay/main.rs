@@ -1,0 +1,84 @@
+//! Replays a trace: reads JSON Lines of events and prints JSON Lines of actions.
+//!
+//! `cargo run --example replay -- [--timeline] [--facts] FILE`, with `-` for standard input.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use retry_machine::trace::{Action, Event, Replay, Setting, TraceError};
+
+/// Replays a trace of a retry machine.
+#[derive(Parser)]
+struct Arguments {
+    /// Print text for people: one line per step, with the explaining sentence.
+    #[arg(long)]
+    timeline: bool,
+    /// Add to each action that follows a reply what was read from the response.
+    #[arg(long)]
+    facts: bool,
+    /// The trace, `-` for standard input.
+    file: String,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let lines: Box<dyn BufRead> = match arguments.file.as_str() {
+        "-" => Box::new(io::stdin().lock()),
+        file => Box::new(BufReader::new(File::open(file).map_err(|error| format!("{file} cannot be read: {error}."))?)),
+    };
+    let mut out = io::stdout().lock();
+    let mut replay = None;
+    for (number, line) in (1..).zip(lines.lines()) {
+        let broken = |error: &dyn std::fmt::Display| format!("Line {number} cannot be read: {error}.");
+        let line = line.map_err(|error| broken(&error))?;
+        let text = line.trim();
+        if text.is_empty() || text.starts_with('#') {
+            continue;
+        }
+        let action = step(&mut replay, text).map_err(|error| broken(&error))?;
+        let Some(action) = action else { continue };
+        let written = match arguments {
+            Arguments { timeline: true, .. } => writeln!(out, "{}", timeline(&action)),
+            Arguments { facts: true, .. } => writeln!(out, "{}", action.to_json_with_facts()),
+            _ => writeln!(out, "{}", action.to_json()),
+        };
+        if let Err(error) = written {
+            // Whoever reads has had enough.
+            return if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error.to_string()) };
+        }
+    }
+    Ok(())
+}
+
+/// Takes one line: the first may be the settings, all others are events.
+fn step(replay: &mut Option<Replay>, line: &str) -> Result<Option<Action>, TraceError> {
+    if replay.is_none() {
+        if !Event::is_event(line) {
+            *replay = Some(Replay::new(&Setting::parse(line)?)?);
+            return Ok(None);
+        }
+        *replay = Some(Replay::new(&Setting::parse("{}")?)?);
+    }
+    match replay {
+        Some(replay) => replay.step(&Event::parse(line)?),
+        None => Ok(None),
+    }
+}
+
+fn timeline(action: &Action) -> String {
+    let Action { at_ms, request, action, message, .. } = action;
+    let at = format!("{}.{:03} s", at_ms / 1_000, at_ms % 1_000);
+    let message = message.as_ref().map(|message| format!(" (\"{message}\")")).unwrap_or_default();
+    format!("{at:>14}  request {request}  attempt {}  {action}{message}", action.attempt())
+}

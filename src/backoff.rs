@@ -1,0 +1,128 @@
+//! How long to wait before a retry: exponential back-off and its jitter.
+
+use core::fmt;
+use core::ops::RangeInclusive;
+
+use crate::action::Seconds;
+use crate::policy::Policy;
+use crate::seed::{Purpose, draw};
+
+/// How a wait is drawn from the back-off `w` of its retry (rules B2, F2). Nothing drawn exceeds the cap, and at the cap
+/// there is still jitter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[allow(clippy::exhaustive_enums, reason = "rule B2 names six")]
+pub enum Jitter {
+    /// Exactly `w`, and exactly what the server asks for. Clients that fail together come back together: for tests,
+    /// or where something else spreads them.
+    None,
+    /// Over `w` ± spread: the guide's jitter.
+    #[default]
+    Spread,
+    /// Over [0, `w`]. Spreads a fleet best; a wait can be next to nothing.
+    Full,
+    /// Over [`w`/2, `w`].
+    Equal,
+    /// Over [base, 3 × previous wait], the first over [base, 3 × base]; the factor plays no part.
+    Decorrelated,
+    /// Over `w` ± a quarter of it.
+    Proportional,
+}
+
+/// The back-off of one retry: what it is drawn from, and the draw.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Backoff {
+    /// Nanoseconds, as all here: the wait without its jitter.
+    base: u64,
+    low: u64,
+    high: u64,
+    /// The wait.
+    pub(crate) wait: u64,
+}
+
+/// How far back a decorrelated wait remembers, so that its cost has a bound. What lies further back moves it by less
+/// than a nanosecond in practice: every draw forgets most of the one before.
+const MEMORY: u32 = 64;
+
+impl Backoff {
+    /// The back-off before retry `n`, which counts from 1.
+    pub(crate) fn before_retry(n: u32, policy: &Policy, seed: u64) -> Backoff {
+        let first = match policy.jitter {
+            Jitter::Decorrelated => n.saturating_sub(MEMORY).max(1),
+            _ => n,
+        };
+        let mut previous = policy.base;
+        let mut backoff = Backoff { base: 0, low: 0, high: 0, wait: 0 };
+        for n in first..=n {
+            let base = exponential(n, policy);
+            let range = range(base, previous, policy);
+            let (low, high) = (*range.start(), *range.end());
+            let wait = draw(seed, Purpose::Retry, n, range);
+            backoff = Backoff { base, low, high, wait };
+            previous = wait;
+        }
+        backoff
+    }
+}
+
+/// B1: min(cap, base × factor^(n−1)), saturating.
+fn exponential(n: u32, policy: &Policy) -> u64 {
+    let growth = u64::from(policy.factor).saturating_pow(n.saturating_sub(1));
+    policy.base.saturating_mul(growth).min(policy.cap)
+}
+
+/// B2, F2: what the wait is drawn from. Never empty, never above the cap.
+fn range(w: u64, previous: u64, policy: &Policy) -> RangeInclusive<u64> {
+    let around = |spread: u64| w.saturating_sub(spread)..=w.saturating_add(spread).min(policy.cap);
+    match policy.jitter {
+        Jitter::None => w..=w,
+        Jitter::Spread => around(policy.spread),
+        Jitter::Full => 0..=w,
+        Jitter::Equal => w - w / 2..=w,
+        Jitter::Proportional => around(w / 4),
+        Jitter::Decorrelated => {
+            let low = policy.base.min(policy.cap);
+            low..=previous.saturating_mul(3).clamp(low, policy.cap)
+        }
+    }
+}
+
+/// "back-off 4 s ± 0.5 s".
+impl fmt::Display for Backoff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Backoff { base, low, high, .. } = *self;
+        if low == high {
+            write!(f, "back-off {}", Seconds(low))
+        } else if high.abs_diff(base) == base.abs_diff(low) {
+            write!(f, "back-off {} ± {}", Seconds(base), Seconds(high.abs_diff(base)))
+        } else {
+            write!(f, "back-off between {} and {}", Seconds(low), Seconds(high))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(tenths: u64) -> u64 {
+        tenths * 100_000_000
+    }
+
+    #[test]
+    fn b1_the_guides_base_waits_are_1_2_4_8_16() {
+        let policy = Policy::flextell();
+        for (n, wait) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160)] {
+            assert_eq!(exponential(n, &policy), seconds(wait), "retry {n}");
+        }
+    }
+
+    #[test]
+    fn b2_the_guides_table_of_intervals() {
+        let policy = Policy::flextell();
+        for (n, low, high) in [(1, 5, 15), (2, 15, 25), (3, 35, 45), (4, 75, 85), (5, 155, 165)] {
+            let Backoff { low: lowest, high: highest, .. } = Backoff::before_retry(n, &policy, 0);
+            assert_eq!((lowest, highest), (seconds(low), seconds(high)), "retry {n}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Rate-limit fields: `X-RateLimit-*`, the same without `X-`, and the IETF draft's `RateLimit` and `RateLimit-Policy`.
+
+use super::reader::{Clock, Family};
+use super::rejected::Why;
+use super::retry_after::Latest;
+use super::structured_field::{Bare, List, Member, Value};
+use crate::time;
+
+/// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, or the same without `X-` (rule H5).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Limits {
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    pub(super) reset: Latest,
+}
+
+impl Limits {
+    pub(super) fn family(&self, clock: Clock) -> Family {
+        Family { limit: self.limit, remaining: self.remaining, reset: clock.resolve(&self.reset) }
+    }
+}
+
+/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers; rule H5).
+///
+/// Of several limits the tightest is what the response says: the one with the least remaining, and of those the one
+/// that is reset last. That is also the limit that decides when nothing is left.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StructuredLimits {
+    /// What remains, and seconds until it is reset.
+    tightest: Option<(u64, Option<u64>)>,
+    /// The smallest quota.
+    quota: Option<u64>,
+    limits_void: bool,
+    policies_void: bool,
+}
+
+impl StructuredLimits {
+    /// One line of `RateLimit`.
+    pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), Why> {
+        let Self { tightest, limits_void, .. } = self;
+        each_member(line, limits_void, |member| {
+            let remaining = natural(member, b"r")??;
+            let reset = natural(member, b"t")?;
+            let looser = |(least, last): (u64, Option<u64>)| remaining < least || remaining == least && reset > last;
+            if tightest.is_none_or(looser) {
+                *tightest = Some((remaining, reset));
+            }
+            Some(())
+        })
+    }
+
+    /// One line of `RateLimit-Policy`.
+    pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), Why> {
+        let Self { quota, policies_void, .. } = self;
+        each_member(line, policies_void, |member| {
+            let this = natural(member, b"q")??;
+            natural(member, b"w")?;
+            *quota = Some(quota.map_or(this, |quota| quota.min(this)));
+            Some(())
+        })
+    }
+
+    /// A syntax error voids the field with all its lines.
+    pub(super) fn family(&self) -> Family {
+        let limits = self.tightest.filter(|_| !self.limits_void);
+        Family {
+            limit: self.quota.filter(|_| !self.policies_void),
+            remaining: limits.map(|(remaining, _)| remaining),
+            reset: limits.and_then(|(_, reset)| reset).map(time::seconds),
+        }
+    }
+}
+
+/// Reads the members of one line. One that `read` refuses is dropped; a syntax error makes the field `void`.
+fn each_member(line: &[u8], void: &mut bool, mut read: impl FnMut(&Member<'_>) -> Option<()>) -> Result<(), Why> {
+    let mut verdict = Ok(());
+    for member in List::new(line) {
+        let Ok(member) = member else {
+            *void = true;
+            return Err(Why::Void);
+        };
+        // F9: the policy's name is a String or a Token.
+        let named = matches!(member.value, Value::Bare(Bare::String(_) | Bare::Token(_)));
+        if !named || read(&member).is_none() {
+            verdict = Err(Why::Malformed);
+        }
+    }
+    verdict
+}
+
+/// The parameter's value, which must be a whole number from 0 on: `None` if it is there and is none.
+#[allow(clippy::option_option, reason = "there, not there, or there and wrong")]
+fn natural(member: &Member<'_>, key: &[u8]) -> Option<Option<u64>> {
+    match member.params.get(key) {
+        None => Some(None),
+        Some(Bare::Integer(number)) => u64::try_from(number).ok().map(Some),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,206 @@
+//! Reads headers in one pass, one by one, as a parser yields them.
+
+use core::time::Duration;
+
+use super::challenge::{self, BearerError};
+use super::http_date::{self, HttpDate};
+use super::rate_limit::{Limits, StructuredLimits};
+use super::rejected::{Field, Rejected, Why};
+use super::retry_after::{Latest, When, digits, trim};
+use super::{Hint, HintSource, Reply, ResetFormat};
+
+/// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
+pub(super) const FALLBACK_YEAR: i32 = 2026;
+
+/// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
+///
+/// Takes one pass, allocates nothing, and looks at the known names only (rule H1), so it can sit behind an HTTP parser
+/// on a microcontroller. The order of the headers does not matter (rule H4). For a whole response at once there is
+/// [`Reply::read`].
+///
+/// ```
+/// use retry_machine::{Reader, ResetFormat};
+///
+/// let mut reader = Reader::new(503, None, ResetFormat::Auto);
+/// reader.feed(b"retry-after", b"Wed, 21 Oct 2015 07:28:30 GMT");
+/// reader.feed(b"date", b"Wed, 21 Oct 2015 07:28:00 GMT");
+/// assert_eq!(reader.finish().hint().unwrap().wait().as_secs(), 30);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a reader that is not finished has read in vain"]
+pub struct Reader {
+    status: u16,
+    wall_clock: Option<Duration>,
+    reset: ResetFormat,
+    date: Option<HttpDate>,
+    millis: Latest,
+    x_millis: Latest,
+    retry_after: Latest,
+    x_limits: Limits,
+    limits: Limits,
+    structured: StructuredLimits,
+    challenge: Option<BearerError>,
+    rejected: Rejected,
+}
+
+impl Reader {
+    /// Begins to read a response. The arguments are those of [`Reply::read`].
+    pub fn new(status: u16, wall_clock: Option<Duration>, reset: ResetFormat) -> Reader {
+        Reader {
+            status,
+            wall_clock,
+            reset,
+            date: None,
+            millis: Latest::default(),
+            x_millis: Latest::default(),
+            retry_after: Latest::default(),
+            x_limits: Limits::default(),
+            limits: Limits::default(),
+            structured: StructuredLimits::default(),
+            challenge: None,
+            rejected: Rejected::NONE,
+        }
+    }
+
+    /// Takes one header. Names are matched in any case, values may be any bytes (rule H1).
+    pub fn feed(&mut self, name: &[u8], value: &[u8]) {
+        let Some(field) = Field::named(name) else { return };
+        let value = trim(value);
+        let reset = self.reset;
+        let verdict = match field {
+            Field::RetryAfterMs => time(&mut self.millis, When::millis(value)),
+            Field::XMsRetryAfterMs => time(&mut self.x_millis, When::millis(value)),
+            Field::RetryAfter => time(&mut self.retry_after, When::retry_after(value)),
+            Field::XRateLimitLimit => smaller(&mut self.x_limits.limit, digits(value)),
+            Field::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, digits(value)),
+            Field::XRateLimitReset => time(&mut self.x_limits.reset, When::reset(value, reset)),
+            Field::RateLimitLimit => smaller(&mut self.limits.limit, digits(value)),
+            Field::RateLimitRemaining => smaller(&mut self.limits.remaining, digits(value)),
+            Field::RateLimitReset => time(&mut self.limits.reset, When::reset(value, reset)),
+            Field::RateLimit => self.structured.add_limits(value),
+            Field::RateLimitPolicy => self.structured.add_policies(value),
+            Field::WwwAuthenticate => match challenge::bearer_error(value) {
+                // H7: of several, the one that makes the machine most careful.
+                Ok(error) => {
+                    self.challenge = self.challenge.max(error);
+                    Ok(())
+                }
+                // F9: a malformed challenge voids its line only.
+                Err(_) => Err(Why::Malformed),
+            },
+            // F9: of several `Date` fields the first valid one.
+            Field::Date => match HttpDate::parse(value) {
+                Some(date) if self.date.is_none_or(|first| first == date) => {
+                    self.date = Some(date);
+                    Ok(())
+                }
+                Some(_) => Err(Why::Duplicate),
+                None => Err(Why::Malformed),
+            },
+        };
+        if let Err(why) = verdict {
+            self.rejected.add(field, why);
+        }
+    }
+
+    /// Ends the response and weighs what it said (rules H4, H6).
+    #[must_use]
+    pub fn finish(mut self) -> Reply {
+        let clock = Clock::of(self.date, self.wall_clock);
+        self.rejected_by(clock);
+
+        let families = [self.x_limits.family(clock), self.limits.family(clock), self.structured.family()];
+        // H5, S1: whatever limit has nothing left; the latest, so that none is called too soon.
+        let closed_for = families.iter().filter(|family| family.remaining == Some(0)).filter_map(|f| f.reset).max();
+        // H6: milliseconds, else `Retry-After`, else a reset.
+        let millis = clock.resolve(&self.millis).max(clock.resolve(&self.x_millis));
+        let hint = [
+            (millis, HintSource::RetryAfterMs),
+            (clock.resolve(&self.retry_after), HintSource::RetryAfter),
+            (closed_for, HintSource::RateLimitReset),
+        ];
+        let hint = hint.into_iter().find_map(|(wait, source)| Some(Hint { wait: wait?, source }));
+        Reply {
+            hint,
+            closed_for,
+            limit: families.iter().find_map(|family| family.limit),
+            remaining: families.iter().find_map(|family| family.remaining),
+            reset: families.iter().find_map(|family| family.reset),
+            challenge: self.challenge,
+            rejected: self.rejected,
+            ..Reply::new(self.status)
+        }
+    }
+
+    /// Notes what was given both as a wait and as a date, and what could not be dated.
+    fn rejected_by(&mut self, clock: Clock) {
+        let times = [
+            (Field::RetryAfter, &self.retry_after),
+            (Field::XRateLimitReset, &self.x_limits.reset),
+            (Field::RateLimitReset, &self.limits.reset),
+        ];
+        for (field, time) in times {
+            if time.has_date() && clock.unix_millis.is_none() {
+                self.rejected.add(field, Why::NoClock);
+            } else if time.is_mixed() {
+                self.rejected.add(field, Why::Duplicate);
+            } else if time.has_date() && clock.resolve(time).is_none() {
+                // 29 February in a short year that turned out to have none.
+                self.rejected.add(field, Why::Malformed);
+            }
+        }
+    }
+}
+
+/// What the times of a response are judged by (rule H4): its own `Date`, else the driver's wall clock.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    unix_millis: Option<i64>,
+    unix_seconds: Option<i64>,
+}
+
+impl Clock {
+    fn of(date: Option<HttpDate>, wall_clock: Option<Duration>) -> Clock {
+        let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
+        // A short year in `Date` itself can only be judged by the wall clock.
+        let date = date.and_then(|date| match date.has_two_digit_year() {
+            true => date.unix_seconds(wall_seconds.map_or(FALLBACK_YEAR, http_date::year_of)),
+            false => date.unix_seconds(FALLBACK_YEAR),
+        });
+        let millis = |seconds: i64| seconds.saturating_mul(1_000);
+        let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
+        Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
+    }
+
+    /// Nanoseconds from the receipt of the response to the latest that was said. What has passed is zero. Without a
+    /// clock only waits count.
+    pub(super) fn resolve(self, time: &Latest) -> Option<u64> {
+        // The year is worked out only where a short one needs it: it takes a division.
+        let year = || self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of);
+        time.resolve(self.unix_millis, year)
+    }
+}
+
+/// What a family of rate-limit fields says.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Family {
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    /// Nanoseconds from the receipt of the response.
+    pub(super) reset: Option<u64>,
+}
+
+/// H6: the same field twice, the later time wins.
+fn time(slot: &mut Latest, value: Option<When>) -> Result<(), Why> {
+    let differs = slot.add(value.ok_or(Why::Malformed)?);
+    if differs { Err(Why::Duplicate) } else { Ok(()) }
+}
+
+/// F9: given twice, the smaller number wins.
+fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), Why> {
+    let value = value.ok_or(Why::Malformed)?;
+    let first = slot.get_or_insert(value);
+    let differs = *first != value;
+    *first = value.min(*first);
+    if differs { Err(Why::Duplicate) } else { Ok(()) }
+}

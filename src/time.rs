@@ -1,0 +1,102 @@
+//! Time as the machine sees it: nanoseconds since an origin that the driver chose.
+
+use core::time::Duration;
+
+/// An instant: nanoseconds since an origin that the driver chooses (rule T2).
+///
+/// The origin may be the start of the process, the boot of a device or the start of a simulation; it only has to be
+/// the same for all requests of one [`Upstream`](crate::Upstream). Range: 0 to 2^64 − 1 ns, about 584 years. All
+/// arithmetic saturates, and there is no operator that could overflow.
+///
+/// ```
+/// use core::time::Duration;
+/// use retry_machine::Time;
+///
+/// let now = Time::from_millis(1_500);
+/// assert_eq!(now.saturating_add(Duration::from_millis(500)), Time::from_millis(2_000));
+/// assert_eq!(now.saturating_duration_since(Time::MAX), Duration::ZERO);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Time(u64);
+
+const NANOS_PER_MILLI: u64 = 1_000_000;
+pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+impl Time {
+    /// The origin.
+    pub const ZERO: Time = Time(0);
+    /// The last instant there is; sums that would go beyond it end here.
+    pub const MAX: Time = Time(u64::MAX);
+
+    /// The instant `nanos` nanoseconds after the origin.
+    #[must_use]
+    pub const fn from_nanos(nanos: u64) -> Time {
+        Time(nanos)
+    }
+
+    /// The instant `millis` milliseconds after the origin; what lies beyond [`Time::MAX`] is [`Time::MAX`].
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Time {
+        Time(millis.saturating_mul(NANOS_PER_MILLI))
+    }
+
+    /// The instant `elapsed` after the origin, saturating: what a driver makes of `start.elapsed()`.
+    #[must_use]
+    pub const fn from_elapsed(elapsed: Duration) -> Time {
+        Time(nanos(elapsed))
+    }
+
+    /// Nanoseconds since the origin.
+    #[must_use]
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Whole milliseconds since the origin, rounded up, so that a coarser clock waits longer and never shorter
+    /// (rule B4).
+    #[must_use]
+    pub const fn as_millis_ceil(self) -> u64 {
+        self.0.div_ceil(NANOS_PER_MILLI)
+    }
+
+    /// The instant `wait` later, at most [`Time::MAX`].
+    #[must_use]
+    pub const fn saturating_add(self, wait: Duration) -> Time {
+        self.after(nanos(wait))
+    }
+
+    /// How long after `earlier` this is; zero if it is not later.
+    #[must_use]
+    pub const fn saturating_duration_since(self, earlier: Time) -> Duration {
+        Duration::from_nanos(self.since(earlier))
+    }
+
+    /// The instant `nanos` later, saturating.
+    pub(crate) const fn after(self, nanos: u64) -> Time {
+        Time(self.0.saturating_add(nanos))
+    }
+
+    /// Nanoseconds since `earlier`, saturating.
+    pub(crate) const fn since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A duration in nanoseconds, saturating (584 years and more are all the same).
+pub(crate) const fn nanos(duration: Duration) -> u64 {
+    duration
+        .as_secs()
+        .saturating_mul(NANOS_PER_SECOND)
+        .saturating_add(duration.subsec_nanos() as u64)
+}
+
+/// `millis` milliseconds in nanoseconds, saturating.
+pub(crate) const fn millis(millis: u64) -> u64 {
+    millis.saturating_mul(NANOS_PER_MILLI)
+}
+
+/// `seconds` seconds in nanoseconds, saturating.
+pub(crate) const fn seconds(seconds: u64) -> u64 {
+    seconds.saturating_mul(NANOS_PER_SECOND)
+}

@@ -1,0 +1,120 @@
+//! Action lines.
+
+use std::prelude::v1::*;
+
+use serde_json::{Value, json};
+
+use crate::time::Time;
+use crate::{HintSource, Reply, WaitReason};
+
+/// One action of a replay.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Action {
+    /// When the event came that it answers, in milliseconds since the trace's origin.
+    pub at_ms: u64,
+    /// Which request's it is.
+    pub request: u64,
+    /// The action.
+    pub action: crate::Action,
+    /// The code of the last response's body, with a failure.
+    pub code: Option<String>,
+    /// The message of the last response's body, with a failure.
+    pub message: Option<String>,
+    /// What was read, if it answers a reply.
+    pub facts: Option<Facts>,
+}
+
+/// What was read from a response.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Facts {
+    /// From the headers.
+    pub reply: Reply,
+    /// From the body: its `error`.
+    pub code: Option<String>,
+}
+
+impl Action {
+    /// The action as a line, without the facts.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let until = |until: Time| json!(until.as_millis_ceil());
+        let mut line = match self.action {
+            crate::Action::Send { generation, until: limit, .. } => {
+                json!({"action": "send", "generation": generation, "until_ms": limit.map(until)})
+            }
+            crate::Action::Wait { until: end, reason, .. } => {
+                json!({"action": "wait", "until_ms": until(end), "reason": reason_name(reason)})
+            }
+            crate::Action::RefreshToken { until: end, .. } => json!({"action": "refresh_token", "until_ms": until(end)}),
+            crate::Action::AwaitToken { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
+            crate::Action::InFlight { until: end, .. } => json!({"action": "in_flight", "until_ms": end.map(until)}),
+            crate::Action::Done { status, .. } => json!({"action": "done", "status": status}),
+            crate::Action::Surface(failure) => {
+                let mut line = json!({
+                    "action": "surface",
+                    "kind": failure.kind(),
+                    "status": failure.status(),
+                    "attempts": failure.attempts(),
+                    "elapsed_ms": u64::try_from(failure.elapsed().as_millis()).unwrap_or(u64::MAX),
+                    "not_before_ms": failure.not_before().map(until),
+                    "cause": failure.cause(),
+                    "advice": failure.advice(),
+                });
+                for (key, text) in [("code", &self.code), ("message", &self.message)] {
+                    if let Some(text) = text {
+                        line[key] = json!(text);
+                    }
+                }
+                line
+            }
+        };
+        line["at_ms"] = json!(self.at_ms);
+        line["request"] = json!(self.request);
+        line["attempt"] = json!(self.action.attempt());
+        line["explain"] = json!(self.action.to_string());
+        line
+    }
+
+    /// The action as a line, with the facts if it answers a reply.
+    #[must_use]
+    pub fn to_json_with_facts(&self) -> Value {
+        let mut line = self.to_json();
+        if let Some(facts) = &self.facts {
+            line["facts"] = facts.to_json();
+        }
+        line
+    }
+}
+
+impl Facts {
+    /// The facts as an object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let Facts { reply, code } = self;
+        let millis = |wait: core::time::Duration| Time::from_elapsed(wait).as_millis_ceil();
+        let rejected: Vec<_> =
+            reply.rejected().iter().map(|(field, why)| json!({"field": field.name(), "why": why.name()})).collect();
+        json!({
+            "hint_ms": reply.hint().map(|hint| millis(hint.wait())),
+            "hint_source": reply.hint().map(|hint| hint.source()),
+            "remaining": reply.remaining(),
+            "limit": reply.limit(),
+            "reset_ms": reply.reset().map(millis),
+            "challenge": reply.challenge().map(|challenge| challenge.name()),
+            "code": code,
+            "rejected": rejected,
+        })
+    }
+}
+
+fn reason_name(reason: WaitReason) -> &'static str {
+    match reason {
+        WaitReason::Backoff => "backoff",
+        WaitReason::Hint(HintSource::RetryAfter) => "retry_after",
+        WaitReason::Hint(HintSource::RetryAfterMs) => "retry_after_ms",
+        WaitReason::Hint(HintSource::RateLimitReset) => "rate_limit_reset",
+        WaitReason::Gate => "gate",
+    }
+}

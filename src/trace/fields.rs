@@ -1,0 +1,40 @@
+//! Takes a JSON object apart field by field, so that an error can name the field.
+
+use std::prelude::v1::*;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::TraceError;
+
+/// The fields of a line that were not taken yet.
+pub(super) struct Fields(Map<String, Value>);
+
+impl Fields {
+    pub(super) fn parse(line: &str) -> Result<Fields, TraceError> {
+        serde_json::from_str(line).map(Fields).map_err(|error| TraceError::Json(error.to_string()))
+    }
+
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.0.contains_key(field)
+    }
+
+    /// The field's value, if it is there. `null` is a value, for a `T` that has one.
+    pub(super) fn take<T: DeserializeOwned>(&mut self, field: &str) -> Result<Option<T>, TraceError> {
+        let Some(value) = self.0.remove(field) else { return Ok(None) };
+        serde_json::from_value(value).map(Some).map_err(|error| TraceError::field(field, error))
+    }
+
+    /// The field's value.
+    pub(super) fn need<T: DeserializeOwned>(&mut self, field: &str) -> Result<T, TraceError> {
+        self.take(field)?.ok_or_else(|| TraceError::field(field, "it is missing"))
+    }
+
+    /// Nothing may be left.
+    pub(super) fn end(self) -> Result<(), TraceError> {
+        match self.0.keys().next() {
+            Some(field) => Err(TraceError::field(field, "it is not known here")),
+            None => Ok(()),
+        }
+    }
+}

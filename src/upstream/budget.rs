@@ -1,0 +1,40 @@
+//! The retry budget: a token bucket that keeps retries a bounded share of the traffic (rule S2).
+
+use crate::policy::BudgetPolicy;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Budget {
+    /// Never more than the capacity (I9).
+    balance: u32,
+}
+
+impl Budget {
+    /// It starts full. Without a policy it is never asked.
+    pub(crate) const fn full(policy: Option<BudgetPolicy>) -> Budget {
+        let balance = match policy {
+            Some(policy) => policy.capacity,
+            None => 0,
+        };
+        Budget { balance }
+    }
+
+    /// Pays for a retry, in one step with the check (P3). Returns whether there was enough.
+    pub(crate) fn pay(&mut self, throttled: bool, policy: Option<BudgetPolicy>) -> bool {
+        let Some(policy) = policy else { return true };
+        let cost = if throttled { policy.throttle_cost } else { policy.retry_cost };
+        match self.balance.checked_sub(cost) {
+            Some(balance) => {
+                self.balance = balance;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// A 2xx arrived.
+    pub(crate) fn refund(&mut self, policy: Option<BudgetPolicy>) {
+        if let Some(policy) = policy {
+            self.balance = self.balance.saturating_add(policy.success_refund).min(policy.capacity);
+        }
+    }
+}

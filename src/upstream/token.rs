@@ -1,0 +1,200 @@
+//! The token: which generation is current, and who refreshes it (rules K3–K8).
+
+use crate::time::Time;
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Token {
+    generation: u32,
+    /// Whether the refresh of the current generation was rejected for good.
+    rejected: bool,
+    /// When the current generation was due for a refresh, and when it expires, if that is known.
+    expiry: Option<Expiry>,
+    /// Counts every event below, so that a stamp tells what came before and after.
+    clock: Stamp,
+    /// When the current generation was installed.
+    installed: Stamp,
+    /// The newest lease: when it was given, and that is its name.
+    lease: Stamp,
+    lease_end: Time,
+    /// Whether its holder is still expected to refresh. An outcome counts also when it is not (K5).
+    lease_open: bool,
+    /// The newest lease of this generation that ended without a useful answer, or else the generation's begin.
+    unavailable: Stamp,
+    /// No new lease before.
+    throttled_until: Time,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Expiry {
+    due: Time,
+    expires: Time,
+}
+
+/// A point in the order of the token's events. Wraps around; no request lives through half of four billion of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Stamp(u32);
+
+impl Stamp {
+    pub(crate) const NONE: Stamp = Stamp(0);
+
+    const fn is_after(self, other: Stamp) -> bool {
+        self.0 != other.0 && self.0.wrapping_sub(other.0) <= u32::MAX / 2
+    }
+}
+
+/// What a request that needs a fresh token is to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Turn {
+    /// Refresh it. Nobody else does before `until`.
+    Lead { lease: Stamp, until: Time },
+    /// Wait for the one that does.
+    Follow { lease: Stamp, until: Time },
+    /// The token endpoint is to be left alone.
+    LeaveAlone,
+}
+
+/// What a follower finds when it looks at the lease that it follows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Finding {
+    /// Still under way.
+    UnderWay,
+    /// It, or a later one, or the user, brought a new token.
+    NewToken,
+    /// The refresh was rejected for good.
+    Rejected,
+    /// It brought no useful answer.
+    Unavailable,
+    /// It ended without any outcome.
+    Abandoned,
+}
+
+impl Token {
+    pub(crate) const fn new() -> Token {
+        Token {
+            generation: 0,
+            rejected: false,
+            expiry: None,
+            clock: Stamp::NONE,
+            installed: Stamp::NONE,
+            lease: Stamp::NONE,
+            lease_end: Time::ZERO,
+            lease_open: false,
+            unavailable: Stamp::NONE,
+            throttled_until: Time::ZERO,
+        }
+    }
+
+    pub(crate) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) const fn wakeups(&self) -> u32 {
+        self.clock.0
+    }
+
+    pub(crate) const fn is_rejected(&self) -> bool {
+        self.rejected
+    }
+
+    /// The present, for a send: a token installed later is newer than the one that it uses (K4).
+    pub(crate) const fn stamp(&self) -> Stamp {
+        self.clock
+    }
+
+    pub(crate) const fn is_newer_than(&self, stamp: Stamp) -> bool {
+        self.installed.is_after(stamp)
+    }
+
+    /// K7: later than the expiry less the margin (strictly: F5).
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        self.expiry.is_some_and(|expiry| now > expiry.due)
+    }
+
+    /// Whether the current token may still be used, for all that is known.
+    pub(crate) fn is_valid(&self, now: Time) -> bool {
+        self.expiry.is_none_or(|expiry| now < expiry.expires)
+    }
+
+    /// There is a new token: refreshed, or replaced by the user, which ends a lease (F5).
+    pub(crate) fn install(&mut self, now: Time, lifetime: Option<u64>, margin: u64) {
+        self.generation = self.generation.wrapping_add(1);
+        self.installed = self.advance();
+        self.unavailable = self.installed;
+        self.rejected = false;
+        self.lease_open = false;
+        self.throttled_until = Time::ZERO;
+        self.set_lifetime(now, lifetime, margin);
+    }
+
+    /// K7: the margin is at most half of the lifetime, or a short-lived token would be due at once.
+    pub(crate) fn set_lifetime(&mut self, now: Time, lifetime: Option<u64>, margin: u64) {
+        self.expiry = lifetime.map(|lifetime| Expiry {
+            due: now.after(lifetime - margin.min(lifetime / 2)),
+            expires: now.after(lifetime),
+        });
+    }
+
+    /// K3: one refresh at a time. Who asks first leads, the others follow.
+    pub(crate) fn take_turn(&mut self, now: Time, timeout: u64) -> Turn {
+        if self.lease_open && now < self.lease_end {
+            Turn::Follow { lease: self.lease, until: self.lease_end }
+        } else if now < self.throttled_until {
+            Turn::LeaveAlone
+        } else {
+            self.lease = self.advance();
+            self.lease_end = now.after(timeout);
+            self.lease_open = true;
+            Turn::Lead { lease: self.lease, until: self.lease_end }
+        }
+    }
+
+    /// Whether an outcome from the holder of `lease` counts (K5): it is the newest, and the token is the same still.
+    pub(crate) fn is_current(&self, lease: Stamp) -> bool {
+        lease == self.lease && !self.is_newer_than(lease)
+    }
+
+    /// The refresh of the current lease was rejected for good (K6).
+    pub(crate) fn reject(&mut self) {
+        self.rejected = true;
+        self.lease_open = false;
+        self.advance();
+    }
+
+    /// The refresh of the current lease brought no useful answer (K6).
+    pub(crate) fn fail(&mut self, throttled_until: Time) {
+        self.unavailable = self.lease;
+        self.throttled_until = self.throttled_until.max(throttled_until);
+        self.lease_open = false;
+        self.advance();
+    }
+
+    /// The holder of `lease` is gone: others may lead at once (K5). If it is heard of all the same before another
+    /// lease is given, its outcome counts.
+    pub(crate) fn free(&mut self, lease: Stamp) {
+        if self.lease_open && self.is_current(lease) {
+            self.lease_open = false;
+            self.advance();
+        }
+    }
+
+    /// What has become of `lease` (K6, K8).
+    pub(crate) fn look(&self, lease: Stamp, now: Time) -> Finding {
+        if self.is_newer_than(lease) {
+            Finding::NewToken
+        } else if self.rejected {
+            Finding::Rejected
+        } else if !lease.is_after(self.unavailable) {
+            // A later one that failed alike counts too: one that came to nothing is not tried again by each in turn.
+            Finding::Unavailable
+        } else if lease == self.lease && self.lease_open && now < self.lease_end {
+            Finding::UnderWay
+        } else {
+            Finding::Abandoned
+        }
+    }
+
+    fn advance(&mut self) -> Stamp {
+        self.clock = Stamp(self.clock.0.wrapping_add(1));
+        self.clock
+    }
+}
