@@ -165,11 +165,13 @@ impl fmt::Display for Action {
             Action::RefreshToken { because, .. } => write!(f, "{because}refreshing the token"),
             Action::AwaitToken { because, .. } => write!(f, "{because}another request refreshes the token"),
             Action::InFlight { because, .. } => write!(f, "{because}an attempt or a refresh is under way"),
-            Action::Done { status, because } => if because.rejected.is_empty() {
-                write!(f, "done with {status}")
-            } else {
-                write!(f, "done with {status} ({})", because.rejected)
-            },
+            Action::Done { status, because } => {
+                if because.rejected.is_empty() {
+                    write!(f, "done with {status}")
+                } else {
+                    write!(f, "done with {status} ({})", because.rejected)
+                }
+            }
             Action::Surface(failure) => failure.fmt(f),
         }
     }

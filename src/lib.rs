@@ -6,6 +6,7 @@ extern crate no_std_compat as std;
 
 mod action;
 mod backoff;
+pub mod drive;
 mod event;
 mod failure;
 mod machine;

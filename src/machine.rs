@@ -135,7 +135,7 @@ impl RetryMachine {
         }
     }
 
-    fn is_ended(&self) -> bool {
+    pub(crate) fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Done | Phase::Failed(_))
     }
 

@@ -133,8 +133,7 @@ impl BudgetPolicy {
     /// 50/5/0/1: a lone request always gets its five retries from a fresh upstream, and when the upstream is down
     /// retries are at most a fifth of the traffic. One upstream value that serves hundreds of requests at once may
     /// take a capacity of 500: it rides out a longer hiccup, at the price of a larger burst.
-    pub const DEFAULT: BudgetPolicy =
-        BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 1 };
+    pub const DEFAULT: BudgetPolicy = BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 1 };
 }
 
 /// The settings of the circuit breaker (rule S3).

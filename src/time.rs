@@ -85,10 +85,7 @@ impl Time {
 
 /// A duration in nanoseconds, saturating (584 years and more are all the same).
 pub(crate) const fn nanos(duration: Duration) -> u64 {
-    duration
-        .as_secs()
-        .saturating_mul(NANOS_PER_SECOND)
-        .saturating_add(duration.subsec_nanos() as u64)
+    duration.as_secs().saturating_mul(NANOS_PER_SECOND).saturating_add(duration.subsec_nanos() as u64)
 }
 
 /// `millis` milliseconds in nanoseconds, saturating.

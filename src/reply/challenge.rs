@@ -153,10 +153,7 @@ impl<'a> Challenges<'a> {
     /// Reads the value of one field line. Lines are not joined, so that one cannot spoil another (F9).
     #[must_use]
     pub fn new(line: &'a [u8]) -> Self {
-        Self {
-            rest: Text(line),
-            place: Place::Start,
-        }
+        Self { rest: Text(line), place: Place::Start }
     }
 
     fn part(&mut self) -> Result<Option<Part<'a>>, Malformed> {
@@ -173,11 +170,7 @@ impl<'a> Challenges<'a> {
         }
         let separated = self.rest.skip_commas();
         if self.rest.0.is_empty() {
-            return if last == Place::Start {
-                Err(Malformed)
-            } else {
-                Ok(None)
-            };
+            return if last == Place::Start { Err(Malformed) } else { Ok(None) };
         }
         if !separated && last != Place::Start {
             return Err(Malformed);
@@ -189,8 +182,7 @@ impl<'a> Challenges<'a> {
     fn token68_or_param(&mut self) -> Result<Part<'a>, Malformed> {
         // `a=` is a token68 and `a=b` a parameter: only what follows tells.
         let mut ahead = self.rest;
-        let letters =
-            ahead.take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+        let letters = ahead.take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
         ahead.take_while(|byte| byte == b'=');
         let token68 = self.rest.until(ahead);
         ahead.skip_white_space();
@@ -218,16 +210,9 @@ impl<'a> Challenges<'a> {
             return Err(Malformed);
         }
         ahead.skip_white_space();
-        let value = if ahead.skip(b'"') {
-            ahead.quoted_string()?
-        } else {
-            ahead.token()?
-        };
+        let value = if ahead.skip(b'"') { ahead.quoted_string()? } else { ahead.token()? };
         self.rest = ahead;
-        Ok(Part::Param {
-            name,
-            value: Value(value),
-        })
+        Ok(Part::Param { name, value: Value(value) })
     }
 }
 
@@ -251,13 +236,8 @@ struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
     fn token(&mut self) -> Result<&'a [u8], Malformed> {
-        let token = self
-            .take_while(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-        if token.is_empty() {
-            Err(Malformed)
-        } else {
-            Ok(token)
-        }
+        let token = self.take_while(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+        if token.is_empty() { Err(Malformed) } else { Ok(token) }
     }
 
     /// The content of a quoted string, from after its first quote.
@@ -283,15 +263,12 @@ impl<'a> Text<'a> {
 
     /// Skips empty list elements; says whether there was a comma.
     fn skip_commas(&mut self) -> bool {
-        self.take_while(|byte| matches!(byte, b' ' | b'\t' | b','))
-            .contains(&b',')
+        self.take_while(|byte| matches!(byte, b' ' | b'\t' | b',')).contains(&b',')
     }
 
     /// Says whether there was any.
     fn skip_white_space(&mut self) -> bool {
-        !self
-            .take_while(|byte| matches!(byte, b' ' | b'\t'))
-            .is_empty()
+        !self.take_while(|byte| matches!(byte, b' ' | b'\t')).is_empty()
     }
 
     fn skip(&mut self, expected: u8) -> bool {
@@ -308,9 +285,7 @@ impl<'a> Text<'a> {
 
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
         let length = self.0.iter().position(|&byte| !belongs(byte));
-        let (taken, rest) = length
-            .and_then(|at| self.0.split_at_checked(at))
-            .unwrap_or((self.0, &[]));
+        let (taken, rest) = length.and_then(|at| self.0.split_at_checked(at)).unwrap_or((self.0, &[]));
         self.0 = rest;
         taken
     }
@@ -341,11 +316,7 @@ mod tests {
                 Ok(Part::Scheme(scheme)) => text(scheme),
                 Ok(Part::Token68(data)) => format!(":{}", text(data)),
                 Ok(Part::Param { name, value }) => {
-                    format!(
-                        "{}={}",
-                        text(name),
-                        text(&value.bytes().collect::<Vec<u8>>())
-                    )
+                    format!("{}={}", text(name), text(&value.bytes().collect::<Vec<u8>>()))
                 }
                 Err(Malformed) => "!".into(),
             })
@@ -363,10 +334,7 @@ mod tests {
         assert_eq!(parts("A,B"), "A B");
         assert_eq!(parts("A a=1, b=\"2\", B c=3"), "A a=1 b=2 B c=3");
         assert_eq!(parts("A a=1,B,C c=3"), "A a=1 B C c=3");
-        assert_eq!(
-            error("New, Bearer error=\"invalid_token\", Basic"),
-            Ok(Some(InvalidToken))
-        );
+        assert_eq!(error("New, Bearer error=\"invalid_token\", Basic"), Ok(Some(InvalidToken)));
     }
 
     #[test]
@@ -374,10 +342,7 @@ mod tests {
         assert_eq!(parts(r#"A a="b \"c\" \\ \d""#), r#"A a=b "c" \ d"#);
         assert_eq!(parts(r#"A a="""#), "A a=");
         assert_eq!(parts("A a=\"\t\u{e9}\\\u{e9}\""), "A a=\t\u{e9}\u{e9}");
-        assert_eq!(
-            error(r#"Bearer error="insufficient\_scope""#),
-            Ok(Some(InsufficientScope))
-        );
+        assert_eq!(error(r#"Bearer error="insufficient\_scope""#), Ok(Some(InsufficientScope)));
     }
 
     #[test]
@@ -436,10 +401,7 @@ mod tests {
 
     #[test]
     fn h7_names_match_without_case_and_codes_with_it() {
-        assert_eq!(
-            error("bEARER eRROR=invalid_request"),
-            Ok(Some(InvalidRequest))
-        );
+        assert_eq!(error("bEARER eRROR=invalid_request"), Ok(Some(InvalidRequest)));
         assert_eq!(error("Bearer error=Invalid_Request"), Ok(Some(Other)));
         assert_eq!(error("Bearer error=\"\""), Ok(Some(Other)));
         assert_eq!(error("Bearer error=token_revoked"), Ok(Some(TokenRevoked)));
@@ -448,24 +410,15 @@ mod tests {
 
     #[test]
     fn h7_a_parameter_may_be_named_like_a_scheme() {
-        assert_eq!(
-            parts("A a=1, basic=2, Basic b=3"),
-            "A a=1 basic=2 Basic b=3"
-        );
+        assert_eq!(parts("A a=1, basic=2, Basic b=3"), "A a=1 basic=2 Basic b=3");
         assert_eq!(error("A a=1, Bearer=x, error=invalid_token"), Ok(None));
         assert_eq!(error("A a=1, Bearer = x, error=invalid_token"), Ok(None));
     }
 
     #[test]
     fn h7_another_schemes_error_never_counts() {
-        assert_eq!(
-            error("New error=\"invalid_token\", Bearer realm=\"x\""),
-            Ok(None)
-        );
-        assert_eq!(
-            error("Bearer realm=\"x\", New error=\"invalid_token\""),
-            Ok(None)
-        );
+        assert_eq!(error("New error=\"invalid_token\", Bearer realm=\"x\""), Ok(None));
+        assert_eq!(error("Bearer realm=\"x\", New error=\"invalid_token\""), Ok(None));
         assert_eq!(error("Bearer, DPoP error=\"invalid_token\""), Ok(None));
     }
 
@@ -477,26 +430,14 @@ mod tests {
 
     #[test]
     fn h7_of_several_bearer_errors_the_most_careful_wins() {
-        let ascending = [
-            "x",
-            "invalid_request",
-            "invalid_token",
-            "token_revoked",
-            "insufficient_claims",
-            "insufficient_scope",
-        ];
+        let ascending =
+            ["x", "invalid_request", "invalid_token", "token_revoked", "insufficient_claims", "insufficient_scope"];
         for (careful, code) in ascending.iter().enumerate() {
             for lesser in &ascending[..careful] {
                 let alone = error(&format!("Bearer error={code}"));
                 assert_ne!(alone, error(&format!("Bearer error={lesser}")));
-                assert_eq!(
-                    error(&format!("Bearer error={code}, Bearer error={lesser}")),
-                    alone
-                );
-                assert_eq!(
-                    error(&format!("Bearer error={lesser}, Bearer error={code}")),
-                    alone
-                );
+                assert_eq!(error(&format!("Bearer error={code}, Bearer error={lesser}")), alone);
+                assert_eq!(error(&format!("Bearer error={lesser}, Bearer error={code}")), alone);
             }
         }
     }
@@ -529,10 +470,7 @@ mod tests {
     #[test]
     fn f9_nothing_comes_after_a_malformed_part() {
         let mut challenges = Challenges::new(b"A a=1 B, C");
-        assert_eq!(
-            challenges.by_ref().take(3).filter(Result::is_err).count(),
-            1
-        );
+        assert_eq!(challenges.by_ref().take(3).filter(Result::is_err).count(), 1);
         assert!(challenges.next().is_none());
     }
 }

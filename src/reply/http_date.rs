@@ -62,8 +62,7 @@ impl HttpDate {
             self.year
         };
         let day_of_year = days_before_month(year, self.month) + self.day - 1;
-        self.day_exists_in(year)
-            .then(|| unix_seconds_at(year, day_of_year) + i64::from(self.second_of_day))
+        self.day_exists_in(year).then(|| unix_seconds_at(year, day_of_year) + i64::from(self.second_of_day))
     }
 
     /// Whether the year was sent with two digits only, so that [`unix_seconds`](Self::unix_seconds)
@@ -112,8 +111,7 @@ fn unix_seconds_at(year: i32, day_of_year: i32) -> i64 {
 
 /// Days from 1 January of the year 0, itself a leap year, to 1 January of `year`.
 fn days_before_year(year: i32) -> i32 {
-    365 * year + (year + 3).div_euclid(4) - (year + 99).div_euclid(100)
-        + (year + 399).div_euclid(400)
+    365 * year + (year + 3).div_euclid(4) - (year + 99).div_euclid(100) + (year + 399).div_euclid(400)
 }
 
 /// Days from 1 January to the first of `month`.
@@ -171,13 +169,7 @@ impl Text<'_> {
         self.skip(b" ")?;
         let second_of_day = self.time_of_day()?;
         self.skip(b" GMT")?;
-        Some(HttpDate {
-            year,
-            two_digit_year: false,
-            month,
-            day,
-            second_of_day,
-        })
+        Some(HttpDate { year, two_digit_year: false, month, day, second_of_day })
     }
 
     /// `06-Nov-94 08:49:37 GMT`, after the day's name.
@@ -190,13 +182,7 @@ impl Text<'_> {
         self.skip(b" ")?;
         let second_of_day = self.time_of_day()?;
         self.skip(b" GMT")?;
-        Some(HttpDate {
-            year,
-            two_digit_year: true,
-            month,
-            day,
-            second_of_day,
-        })
+        Some(HttpDate { year, two_digit_year: true, month, day, second_of_day })
     }
 
     /// `Nov  6 08:49:37 1994`, after the day's name.
@@ -211,13 +197,7 @@ impl Text<'_> {
         let second_of_day = self.time_of_day()?;
         self.skip(b" ")?;
         let year = self.number::<4>()?;
-        Some(HttpDate {
-            year,
-            two_digit_year: false,
-            month,
-            day,
-            second_of_day,
-        })
+        Some(HttpDate { year, two_digit_year: false, month, day, second_of_day })
     }
 
     /// `08:49:37` as seconds since midnight.
@@ -234,18 +214,12 @@ impl Text<'_> {
     fn number<const DIGITS: usize>(&mut self) -> Option<i32> {
         let (digits, rest) = self.0.split_first_chunk::<DIGITS>()?;
         self.0 = rest;
-        digits.iter().try_fold(0, |number, digit| {
-            digit
-                .is_ascii_digit()
-                .then(|| number * 10 + i32::from(digit - b'0'))
-        })
+        digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
     }
 
     /// What stands beside the first name that comes next.
     fn one_of<T: Copy>(&mut self, names: &[(&[u8], T)]) -> Option<T> {
-        names
-            .iter()
-            .find_map(|&(name, meaning)| self.skip(name).map(|()| meaning))
+        names.iter().find_map(|&(name, meaning)| self.skip(name).map(|()| meaning))
     }
 
     fn skip(&mut self, expected: &[u8]) -> Option<()> {
@@ -377,10 +351,7 @@ mod tests {
             assert_eq!(read(value), None, "{value}");
         }
         assert_eq!(read("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800));
-        assert_eq!(
-            read("Thursday, 29-Feb-24 00:00:00 GMT"),
-            Some(1_709_164_800)
-        );
+        assert_eq!(read("Thursday, 29-Feb-24 00:00:00 GMT"), Some(1_709_164_800));
         assert_eq!(read("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400));
     }
 

@@ -2,8 +2,8 @@
 
 use core::cmp::Ordering;
 
-use super::http_date::HttpDate;
 use super::ResetFormat;
+use super::http_date::HttpDate;
 use crate::time;
 
 /// `1*DIGIT` (rule H2). Anything else, the empty string too, is `None`; too many digits saturate.

@@ -86,11 +86,7 @@ impl<'a> Item<'a> {
         rest.skip_spaces();
         let item = rest.item().ok_or(Malformed)?;
         rest.skip_spaces();
-        if rest.0.is_empty() {
-            Ok(item)
-        } else {
-            Err(Malformed)
-        }
+        if rest.0.is_empty() { Ok(item) } else { Err(Malformed) }
     }
 }
 
@@ -158,10 +154,7 @@ impl<'a> Params<'a> {
     /// The value that counts for this key: the last one.
     #[must_use]
     pub fn get(&self, key: &[u8]) -> Option<Bare<'a>> {
-        self.clone()
-            .filter(|&(name, _)| name == key)
-            .last()
-            .map(|(_, value)| value)
+        self.clone().filter(|&(name, _)| name == key).last().map(|(_, value)| value)
     }
 }
 
@@ -207,15 +200,8 @@ impl<'a> Text<'a> {
     }
 
     fn member(&mut self) -> Option<Member<'a>> {
-        let value = if self.skip(b'(') {
-            Value::InnerList(self.inner_list()?)
-        } else {
-            Value::Bare(self.bare()?)
-        };
-        Some(Member {
-            value,
-            params: self.params()?,
-        })
+        let value = if self.skip(b'(') { Value::InnerList(self.inner_list()?) } else { Value::Bare(self.bare()?) };
+        Some(Member { value, params: self.params()? })
     }
 
     /// From after the opening parenthesis to after the closing one.
@@ -233,10 +219,7 @@ impl<'a> Text<'a> {
     }
 
     fn item(&mut self) -> Option<Item<'a>> {
-        Some(Item {
-            bare: self.bare()?,
-            params: self.params()?,
-        })
+        Some(Item { bare: self.bare()?, params: self.params()? })
     }
 
     fn params(&mut self) -> Option<Params<'a>> {
@@ -244,9 +227,7 @@ impl<'a> Text<'a> {
         while self.0.first() == Some(&b';') {
             self.param()?;
         }
-        Some(Params {
-            rest: start.until(*self),
-        })
+        Some(Params { rest: start.until(*self) })
     }
 
     fn param(&mut self) -> Option<(&'a [u8], Bare<'a>)> {
@@ -256,11 +237,7 @@ impl<'a> Text<'a> {
             |first| matches!(first, b'a'..=b'z' | b'*'),
             |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'),
         )?;
-        let value = if self.skip(b'=') {
-            self.bare()?
-        } else {
-            Bare::Boolean(true)
-        };
+        let value = if self.skip(b'=') { self.bare()? } else { Bare::Boolean(true) };
         Some((key, value))
     }
 
@@ -280,11 +257,7 @@ impl<'a> Text<'a> {
     fn number(&mut self) -> Option<Bare<'a>> {
         let sign = if self.skip(b'-') { -1 } else { 1 };
         let whole = self.take_while(|byte| byte.is_ascii_digit());
-        let number = |digits: &[u8]| {
-            digits
-                .iter()
-                .fold(0, |number, digit| number * 10 + i64::from(digit - b'0'))
-        };
+        let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
         if !self.skip(b'.') {
             return matches!(whole.len(), 1..=15).then(|| Bare::Integer(sign * number(whole)));
         }
@@ -295,8 +268,7 @@ impl<'a> Text<'a> {
             3 => 1,
             _ => return None,
         };
-        matches!(whole.len(), 1..=12)
-            .then(|| Bare::Decimal(sign * (number(whole) * 1000 + number(fraction) * scale)))
+        matches!(whole.len(), 1..=12).then(|| Bare::Decimal(sign * (number(whole) * 1000 + number(fraction) * scale)))
     }
 
     fn string(&mut self) -> Option<Bare<'a>> {
@@ -387,11 +359,7 @@ impl<'a> Text<'a> {
     }
 
     /// One byte that `begins` allows, then those that `continues` allows.
-    fn word(
-        &mut self,
-        begins: impl Fn(u8) -> bool,
-        continues: impl Fn(u8) -> bool,
-    ) -> Option<&'a [u8]> {
+    fn word(&mut self, begins: impl Fn(u8) -> bool, continues: impl Fn(u8) -> bool) -> Option<&'a [u8]> {
         begins(*self.0.first()?).then(|| self.take_while(continues))
     }
 
@@ -420,9 +388,7 @@ impl<'a> Text<'a> {
 
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
         let length = self.0.iter().position(|&byte| !belongs(byte));
-        let (taken, rest) = length
-            .and_then(|at| self.0.split_at_checked(at))
-            .unwrap_or((self.0, &[]));
+        let (taken, rest) = length.and_then(|at| self.0.split_at_checked(at)).unwrap_or((self.0, &[]));
         self.0 = rest;
         taken
     }
@@ -475,20 +441,8 @@ mod tests {
         assert_eq!(bare("0"), Ok(Bare::Integer(0)));
         assert_eq!(bare("-0"), Ok(Bare::Integer(0)));
         assert_eq!(bare("007"), Ok(Bare::Integer(7)));
-        assert_eq!(
-            bare("-999999999999999"),
-            Ok(Bare::Integer(-999_999_999_999_999))
-        );
-        assert_malformed(&[
-            "1000000000000000",
-            "0000000000000000",
-            "+1",
-            "--1",
-            "-",
-            "- 1",
-            "1e3",
-            "0x1",
-        ]);
+        assert_eq!(bare("-999999999999999"), Ok(Bare::Integer(-999_999_999_999_999)));
+        assert_malformed(&["1000000000000000", "0000000000000000", "+1", "--1", "-", "- 1", "1e3", "0x1"]);
     }
 
     #[test]
@@ -496,21 +450,8 @@ mod tests {
         assert_eq!(bare("1.5"), Ok(Bare::Decimal(1500)));
         assert_eq!(bare("-0.25"), Ok(Bare::Decimal(-250)));
         assert_eq!(bare("00.001"), Ok(Bare::Decimal(1)));
-        assert_eq!(
-            bare("999999999999.999"),
-            Ok(Bare::Decimal(999_999_999_999_999))
-        );
-        assert_malformed(&[
-            "1.",
-            ".5",
-            "1.2345",
-            "0.0000",
-            "1000000000000.0",
-            "1.2.3",
-            "1 .2",
-            "1.-2",
-            "-.5",
-        ]);
+        assert_eq!(bare("999999999999.999"), Ok(Bare::Decimal(999_999_999_999_999)));
+        assert_malformed(&["1.", ".5", "1.2345", "0.0000", "1000000000000.0", "1.2.3", "1 .2", "1.-2", "-.5"]);
     }
 
     #[test]
@@ -528,9 +469,7 @@ mod tests {
             "\"\u{e9}\"",
             "'a'",
         ]);
-        let Ok(Bare::String(quoted)) = bare(r#""\"""#) else {
-            panic!()
-        };
+        let Ok(Bare::String(quoted)) = bare(r#""\"""#) else { panic!() };
         assert_eq!(quoted.raw(), br#"\""#);
         assert!(quoted.eq_bytes(b"\""));
         assert!(!quoted.eq_bytes(b"") && !quoted.eq_bytes(b"\"\""));
@@ -547,15 +486,9 @@ mod tests {
     #[test]
     fn h5_byte_sequences_are_base64() {
         for base64 in ["", "aGVsbG8=", "aGVsbG8", "iZ==", "iZ=", "iZ", "/+Ah"] {
-            assert_eq!(
-                bare(&format!(":{base64}:")),
-                Ok(Bare::ByteSequence(base64.as_bytes()))
-            );
+            assert_eq!(bare(&format!(":{base64}:")), Ok(Bare::ByteSequence(base64.as_bytes())));
         }
-        assert_malformed(&[
-            ":", ":aGVs", ":a:", ":aGVsa:", ":=:", ":aGVs=:", ":iZ===:", ":i=Z:", ":_-Ah:",
-            ":aG Vs:",
-        ]);
+        assert_malformed(&[":", ":aGVs", ":a:", ":aGVsa:", ":=:", ":aGVs=:", ":iZ===:", ":i=Z:", ":_-Ah:", ":aG Vs:"]);
     }
 
     #[test]
@@ -574,19 +507,8 @@ mod tests {
 
     #[test]
     fn h5_display_strings_are_valid_utf8() {
-        for content in [
-            "",
-            "foo \\ bar",
-            "f%c3%bc",
-            "%22",
-            "%00",
-            "%ef%bb%bf",
-            "%f0%9f%92%a9%c3%bc",
-        ] {
-            assert_eq!(
-                bare(&format!("%\"{content}\"")),
-                Ok(Bare::DisplayString(content.as_bytes()))
-            );
+        for content in ["", "foo \\ bar", "f%c3%bc", "%22", "%00", "%ef%bb%bf", "%f0%9f%92%a9%c3%bc"] {
+            assert_eq!(bare(&format!("%\"{content}\"")), Ok(Bare::DisplayString(content.as_bytes())));
         }
         for content in [
             "%C3%BC",
@@ -616,9 +538,7 @@ mod tests {
     #[test]
     fn h5_an_item_fills_the_field_but_for_spaces() {
         assert_eq!(bare("  1  "), Ok(Bare::Integer(1)));
-        assert_malformed(&[
-            "", " ", "\t1", "1\t", "1 2", "1,", "(1)", "1;", "1 ;a", "\u{e9}",
-        ]);
+        assert_malformed(&["", " ", "\t1", "1\t", "1 2", "1,", "(1)", "1;", "1 ;a", "\u{e9}"]);
     }
 
     #[test]
@@ -635,21 +555,10 @@ mod tests {
 
     #[test]
     fn h5_parameters_follow_the_grammar() {
-        for params in [
-            "",
-            ";a",
-            ";*",
-            ";a=1",
-            ";  a=1",
-            ";a1_-.*=:AA:",
-            ";a=\";\"",
-            ";a=?0;a",
-        ] {
+        for params in ["", ";a", ";*", ";a=1", ";  a=1", ";a1_-.*=:AA:", ";a=\";\"", ";a=?0;a"] {
             assert!(bare(&format!("x{params}")).is_ok(), "{params}");
         }
-        for params in [
-            ";", ";;a", ";A=1", ";1=1", ";a= 1", ";a =1", " ;a", ";\ta", ";a=", ";a=(1)", ";a=1b",
-        ] {
+        for params in [";", ";;a", ";A=1", ";1=1", ";a= 1", ";a =1", " ;a", ";\ta", ";a=", ";a=(1)", ";a=1b"] {
             assert!(bare(&format!("x{params}")).is_err(), "{params}");
         }
     }
@@ -660,22 +569,8 @@ mod tests {
         assert_eq!(integers("   "), Ok(vec![]));
         assert_eq!(integers("1"), Ok(vec![1]));
         assert_eq!(integers(" 1,2 \t,\t 3\t"), Ok(vec![1, 2, 3]));
-        for field in [
-            ",",
-            "1,",
-            "1, ",
-            ",1",
-            "1,,2",
-            "1 2",
-            "\t1",
-            "1;",
-            "1, \u{e9}",
-            "1\n,2",
-        ] {
-            assert!(
-                List::new(field.as_bytes()).any(|member| member.is_err()),
-                "{field:?}"
-            );
+        for field in [",", "1,", "1, ", ",1", "1,,2", "1 2", "\t1", "1;", "1, \u{e9}", "1\n,2"] {
+            assert!(List::new(field.as_bytes()).any(|member| member.is_err()), "{field:?}");
         }
     }
 
@@ -692,48 +587,20 @@ mod tests {
     fn h5_inner_lists_hold_items() {
         let read = |field: &str| -> Result<(Vec<String>, String), Malformed> {
             let member = List::new(field.as_bytes()).next().unwrap()?;
-            let Value::InnerList(items) = member.value else {
-                panic!("{field}")
-            };
+            let Value::InnerList(items) = member.value else { panic!("{field}") };
             let show = |params: Params<'_>| format!("{:?}", params.get(b"a"));
-            Ok((
-                items
-                    .map(|item| format!("{:?} {}", item.bare, show(item.params)))
-                    .collect(),
-                show(member.params),
-            ))
+            Ok((items.map(|item| format!("{:?} {}", item.bare, show(item.params))).collect(), show(member.params)))
         };
         let none = String::from("None");
         assert_eq!(read("()"), Ok((vec![], none.clone())));
         assert_eq!(read("(  )"), Ok((vec![], none.clone())));
-        let (first, second) = (
-            String::from("Integer(1) None"),
-            String::from("Integer(2) Some(Boolean(true))"),
-        );
+        let (first, second) = (String::from("Integer(1) None"), String::from("Integer(2) Some(Boolean(true))"));
         assert_eq!(read("( 1  2;a )"), Ok((vec![first, second], none)));
-        assert_eq!(
-            read("();a=3"),
-            Ok((vec![], String::from("Some(Integer(3))")))
-        );
-        for field in [
-            "(",
-            "(1",
-            "(1 ",
-            ")",
-            "(1,2)",
-            "(1\t2)",
-            "(1(2))",
-            "((1))",
-            "(\"a\"\"b\")",
-            "(1)2",
-            "(1 )) ",
-            "(1;)",
-        ] {
-            assert_eq!(
-                List::new(field.as_bytes()).next().unwrap().err(),
-                Some(Malformed),
-                "{field}"
-            );
+        assert_eq!(read("();a=3"), Ok((vec![], String::from("Some(Integer(3))"))));
+        for field in
+            ["(", "(1", "(1 ", ")", "(1,2)", "(1\t2)", "(1(2))", "((1))", "(\"a\"\"b\")", "(1)2", "(1 )) ", "(1;)"]
+        {
+            assert_eq!(List::new(field.as_bytes()).next().unwrap().err(), Some(Malformed), "{field}");
         }
     }
 }

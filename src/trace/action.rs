@@ -47,7 +47,9 @@ impl Action {
             crate::Action::Wait { until: end, reason, .. } => {
                 json!({"action": "wait", "until_ms": until(end), "reason": reason_name(reason)})
             }
-            crate::Action::RefreshToken { until: end, .. } => json!({"action": "refresh_token", "until_ms": until(end)}),
+            crate::Action::RefreshToken { until: end, .. } => {
+                json!({"action": "refresh_token", "until_ms": until(end)})
+            }
             crate::Action::AwaitToken { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
             crate::Action::InFlight { until: end, .. } => json!({"action": "in_flight", "until_ms": end.map(until)}),
             crate::Action::Done { status, .. } => json!({"action": "done", "status": status}),

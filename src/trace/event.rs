@@ -253,9 +253,9 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     for group in text.trim_end_matches('=').as_bytes().chunks(4) {
         let digits = group.iter().map(|c| BASE64.iter().position(|digit| digit == c));
-        let word = digits.enumerate().try_fold(0_u32, |word, (n, digit)| {
-            Some(word | u32::try_from(digit?).ok()? << (18 - 6 * n))
-        })?;
+        let word = digits
+            .enumerate()
+            .try_fold(0_u32, |word, (n, digit)| Some(word | u32::try_from(digit?).ok()? << (18 - 6 * n)))?;
         let [_, triple @ ..] = word.to_be_bytes();
         let length = group.len().checked_sub(1).filter(|length| *length > 0)?;
         bytes.extend(triple.iter().take(length));
