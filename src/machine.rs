@@ -34,7 +34,7 @@ pub struct RetryMachine {
     started: Time,
     /// The server asked this request not to call before. Of a failed request: what its failure says of it.
     not_before: Time,
-    /// The end of the wait, of the attempt, or of the lease. Of an ended request: when it ended.
+    /// The end of the wait, of the attempt if there is a limit, or of the lease. Of an ended request: when it ended.
     until: Time,
     /// Nanoseconds spent at the gate. Of an ended request: what its last reply had rejected.
     gate_time: u64,
@@ -112,7 +112,8 @@ impl RetryMachine {
     #[must_use]
     pub fn next_tick(&self, upstream: &Upstream) -> Option<Time> {
         match self.phase {
-            Phase::InFlight | Phase::Waiting(_) => self.limit(),
+            Phase::InFlight => self.limit(upstream),
+            Phase::Waiting(_) => Some(self.until),
             Phase::Leading | Phase::Following(_) => {
                 Some(self.deadline(upstream).map_or(self.until, |deadline| deadline.min(self.until)))
             }
@@ -139,9 +140,10 @@ impl RetryMachine {
         matches!(self.phase, Phase::Done | Phase::Failed(_))
     }
 
-    /// The end of the attempt or wait, where there is one.
-    fn limit(&self) -> Option<Time> {
-        (self.until != Time::MAX).then_some(self.until)
+    /// The end of the attempt in flight, if there is a limit (S4).
+    fn limit(&self, upstream: &Upstream) -> Option<Time> {
+        let policy = &upstream.policy;
+        (policy.deadline.is_some() || policy.attempt_timeout.is_some()).then_some(self.until)
     }
 
     fn deadline(&self, upstream: &Upstream) -> Option<Time> {
@@ -184,7 +186,9 @@ impl Step<'_> {
 
             (InFlight, Reply(attempt, reply)) if attempt == newest => self.answered(&reply),
             (InFlight, TransportError(attempt, error)) if attempt == newest => self.broke(error),
-            (InFlight, Tick) if over => self.broke(crate::event::TransportError::TimedOut),
+            (InFlight, Tick) if over && self.machine.limit(self.upstream).is_some() => {
+                self.broke(crate::event::TransportError::TimedOut)
+            }
 
             // F7: only ticks end waits. T4: never sooner.
             (Waiting(reason), Tick) if over => self.wait_over(reason),
@@ -263,9 +267,9 @@ impl Step<'_> {
         machine.flags.set(Flags::TOKEN_SETTLED, false);
         machine.phase = Phase::InFlight;
         Action::Send {
-            attempt: machine.attempts,
+            attempt: self.machine.attempts,
             generation: self.upstream.token.generation(),
-            until: machine.limit(),
+            until: self.machine.limit(self.upstream),
             because: self.because(),
         }
     }
@@ -299,11 +303,12 @@ impl Step<'_> {
             TransportError::Other => Cause::Other,
         });
         self.record(Health::Bad, self.machine.attempts);
-        // D13, D14.
+        // D13, D14; P2: in flight at its limit it is ambiguous, whatever then came of it.
+        let over = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
         let verdict = match (error, self.machine.flags.has(Flags::UNSAFE)) {
             (TransportError::NotSent, _) | (_, false) => None,
-            (TransportError::TimedOut | TransportError::Broken, true) => Some(FailureKind::Ambiguous),
-            (TransportError::Other, true) => Some(FailureKind::Transport),
+            (TransportError::Other, true) if !over => Some(FailureKind::Transport),
+            (_, true) => Some(FailureKind::Ambiguous),
         };
         self.retry(verdict, None)
     }
@@ -460,6 +465,7 @@ impl Step<'_> {
     fn refreshed(&mut self, outcome: TokenOutcome) -> Action {
         let settled = self.settle(outcome);
         match outcome {
+            // Refreshed; or F5: the user has replaced it meanwhile.
             _ if self.upstream.token.is_newer_than(self.machine.stamp) => self.new_token(),
             TokenOutcome::Rejected if settled => self.fail(FailureKind::TokenRejected),
             TokenOutcome::Unavailable { .. } if settled => self.no_token(),
@@ -493,15 +499,19 @@ impl Step<'_> {
         }
     }
 
+    /// F5: a refresh before its time is not followed by another for the same send.
     fn new_token(&mut self) -> Action {
         self.because.news = News::NewToken;
-        self.machine.flags.set(Flags::TOKEN_SETTLED, true);
+        self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
         self.proceed()
     }
 
     /// K7: without a new token the old one is used, if it may still be valid and no 401 has said otherwise.
     fn no_token(&mut self) -> Action {
-        if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
+        if self.upstream.token.is_rejected() {
+            // K6: another's refresh of the same generation was.
+            self.fail(FailureKind::TokenRejected)
+        } else if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
             self.because.news = News::NoNewToken;
             self.machine.flags.set(Flags::TOKEN_SETTLED, true);
             self.proceed()
@@ -561,7 +571,8 @@ impl Step<'_> {
 
     /// F4: a late hint moves the end of a wait at once, without jitter.
     fn prolong(&mut self, reply: &Reply) -> Action {
-        let Some(hint) = reply.hint().filter(|_| self.hint_counts(reply.status())) else {
+        let counts = |hint: &Hint| hint.nanos() > 0 && self.hint_counts(reply.status());
+        let Some(hint) = reply.hint().filter(counts) else {
             return self.again();
         };
         self.because.rejected = reply.rejected();
@@ -603,17 +614,13 @@ impl Step<'_> {
     }
 
     fn fail(&mut self, kind: FailureKind) -> Action {
-        // S6: the probe that was under way gives its permit back.
-        if kind == FailureKind::Cancelled && self.machine.flags.has(Flags::UNANSWERED) {
-            self.record(Health::Neutral, self.machine.attempts);
-        }
+        self.end(Phase::Failed(kind));
         let known = [
             Some(self.machine.not_before).filter(|hint| *hint > self.now),
             self.upstream.gate.opening(self.now),
             self.upstream.breaker.next_probe(self.now),
         ];
         self.machine.not_before = known.into_iter().flatten().max().unwrap_or(Time::ZERO);
-        self.end(Phase::Failed(kind));
         self.again()
     }
 
@@ -621,6 +628,10 @@ impl Step<'_> {
         // F5: the refresh may still be under way when a deadline ends the request; else it is abandoned.
         if self.machine.flags.has(Flags::HOLDS_LEASE) && phase != Phase::Failed(FailureKind::Deadline) {
             self.upstream.token.free(self.machine.stamp);
+        }
+        // S6: a probe that is under way gives its permit back; its result counts, if it comes.
+        if self.machine.flags.has(Flags::UNANSWERED) {
+            self.record(Health::Neutral, self.machine.attempts);
         }
         self.machine.until = self.now;
         self.machine.gate_time = self.because.rejected.to_bits();

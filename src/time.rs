@@ -20,8 +20,8 @@ use core::time::Duration;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Time(u64);
 
-const NANOS_PER_MILLI: u64 = 1_000_000;
-pub(crate) const NANOS_PER_SECOND: u64 = 1_000_000_000;
+pub(crate) const NANOS_PER_MILLI: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 impl Time {
     /// The origin.

@@ -346,6 +346,15 @@ mod tests {
     }
 
     #[test]
+    fn h7_quoted_strings_hold_any_byte_but_control_characters() {
+        for byte in 0..=u8::MAX {
+            let line = [b"A a=\"\\", &[byte][..], b"\""].concat();
+            let is_text = byte == b'\t' || !byte.is_ascii_control();
+            assert_eq!(bearer_error(&line).is_ok(), is_text, "{byte}");
+        }
+    }
+
+    #[test]
     fn h7_broken_quoted_strings_are_malformed() {
         for line in [
             r#"Bearer error="invalid_token"#,
@@ -354,6 +363,7 @@ mod tests {
             r#"Bearer error=""invalid_token"#,
             r#"Bearer error="invalid_token"x"#,
             "Bearer error=\"invalid_token\0\"",
+            "Bearer error=\"invalid_token\u{1f}\"",
             "Bearer error=\"invalid_token\\\u{7f}\"",
         ] {
             assert_eq!(error(line), Err(Malformed), "{line:?}");

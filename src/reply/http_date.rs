@@ -40,8 +40,8 @@ impl HttpDate {
             text.skip(b", ")?;
             text.rfc850_date()?
         };
-        // A two-digit year is judged as if the century were 00, the one where all that can be a leap
-        // year are one.
+        // F9: of the years 0 to 99 just those are leap that some century makes so, so that a
+        // two-digit year can be judged as it stands.
         (text.0.is_empty() && date.day_exists_in(date.year)).then_some(date)
     }
 
@@ -103,7 +103,7 @@ pub fn year_of(unix_seconds: i64) -> i32 {
 const FIRST_YEAR: i32 = 0;
 const LAST_YEAR: i32 = 9999;
 
-/// Midnight of a day, counted from 0, of a year from -49 to 10 049.
+/// Midnight of a day, counted from 0, of a year from -49 to 10 049: days fit an `i32` by far.
 fn unix_seconds_at(year: i32, day_of_year: i32) -> i64 {
     const DAYS_BEFORE_1970: i32 = 719_528;
     i64::from(days_before_year(year) - DAYS_BEFORE_1970 + day_of_year) * 86_400
@@ -326,6 +326,31 @@ mod tests {
     }
 
     #[test]
+    fn h3_every_month_has_its_name_and_length() {
+        let mut start = 1_672_531_200;
+        for (month, days) in [
+            ("Jan", 31),
+            ("Feb", 28),
+            ("Mar", 31),
+            ("Apr", 30),
+            ("May", 31),
+            ("Jun", 30),
+            ("Jul", 31),
+            ("Aug", 31),
+            ("Sep", 30),
+            ("Oct", 31),
+            ("Nov", 30),
+            ("Dec", 31),
+        ] {
+            let midnight = |day| read(&std::format!("Sun, {day:02} {month} 2023 00:00:00 GMT"));
+            assert_eq!(midnight(1), Some(start));
+            assert_eq!(midnight(days), Some(start + (i64::from(days) - 1) * 86_400));
+            assert_eq!(midnight(days + 1), None);
+            start += i64::from(days) * 86_400;
+        }
+    }
+
+    #[test]
     fn h3_second_sixty_is_the_following_second() {
         assert_eq!(read("Mon, 31 Dec 1990 23:59:60 GMT"), Some(662_688_000));
         assert_eq!(read("Tue, 01 Jan 1991 00:00:00 GMT"), Some(662_688_000));
@@ -409,6 +434,8 @@ mod tests {
         assert!(!date.has_two_digit_year());
         assert_eq!(date.unix_seconds(i32::MIN), Some(EXAMPLE));
         assert_eq!(date.unix_seconds(i32::MAX), Some(EXAMPLE));
+        let date = HttpDate::parse(b"Sun Nov  6 08:49:37 1994").unwrap();
+        assert!(!date.has_two_digit_year());
         let date = HttpDate::parse(b"Sunday, 06-Nov-94 08:49:37 GMT").unwrap();
         assert!(date.has_two_digit_year());
     }

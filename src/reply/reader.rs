@@ -142,7 +142,7 @@ impl Reader {
         for (field, time) in times {
             if time.has_date() && clock.unix_millis.is_none() {
                 self.rejected.add(field, Why::NoClock);
-            } else if time.is_mixed() {
+            } else if clock.is_contradictory(time) {
                 self.rejected.add(field, Why::Duplicate);
             } else if time.has_date() && clock.resolve(time).is_none() {
                 // 29 February in a short year that turned out to have none.
@@ -175,9 +175,16 @@ impl Clock {
     /// Nanoseconds from the receipt of the response to the latest that was said. What has passed is zero. Without a
     /// clock only waits count.
     pub(super) fn resolve(self, time: &Latest) -> Option<u64> {
-        // The year is worked out only where a short one needs it: it takes a division.
-        let year = || self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of);
-        time.resolve(self.unix_millis, year)
+        time.resolve(self.unix_millis, || self.year())
+    }
+
+    fn is_contradictory(self, time: &Latest) -> bool {
+        time.is_contradictory(self.unix_millis, || self.year())
+    }
+
+    /// Worked out only where a short year needs it: it takes a division.
+    fn year(self) -> i32 {
+        self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of)
     }
 }
 

@@ -117,6 +117,10 @@ impl Rejected {
 
     pub(crate) fn add(&mut self, field: Field, why: Why) {
         self.0 |= bit(field, why);
+        // H5: where all of it counts for nothing, it does not matter what was wrong with a part.
+        if self.0 & bit(field, Why::Void) != 0 {
+            self.0 &= !bit(field, Why::Malformed);
+        }
     }
 
     pub(crate) const fn to_bits(self) -> u64 {

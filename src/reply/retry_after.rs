@@ -4,7 +4,7 @@ use core::cmp::Ordering;
 
 use super::ResetFormat;
 use super::http_date::HttpDate;
-use crate::time;
+use crate::time::{self, NANOS_PER_MILLI};
 
 /// `1*DIGIT` (rule H2). Anything else, the empty string too, is `None`; too many digits saturate.
 pub(crate) fn digits(value: &[u8]) -> Option<u64> {
@@ -90,11 +90,6 @@ impl Latest {
         }
     }
 
-    /// Whether it was said as a wait and as a date, so that one of them loses.
-    pub(crate) fn is_mixed(&self) -> bool {
-        usize::from(self.after.is_some()) + usize::from(self.at.is_some()) + usize::from(self.short.is_some()) > 1
-    }
-
     /// Whether a date is among them.
     pub(crate) fn has_date(&self) -> bool {
         self.at.is_some() || self.short.is_some()
@@ -108,9 +103,23 @@ impl Latest {
             let millis = u64::try_from(at.saturating_sub(clock?)).unwrap_or(0);
             Some(time::millis(millis))
         };
+        let [at, short] = self.dates(year);
+        [self.after, at.and_then(until), short.and_then(until)].into_iter().flatten().max()
+    }
+
+    /// Whether it was said in more than one way, and not each time the same instant: then one of them lost.
+    pub(crate) fn is_contradictory(&self, clock: Option<i64>, year: impl Fn() -> i32) -> bool {
+        let at_once = |wait: u64| clock?.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
+        let [at, short] = self.dates(year);
+        let mut ways = [self.after.and_then(at_once), at, short].into_iter().flatten();
+        let first = ways.next();
+        ways.any(|other| Some(other) != first)
+    }
+
+    /// The dates, in Unix milliseconds.
+    fn dates(&self, year: impl Fn() -> i32) -> [Option<i64>; 2] {
         let short = self.short.and_then(|date| date.unix_seconds(year()));
-        let short = short.map(|seconds| seconds.saturating_mul(1_000));
-        [self.after, self.at.and_then(until), short.and_then(until)].into_iter().flatten().max()
+        [self.at, short.map(|seconds| seconds.saturating_mul(1_000))]
     }
 }
 

@@ -257,6 +257,7 @@ impl<'a> Text<'a> {
     fn number(&mut self) -> Option<Bare<'a>> {
         let sign = if self.skip(b'-') { -1 } else { 1 };
         let whole = self.take_while(|byte| byte.is_ascii_digit());
+        // Called with at most 15 digits, which an `i64` holds.
         let number = |digits: &[u8]| digits.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
         if !self.skip(b'.') {
             return matches!(whole.len(), 1..=15).then(|| Bare::Integer(sign * number(whole)));
@@ -465,6 +466,7 @@ mod tests {
             r#""a\""#,
             r#""\a""#,
             "\"\t\"",
+            "\"\u{1f}\"",
             "\"\u{7f}\"",
             "\"\u{e9}\"",
             "'a'",
@@ -488,7 +490,19 @@ mod tests {
         for base64 in ["", "aGVsbG8=", "aGVsbG8", "iZ==", "iZ=", "iZ", "/+Ah"] {
             assert_eq!(bare(&format!(":{base64}:")), Ok(Bare::ByteSequence(base64.as_bytes())));
         }
-        assert_malformed(&[":", ":aGVs", ":a:", ":aGVsa:", ":=:", ":aGVs=:", ":iZ===:", ":i=Z:", ":_-Ah:", ":aG Vs:"]);
+        assert_malformed(&[
+            ":",
+            ":aGVs",
+            ":a:",
+            ":aGVsa:",
+            ":=:",
+            ":aGVs=:",
+            ":iZ===:",
+            ":aGVsbG8==:",
+            ":i=Z:",
+            ":_-Ah:",
+            ":aG Vs:",
+        ]);
     }
 
     #[test]
@@ -525,6 +539,7 @@ mod tests {
             "%f5%80%80%80",
             "%f0%9f%92",
             "\t",
+            "\u{1f}",
             "\u{7f}",
             "\u{fc}",
             "%-1",
@@ -597,9 +612,22 @@ mod tests {
         let (first, second) = (String::from("Integer(1) None"), String::from("Integer(2) Some(Boolean(true))"));
         assert_eq!(read("( 1  2;a )"), Ok((vec![first, second], none)));
         assert_eq!(read("();a=3"), Ok((vec![], String::from("Some(Integer(3))"))));
-        for field in
-            ["(", "(1", "(1 ", ")", "(1,2)", "(1\t2)", "(1(2))", "((1))", "(\"a\"\"b\")", "(1)2", "(1 )) ", "(1;)"]
-        {
+        for field in [
+            "(",
+            "(1",
+            "(1 ",
+            ")",
+            "(1,2)",
+            "(1\t2)",
+            "(\t1)",
+            "(1\t)",
+            "(1(2))",
+            "((1))",
+            "(\"a\"\"b\")",
+            "(1)2",
+            "(1 )) ",
+            "(1;)",
+        ] {
             assert_eq!(List::new(field.as_bytes()).next().unwrap().err(), Some(Malformed), "{field}");
         }
     }

@@ -122,7 +122,6 @@ impl Token {
         self.unavailable = self.installed;
         self.rejected = false;
         self.lease_open = false;
-        self.throttled_until = Time::ZERO;
         self.set_lifetime(now, lifetime, margin);
     }
 
@@ -183,7 +182,7 @@ impl Token {
             Finding::NewToken
         } else if self.rejected {
             Finding::Rejected
-        } else if !lease.is_after(self.unavailable) {
+        } else if lease == self.unavailable {
             // A later one that failed alike counts too: one that came to nothing is not tried again by each in turn.
             Finding::Unavailable
         } else if lease == self.lease && self.lease_open && now < self.lease_end {

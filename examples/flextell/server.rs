@@ -1,0 +1,261 @@
+//! A loopback server that behaves, and misbehaves, as the Flextell guide says an API may.
+//!
+//! `/{story}/{key}` plays one story of `script` to the client named `key`: which answer comes
+//! depends on how often that client has called that story. `POST /oauth/token` refreshes tokens.
+//! All times are those of a [`Clock`] that the clients share, so an hour passes in seconds.
+
+mod arrival;
+mod clock;
+mod date;
+mod oauth;
+mod reply;
+mod script;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, DATE, HeaderMap};
+use hyper::{Method, Request, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::{self, Runtime};
+use tokio::sync::oneshot;
+
+pub use arrival::{Arrival, never_sooner};
+pub use clock::Clock;
+pub use oauth::Grant;
+
+use date::http_date;
+use oauth::Ledger;
+use reply::{Cut, Outcome, Reply};
+use script::Answer;
+
+/// A running server. It stops, and cuts every connection, when it is dropped.
+#[must_use = "a server stops when it is dropped"]
+pub struct Server {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens on a free loopback port, from a background thread with a runtime of its own, so it
+    /// serves blocking and asynchronous clients alike.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system grants no loopback port or no thread.
+    pub fn start(clock: Clock) -> Self {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let listener = listen(&runtime).expect("a loopback port");
+        let addr = listener.local_addr().expect("a bound listener");
+        let shared = Arc::new(Shared {
+            clock,
+            state: Mutex::default(),
+        });
+        runtime.spawn(accept(listener, Arc::clone(&shared)));
+        let (stop, stopped) = oneshot::channel();
+        // Dropping `stop` ends the wait, and the runtime with all its tasks and sockets.
+        let thread = thread::spawn(move || drop(runtime.block_on(stopped)));
+        Self {
+            addr,
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// An address that refuses connections, unless another program takes the port meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// If the operating system grants no loopback port.
+    pub fn closed_port() -> SocketAddr {
+        std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .expect("a loopback port")
+    }
+
+    /// Opens a grant whose access tokens live for `lifetime` of virtual time each. Zero makes
+    /// tokens that are born expired.
+    pub fn grant(&self, lifetime: Duration) -> Grant {
+        let now_ms = self.shared.clock.now_ms();
+        self.shared.state().ledger.open(lifetime, now_ms)
+    }
+
+    /// Ends one access token now. Its grant stays, so a refresh gets a new one.
+    pub fn expire(&self, access_token: &str) {
+        let now_ms = self.shared.clock.now_ms();
+        self.shared.state().ledger.expire(access_token, now_ms);
+    }
+
+    /// Ends a grant with all its tokens: from now on its refresh answers `invalid_grant`.
+    pub fn revoke(&self, grant: &Grant) {
+        self.shared.state().ledger.revoke(&grant.access_token);
+    }
+
+    /// How often the token endpoint was called with a refresh token of this grant, replayed and
+    /// refused ones included.
+    pub fn refreshes(&self, grant: &Grant) -> usize {
+        self.shared.state().ledger.refreshes(&grant.refresh_token)
+    }
+
+    /// Every call of `story` by `key` so far, in the order in which they were answered. Empty for
+    /// a story or a key that was never heard of.
+    pub fn arrivals(&self, story: &str, key: &str) -> Vec<Arrival> {
+        let route = (story.to_owned(), key.to_owned());
+        let state = self.shared.state();
+        state
+            .routes
+            .get(&route)
+            .map_or_else(Vec::new, |seen| seen.arrivals.clone())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take() {
+            // Bounded: no task of the runtime ever blocks.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What all connections share.
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ledger: Ledger,
+    /// By story and key.
+    routes: HashMap<(String, String), Route>,
+}
+
+#[derive(Default)]
+struct Route {
+    arrivals: Vec<Arrival>,
+    /// How many answers of the script have been given.
+    step: usize,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers one request, or cuts its connection, or never returns.
+    async fn handle(&self, request: Request<Incoming>) -> Result<Reply, Cut> {
+        let at_ms = self.clock.now_ms();
+        let (head, body) = request.into_parts();
+        // A story that cuts after a POST is about the POST having been read.
+        let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+
+        // One instant for the whole answer: dates in it are relative to its own Date.
+        let now_ms = self.clock.now_ms();
+        let path = head.uri.path();
+        let outcome = if head.method == Method::POST && path == "/oauth/token" {
+            Outcome::Reply(self.state().ledger.token(&body, now_ms))
+        } else {
+            self.tell(path, bearer(&head.headers), at_ms, now_ms)
+        };
+        match outcome {
+            Outcome::Reply(mut reply) => {
+                let date = http_date(self.clock.unix_at(now_ms) / 1000);
+                reply.headers_mut().insert(DATE, date);
+                Ok(reply)
+            }
+            Outcome::Cut => Err(Cut),
+            Outcome::Hang => std::future::pending().await,
+        }
+    }
+
+    /// The next answer of a story, kept among its arrivals. A call without a valid token is an
+    /// arrival too, but does not move the story on.
+    fn tell(&self, path: &str, access_token: &str, at_ms: u64, now_ms: u64) -> Outcome {
+        let Some((story, key)) = path.strip_prefix('/').and_then(|path| path.split_once('/'))
+        else {
+            return script::NOT_FOUND.outcome(self.clock, now_ms);
+        };
+        let Some(script) = script::of(story) else {
+            return script::NOT_FOUND.outcome(self.clock, now_ms);
+        };
+
+        let state = &mut *self.state();
+        let route = (story.to_owned(), key.to_owned());
+        let route = state.routes.entry(route).or_default();
+        let scripted = script[route.step.min(script.len() - 1)];
+        let answer = if scripted.needs_token() && !state.ledger.is_valid(access_token, now_ms) {
+            script::UNAUTHORIZED
+        } else {
+            route.step += 1;
+            scripted
+        };
+        if let Answer::RevokeGrant = answer {
+            state.ledger.revoke(access_token);
+        }
+        let outcome = answer.outcome(self.clock, now_ms);
+        route.arrivals.push(Arrival {
+            at_ms,
+            status: outcome.status(),
+            not_before_ms: answer.not_before_ms(self.clock, now_ms),
+            applied: answer.applies(),
+        });
+        outcome
+    }
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1), or nothing, which is never
+/// valid.
+fn bearer(headers: &HeaderMap) -> &str {
+    headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("Bearer"))
+        .map_or("", |(_, token)| token)
+}
+
+fn listen(runtime: &Runtime) -> std::io::Result<TcpListener> {
+    let _entered = runtime.enter();
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    // A stampede connects all at once; the system lowers this to its own limit.
+    socket.listen(u16::MAX.into())
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&shared)))),
+            // Out of file descriptors, as a rule: some will be closed soon.
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| shared.handle(request));
+    // An error is a cut that the story wanted, or a client that went away.
+    let _ = http1::Builder::new()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}

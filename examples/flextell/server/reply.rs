@@ -1,0 +1,113 @@
+//! What goes over the wire: replies, whole or cut off.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Bytes, Frame};
+use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+use serde_json::{Value, json};
+
+/// How a call ends.
+pub(super) enum Outcome {
+    /// With a reply.
+    Reply(Reply),
+    /// With the connection cut before the first byte of a reply.
+    Cut,
+    /// Never.
+    Hang,
+}
+
+impl Outcome {
+    pub(super) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Reply(reply) => Some(reply.status().as_u16()),
+            Self::Cut | Self::Hang => None,
+        }
+    }
+}
+
+pub(super) type Reply = Response<Either<Full<Bytes>, Half>>;
+
+/// A reply with a body of the given media type.
+pub(super) fn text(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Either::Left(Full::new(body.into())));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}
+
+pub(super) fn json(status: StatusCode, body: &Value) -> Reply {
+    text(status, "application/json", body.to_string())
+}
+
+/// An error as the Flextell guide words it (H8), with the challenge that RFC 6750 §3 asks for.
+pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Reply {
+    let mut reply = json(status, &json!({ "error": code, "message": message }));
+    let challenge = match status {
+        StatusCode::UNAUTHORIZED => r#"Bearer realm="flextell", error="invalid_token""#,
+        StatusCode::FORBIDDEN => r#"Bearer realm="flextell", error="insufficient_scope""#,
+        _ => return reply,
+    };
+    let challenge = HeaderValue::from_static(challenge);
+    reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    reply
+}
+
+/// A reply that announces all of `body` and breaks off half-way.
+pub(super) fn half(status: StatusCode, body: &Value) -> Reply {
+    let mut body = body.to_string().into_bytes();
+    let mut reply = text(status, "application/json", "");
+    reply
+        .headers_mut()
+        .insert(CONTENT_LENGTH, body.len().into());
+    body.truncate(body.len() / 2);
+    *reply.body_mut() = Either::Right(Half::Data(body.into()));
+    reply
+}
+
+/// A body that fails after its data, which makes hyper cut the connection.
+pub(super) enum Half {
+    Data(Bytes),
+    Pause,
+    End,
+}
+
+impl Body for Half {
+    type Data = Bytes;
+    type Error = Cut;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match std::mem::replace(&mut *self, Self::End) {
+            Self::Data(half) => {
+                *self = Self::Pause;
+                Poll::Ready(Some(Ok(Frame::data(half))))
+            }
+            // hyper puts on the wire what it has only when a body makes it wait.
+            Self::Pause => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Self::End => Poll::Ready(Some(Err(Cut))),
+        }
+    }
+}
+
+/// The connection ends here, as the story wants it.
+#[derive(Debug)]
+pub(super) struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cut off, as the story wants it")
+    }
+}
+
+impl std::error::Error for Cut {}
