@@ -203,9 +203,8 @@ impl Step<'_> {
             (_, Token(outcome)) if self.settle(outcome) => self.again(),
             (_, Token(_)) => self.take(Tick),
 
-            (Done | Failed(_), Cancel) => self.again(),
+            (Done | Failed(_), Cancel) | (_, Start | Tick) => self.again(),
             (_, Cancel) => self.fail(FailureKind::Cancelled),
-            (_, Start | Tick) => self.again(),
         }
     }
 
@@ -286,6 +285,7 @@ impl Step<'_> {
         self.machine.cause = Some(Cause::Status);
         self.hear(reply);
         self.record(self.health(status), self.machine.attempts);
+        self.refund(reply);
         match status {
             200..=399 => self.done(status),
             401 => self.unauthorized(reply),
@@ -551,9 +551,11 @@ impl Step<'_> {
         if self.is_unanswered(attempt) {
             self.machine.flags.set(Flags::UNANSWERED, false);
             self.record(self.health(reply.status()), attempt);
-        } else if reply.is_success() {
+            self.refund(reply);
+        } else if reply.is_success() && self.was_given_up(attempt) {
             // F6: a failure would be the second of its attempt.
             self.record(Health::Good, attempt);
+            self.refund(reply);
         }
         if self.machine.is_ended() {
             return self.again();
@@ -605,6 +607,12 @@ impl Step<'_> {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
+    /// Whether this is an attempt that was sent and brought no answer in time.
+    fn was_given_up(&self, attempt: u32) -> bool {
+        let newest = self.machine.attempts;
+        (1..=newest).contains(&attempt) && !(attempt == newest && self.machine.phase == Phase::Done)
+    }
+
     // ---- The end ----
 
     fn done(&mut self, status: u16) -> Action {
@@ -640,8 +648,7 @@ impl Step<'_> {
 
     // ---- The upstream hears, and is asked ----
 
-    /// What a reply says about time, to this request (L1) and to all of the upstream (S1), and that it is a success
-    /// (S2).
+    /// What a reply says about time, to this request (L1) and to all of the upstream (S1).
     fn hear(&mut self, reply: &Reply) {
         let status = reply.status();
         let counts = self.hint_counts(status);
@@ -659,6 +666,10 @@ impl Step<'_> {
                 self.upstream.gate.close(self.now, self.now.after(wait));
             }
         }
+    }
+
+    /// S2: each success refills the budget.
+    fn refund(&mut self, reply: &Reply) {
         if reply.is_success() {
             self.upstream.budget.refund(self.upstream.policy.budget);
         }
@@ -687,9 +698,9 @@ impl Step<'_> {
         let ticket = self.machine.ticket;
         let seed = self.machine.seed;
         let exact = self.upstream.policy.jitter == Jitter::None;
-        let open_time = |opening, open: u64| match exact {
-            true => open,
-            false => draw(seed, Purpose::Breaker, opening, open..=open.saturating_add(open / 2)),
+        let open_time = |opening, open: u64| {
+            let longest = if exact { open } else { open.saturating_add(open / 2) };
+            draw(seed, Purpose::Breaker, opening, open..=longest)
         };
         self.upstream.breaker.record(health, ticket, self.now, self.upstream.policy.breaker, open_time);
     }

@@ -6,7 +6,7 @@ use core::ops::RangeInclusive;
 ///
 /// Two requests must not share a jitter sequence, or they come back together. A client that has one good seed, drawn
 /// once from its system's entropy, gives each request `derive(seed, n)` with a counter `n`. Neighbouring seeds and
-/// counters give unrelated results (the finaliser of SplitMix64: Steele, Lea and Flood, 2014).
+/// counters give unrelated results (the finaliser of `SplitMix64`: Steele, Lea and Flood, 2014).
 ///
 /// ```
 /// use retry_machine::derive_seed;

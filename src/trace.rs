@@ -15,16 +15,18 @@
 //! # Ok::<(), retry_machine::trace::TraceError>(())
 //! ```
 
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
 use core::time::Duration;
-use std::collections::BTreeMap;
-use std::prelude::v1::*;
 
 use thiserror::Error;
 
 use crate::policy::PolicyError;
 use crate::{ErrorBody, Reply, RetryMachine, Time, Upstream, derive_seed};
 
+#[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod action;
+#[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod event;
 mod fields;
 mod setting;

@@ -6,7 +6,6 @@
 
 mod arrival;
 mod clock;
-mod date;
 mod oauth;
 mod reply;
 mod script;
@@ -30,7 +29,6 @@ pub use arrival::{Arrival, never_sooner};
 pub use clock::Clock;
 pub use oauth::Grant;
 
-use date::http_date;
 use oauth::Ledger;
 use reply::{Cut, Outcome, Reply};
 use script::Answer;
@@ -52,26 +50,15 @@ impl Server {
     ///
     /// If the operating system grants no loopback port or no thread.
     pub fn start(clock: Clock) -> Self {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime");
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let listener = listen(&runtime).expect("a loopback port");
         let addr = listener.local_addr().expect("a bound listener");
-        let shared = Arc::new(Shared {
-            clock,
-            state: Mutex::default(),
-        });
+        let shared = Arc::new(Shared { clock, state: Mutex::default() });
         runtime.spawn(accept(listener, Arc::clone(&shared)));
         let (stop, stopped) = oneshot::channel();
         // Dropping `stop` ends the wait, and the runtime with all its tasks and sockets.
         let thread = thread::spawn(move || drop(runtime.block_on(stopped)));
-        Self {
-            addr,
-            shared,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { addr, shared, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -103,11 +90,6 @@ impl Server {
         self.shared.state().ledger.expire(access_token, now_ms);
     }
 
-    /// Ends a grant with all its tokens: from now on its refresh answers `invalid_grant`.
-    pub fn revoke(&self, grant: &Grant) {
-        self.shared.state().ledger.revoke(&grant.access_token);
-    }
-
     /// How often the token endpoint was called with a refresh token of this grant, replayed and
     /// refused ones included.
     pub fn refreshes(&self, grant: &Grant) -> usize {
@@ -119,10 +101,7 @@ impl Server {
     pub fn arrivals(&self, story: &str, key: &str) -> Vec<Arrival> {
         let route = (story.to_owned(), key.to_owned());
         let state = self.shared.state();
-        state
-            .routes
-            .get(&route)
-            .map_or_else(Vec::new, |seen| seen.arrivals.clone())
+        state.routes.get(&route).map_or_else(Vec::new, |seen| seen.arrivals.clone())
     }
 }
 
@@ -178,7 +157,7 @@ impl Shared {
         };
         match outcome {
             Outcome::Reply(mut reply) => {
-                let date = http_date(self.clock.unix_at(now_ms) / 1000);
+                let date = reply::http_date(self.clock.unix_at(now_ms) / 1000);
                 reply.headers_mut().insert(DATE, date);
                 Ok(reply)
             }
@@ -190,8 +169,7 @@ impl Shared {
     /// The next answer of a story, kept among its arrivals. A call without a valid token is an
     /// arrival too, but does not move the story on.
     fn tell(&self, path: &str, access_token: &str, at_ms: u64, now_ms: u64) -> Outcome {
-        let Some((story, key)) = path.strip_prefix('/').and_then(|path| path.split_once('/'))
-        else {
+        let Some((story, key)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
             return script::NOT_FOUND.outcome(self.clock, now_ms);
         };
         let Some(script) = script::of(story) else {
@@ -208,8 +186,10 @@ impl Shared {
             route.step += 1;
             scripted
         };
-        if let Answer::RevokeGrant = answer {
-            state.ledger.revoke(access_token);
+        match answer {
+            Answer::RevokeGrant => state.ledger.revoke(access_token),
+            Answer::ExpireToken => state.ledger.expire(access_token, now_ms),
+            _ => {}
         }
         let outcome = answer.outcome(self.clock, now_ms);
         route.arrivals.push(Arrival {
@@ -254,8 +234,5 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| shared.handle(request));
     // An error is a cut that the story wanted, or a client that went away.
-    let _ = http1::Builder::new()
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service).await;
 }

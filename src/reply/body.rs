@@ -1,7 +1,7 @@
 //! Error bodies: a JSON object with a machine-readable code and a message for people.
 
+use alloc::string::String;
 use core::fmt;
-use std::prelude::v1::*;
 
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -44,7 +44,7 @@ impl ErrorBody {
             return Err(BodyError::TooLong);
         }
         // Here, since what is skipped over is not checked below.
-        let text = str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
+        let text = core::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
         if depth(text) > ErrorBody::MAX_DEPTH {
             return Err(BodyError::TooDeep);
         }

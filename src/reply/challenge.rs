@@ -5,9 +5,8 @@
 pub struct Malformed;
 
 /// What a Bearer challenge gives as the reason of a refusal (RFC 6750 section 3.1).
-///
-/// A greater value asks for more care: of several, the greatest counts (H7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum BearerError {
     /// A code that is not listed here.
     Other,
@@ -23,7 +22,8 @@ pub enum BearerError {
     InsufficientScope,
 }
 
-/// The `error` of the Bearer challenges in one `WWW-Authenticate` line; of several the greatest.
+/// The `error` of the Bearer challenges in one `WWW-Authenticate` line; of several the one that
+/// [asks for most care](BearerError::most_careful).
 ///
 /// `None` if no Bearer challenge has an `error`. The code is compared case-sensitively, the names of
 /// scheme and parameter are not. Other schemes' parameters never count (H7).
@@ -33,7 +33,7 @@ pub enum BearerError {
 /// [`Malformed`] if the line breaks the grammar anywhere, holds no challenge at all, or gives one
 /// Bearer challenge two `error` parameters (RFC 9110 section 11.2). This voids the line only (F9).
 pub fn bearer_error(line: &[u8]) -> Result<Option<BearerError>, Malformed> {
-    let mut greatest = None;
+    let mut error = None;
     let mut is_bearer = false;
     let mut has_error = false;
     for part in Challenges::new(line) {
@@ -47,12 +47,12 @@ pub fn bearer_error(line: &[u8]) -> Result<Option<BearerError>, Malformed> {
                     return Err(Malformed);
                 }
                 has_error = true;
-                greatest = greatest.max(Some(BearerError::from_code(value)));
+                error = BearerError::most_careful(error, Some(BearerError::from_code(value)));
             }
             Part::Param { .. } | Part::Token68(_) => {}
         }
     }
-    Ok(greatest)
+    Ok(error)
 }
 
 impl BearerError {
@@ -75,6 +75,20 @@ impl BearerError {
             Self::InsufficientClaims => "insufficient_claims",
             Self::InsufficientScope => "insufficient_scope",
         }
+    }
+
+    /// Of several errors the one that asks for most care: scope, claims, a revoked token, then whichever came first
+    /// (H7, D12).
+    #[must_use]
+    pub fn most_careful(first: Option<Self>, next: Option<Self>) -> Option<Self> {
+        let care = |error: Option<Self>| match error {
+            None => 0,
+            Some(Self::Other | Self::InvalidRequest | Self::InvalidToken) => 1,
+            Some(Self::TokenRevoked) => 2,
+            Some(Self::InsufficientClaims) => 3,
+            Some(Self::InsufficientScope) => 4,
+        };
+        if care(next) > care(first) { next } else { first }
     }
 
     fn from_code(code: Value<'_>) -> Self {

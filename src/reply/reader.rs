@@ -82,7 +82,7 @@ impl Reader {
             Field::WwwAuthenticate => match challenge::bearer_error(value) {
                 // H7: of several, the one that makes the machine most careful.
                 Ok(error) => {
-                    self.challenge = self.challenge.max(error);
+                    self.challenge = BearerError::most_careful(self.challenge, error);
                     Ok(())
                 }
                 // F9: a malformed challenge voids its line only.
@@ -107,7 +107,7 @@ impl Reader {
     #[must_use]
     pub fn finish(mut self) -> Reply {
         let clock = Clock::of(self.date, self.wall_clock);
-        self.rejected_by(clock);
+        self.judge_times(clock);
 
         let families = [self.x_limits.family(clock), self.limits.family(clock), self.structured.family()];
         // H5, S1: whatever limit has nothing left; the latest, so that none is called too soon.
@@ -132,9 +132,11 @@ impl Reader {
         }
     }
 
-    /// Notes what was given both as a wait and as a date, and what could not be dated.
-    fn rejected_by(&mut self, clock: Clock) {
+    /// Notes which times lost against others, and which dates could not be judged.
+    fn judge_times(&mut self, clock: Clock) {
         let times = [
+            (Field::RetryAfterMs, &self.millis),
+            (Field::XMsRetryAfterMs, &self.x_millis),
             (Field::RetryAfter, &self.retry_after),
             (Field::XRateLimitReset, &self.x_limits.reset),
             (Field::RateLimitReset, &self.limits.reset),
@@ -142,11 +144,12 @@ impl Reader {
         for (field, time) in times {
             if time.has_date() && clock.unix_millis.is_none() {
                 self.rejected.add(field, Why::NoClock);
-            } else if clock.is_contradictory(time) {
-                self.rejected.add(field, Why::Duplicate);
             } else if time.has_date() && clock.resolve(time).is_none() {
                 // 29 February in a short year that turned out to have none.
                 self.rejected.add(field, Why::Malformed);
+            }
+            if clock.is_contradictory(time) {
+                self.rejected.add(field, Why::Duplicate);
             }
         }
     }
@@ -163,9 +166,9 @@ impl Clock {
     fn of(date: Option<HttpDate>, wall_clock: Option<Duration>) -> Clock {
         let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
         // A short year in `Date` itself can only be judged by the wall clock.
-        let date = date.and_then(|date| match date.has_two_digit_year() {
-            true => date.unix_seconds(wall_seconds.map_or(FALLBACK_YEAR, http_date::year_of)),
-            false => date.unix_seconds(FALLBACK_YEAR),
+        let date = date.and_then(|date| {
+            let wall_clock = wall_seconds.filter(|_| date.has_two_digit_year());
+            date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, http_date::year_of))
         });
         let millis = |seconds: i64| seconds.saturating_mul(1_000);
         let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
@@ -197,10 +200,9 @@ pub(super) struct Family {
     pub(super) reset: Option<u64>,
 }
 
-/// H6: the same field twice, the later time wins.
 fn time(slot: &mut Latest, value: Option<When>) -> Result<(), Why> {
-    let differs = slot.add(value.ok_or(Why::Malformed)?);
-    if differs { Err(Why::Duplicate) } else { Ok(()) }
+    slot.add(value.ok_or(Why::Malformed)?);
+    Ok(())
 }
 
 /// F9: given twice, the smaller number wins.

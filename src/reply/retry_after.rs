@@ -74,18 +74,21 @@ pub(crate) struct Latest {
     after: Option<u64>,
     at: Option<i64>,
     short: Option<HttpDate>,
+    /// Whether a wait lost against another, and a date against another.
+    wait_lost: bool,
+    date_lost: bool,
 }
 
 impl Latest {
-    /// Takes one more statement. Returns whether it differs from an earlier one of its kind.
-    pub(crate) fn add(&mut self, when: When) -> bool {
+    /// Takes one more statement (rule H6: the same field twice, the later time wins).
+    pub(crate) fn add(&mut self, when: When) {
         match when {
-            When::After(wait) => keep(&mut self.after, wait, Ord::cmp),
-            When::At(at) => keep(&mut self.at, at, Ord::cmp),
+            When::After(wait) => self.wait_lost |= keep(&mut self.after, wait, Ord::cmp),
+            When::At(at) => self.date_lost |= keep(&mut self.at, at, Ord::cmp),
             // Which of two short years is later depends on the century; within one century is the best guess.
             When::AtShort(date) => {
                 let seconds = |date: &HttpDate| date.unix_seconds(super::reader::FALLBACK_YEAR);
-                keep(&mut self.short, date, |a, b| seconds(a).cmp(&seconds(b)))
+                self.date_lost |= keep(&mut self.short, date, |a, b| seconds(a).cmp(&seconds(b)));
             }
         }
     }
@@ -107,13 +110,15 @@ impl Latest {
         [self.after, at.and_then(until), short.and_then(until)].into_iter().flatten().max()
     }
 
-    /// Whether it was said in more than one way, and not each time the same instant: then one of them lost.
+    /// Whether it was said more than once, and not each time the same instant: then one of them lost. Without a clock
+    /// no date wins or loses.
     pub(crate) fn is_contradictory(&self, clock: Option<i64>, year: impl Fn() -> i32) -> bool {
         let at_once = |wait: u64| clock?.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
         let [at, short] = self.dates(year);
         let mut ways = [self.after.and_then(at_once), at, short].into_iter().flatten();
         let first = ways.next();
-        ways.any(|other| Some(other) != first)
+        let mixed = clock.is_some() && ways.any(|other| Some(other) != first);
+        self.wait_lost || clock.is_some() && self.date_lost || mixed
     }
 
     /// The dates, in Unix milliseconds.
@@ -123,7 +128,7 @@ impl Latest {
     }
 }
 
-/// Keeps the later of two statements (rule H6: the later time wins); returns whether they differ.
+/// Keeps the later of two statements; returns whether they differ.
 fn keep<T: Copy>(slot: &mut Option<T>, new: T, order: impl Fn(&T, &T) -> Ordering) -> bool {
     let Some(old) = *slot else {
         *slot = Some(new);

@@ -1,11 +1,12 @@
 //! Action lines.
 
-use std::prelude::v1::*;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
 use crate::time::Time;
-use crate::{HintSource, Reply, WaitReason};
+use crate::{BearerError, HintSource, Reply, WaitReason};
 
 /// One action of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,7 +105,7 @@ impl Facts {
             "remaining": reply.remaining(),
             "limit": reply.limit(),
             "reset_ms": reply.reset().map(millis),
-            "challenge": reply.challenge().map(|challenge| challenge.name()),
+            "challenge": reply.challenge().map(BearerError::name),
             "code": code,
             "rejected": rejected,
         })

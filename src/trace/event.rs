@@ -1,7 +1,8 @@
 //! Event lines.
 
+use alloc::string::String;
+use alloc::vec::Vec;
 use core::time::Duration;
-use std::prelude::v1::*;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -135,7 +136,7 @@ impl Told {
             Told::Reply { status, headers, body, .. } => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| json!([name, bytes_to_json(value)])).collect();
                 let mut line = json!({"event": "reply", "status": status, "headers": headers});
-                match body.as_deref().map(|body| (str::from_utf8(body), body)) {
+                match body.as_deref().map(|body| (core::str::from_utf8(body), body)) {
                     Some((Ok(text), _)) => line["body"] = json!(text),
                     Some((Err(_), body)) => line["body_base64"] = json!(to_base64(body)),
                     None => {}
@@ -225,7 +226,7 @@ fn body(fields: &mut Fields) -> Result<Option<Vec<u8>>, TraceError> {
 }
 
 fn bytes_to_json(bytes: &[u8]) -> Value {
-    match str::from_utf8(bytes) {
+    match core::str::from_utf8(bytes) {
         Ok(text) => json!(text),
         Err(_) => json!({"base64": to_base64(bytes)}),
     }

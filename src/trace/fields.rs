@@ -1,6 +1,6 @@
 //! Takes a JSON object apart field by field, so that an error can name the field.
 
-use std::prelude::v1::*;
+use alloc::string::{String, ToString};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};

@@ -1,5 +1,6 @@
 //! The first line of a trace: the settings.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use serde::Deserialize;
@@ -109,7 +110,7 @@ fn policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilde
         "refresh_timeout_ms" => refresh_timeout(ms),
         "refresh_margin_ms" => refresh_margin(ms),
     }
-    if let Some(statuses) = fields.take::<std::vec::Vec<u16>>("retry_statuses")? {
+    if let Some(statuses) = fields.take::<Vec<u16>>("retry_statuses")? {
         policy = policy.retry_statuses(&statuses);
     }
     Ok(policy)

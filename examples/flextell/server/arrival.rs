@@ -28,9 +28,7 @@ pub fn never_sooner(arrivals: &[Arrival]) -> Result<(), String> {
     for (call, arrival) in (1..).zip(arrivals) {
         if arrival.at_ms < not_before_ms {
             let (at_ms, early_ms) = (arrival.at_ms, not_before_ms - arrival.at_ms);
-            return Err(format!(
-                "call {call} came at {at_ms} ms, {early_ms} ms sooner than allowed"
-            ));
+            return Err(format!("call {call} came at {at_ms} ms, {early_ms} ms sooner than allowed"));
         }
         not_before_ms = not_before_ms.max(arrival.not_before_ms.unwrap_or(0));
     }

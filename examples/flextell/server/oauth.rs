@@ -36,12 +36,7 @@ struct Entry {
 impl Ledger {
     pub(super) fn open(&mut self, lifetime: Duration, now_ms: u64) -> Grant {
         let grant = self.grants.len();
-        self.grants.push(Entry {
-            lifetime,
-            expiries: Vec::new(),
-            refreshes: 0,
-            revoked: false,
-        });
+        self.grants.push(Entry { lifetime, expiries: Vec::new(), refreshes: 0, revoked: false });
         self.grants[grant].issue(grant, now_ms)
     }
 
@@ -64,8 +59,7 @@ impl Ledger {
     }
 
     pub(super) fn refreshes(&mut self, refresh_token: &str) -> usize {
-        self.find(REFRESH, refresh_token)
-            .map_or(0, |(entry, ..)| entry.refreshes)
+        self.find(REFRESH, refresh_token).map_or(0, |(entry, ..)| entry.refreshes)
     }
 
     /// The token endpoint (RFC 6749 §6), with the error bodies of the Flextell guide.
@@ -78,18 +72,15 @@ impl Ledger {
 
     fn refresh(&mut self, form: &[u8], now_ms: u64) -> Result<Reply, (&'static str, &'static str)> {
         let form = std::str::from_utf8(form).unwrap_or("");
-        let grant_type = field(form, "grant_type")
-            .ok_or(("invalid_request", "The 'grant_type' field is missing."))?;
+        let grant_type = field(form, "grant_type").ok_or(("invalid_request", "The 'grant_type' field is missing."))?;
         if grant_type != "refresh_token" {
             let message = "Only 'refresh_token' is understood here.";
             return Err(("unsupported_grant_type", message));
         }
-        let token = field(form, "refresh_token")
-            .ok_or(("invalid_request", "The 'refresh_token' field is missing."))?;
+        let token = field(form, "refresh_token").ok_or(("invalid_request", "The 'refresh_token' field is missing."))?;
 
-        let (entry, grant, serial) = self
-            .find(REFRESH, token)
-            .ok_or(("invalid_grant", "The refresh token is unknown."))?;
+        let (entry, grant, serial) =
+            self.find(REFRESH, token).ok_or(("invalid_grant", "The refresh token is unknown."))?;
         entry.refreshes += 1;
         // Used twice, the token may be in two hands, of which one is a thief's.
         entry.revoked |= serial + 1 != entry.expiries.len();
@@ -125,16 +116,11 @@ impl Entry {
         let serial = self.expiries.len();
         let lifetime_ms = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         self.expiries.push(now_ms.saturating_add(lifetime_ms));
-        Grant {
-            access_token: format!("{ACCESS}{grant}-{serial}"),
-            refresh_token: format!("{REFRESH}{grant}-{serial}"),
-        }
+        Grant { access_token: format!("{ACCESS}{grant}-{serial}"), refresh_token: format!("{REFRESH}{grant}-{serial}") }
     }
 }
 
 /// A field of a form. Nothing is decoded: no value of interest has a character to be encoded.
 fn field<'a>(form: &'a str, name: &str) -> Option<&'a str> {
-    form.split('&')
-        .filter_map(|pair| pair.split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
+    form.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(key, value)| (key == name).then_some(value))
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame};
@@ -58,13 +59,17 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Reply {
     reply
 }
 
+/// A Unix time in seconds as HTTP writes dates (RFC 9110 §5.6.7).
+pub(super) fn http_date(unix_s: u64) -> HeaderValue {
+    let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
+    HeaderValue::try_from(date).expect("letters and digits")
+}
+
 /// A reply that announces all of `body` and breaks off half-way.
 pub(super) fn half(status: StatusCode, body: &Value) -> Reply {
     let mut body = body.to_string().into_bytes();
     let mut reply = text(status, "application/json", "");
-    reply
-        .headers_mut()
-        .insert(CONTENT_LENGTH, body.len().into());
+    reply.headers_mut().insert(CONTENT_LENGTH, body.len().into());
     body.truncate(body.len() / 2);
     *reply.body_mut() = Either::Right(Half::Data(body.into()));
     reply
@@ -81,10 +86,7 @@ impl Body for Half {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match std::mem::replace(&mut *self, Self::End) {
             Self::Data(half) => {
                 *self = Self::Pause;

@@ -5,7 +5,6 @@ use hyper::header::{HeaderValue, RETRY_AFTER};
 use serde_json::json;
 
 use super::Clock;
-use super::date::http_date;
 use super::reply::{self, Outcome, Reply};
 
 use Answer::*;
@@ -44,23 +43,17 @@ pub(super) fn of(story: &str) -> Option<&'static [Answer]> {
         "cut-within"           => &[CutWithin, Success],
         "cut-post"             => &[CutAfterApplying, Success],
         "hang"                 => &[Silence, Success],
+
+        "bad-day"              => &[Limited(Seconds(2)), UNAVAILABLE, ExpireToken, CutBefore, HtmlPage, Success],
         _ => return None,
     })
 }
 
 /// The answer to whoever brings no valid token.
-pub(super) const UNAUTHORIZED: Answer = Error(
-    401,
-    "invalid_token",
-    "The bearer token is expired or malformed.",
-);
+pub(super) const UNAUTHORIZED: Answer = Error(401, "invalid_token", "The bearer token is expired or malformed.");
 
 /// The answer where nothing is.
-pub(super) const NOT_FOUND: Answer = Error(
-    404,
-    "not_found",
-    "There is no such resource; ids are case-sensitive.",
-);
+pub(super) const NOT_FOUND: Answer = Error(404, "not_found", "There is no such resource; ids are case-sensitive.");
 
 const UNAVAILABLE: Answer = Error(503, "service_unavailable", "We are busy. Come back later.");
 
@@ -75,6 +68,8 @@ pub(super) enum Answer {
     Limited(Wait),
     /// 401, and the grant of the caller's token is gone.
     RevokeGrant,
+    /// 401: the caller's token ends at this very moment.
+    ExpireToken,
     /// 500 with the error page of some proxy.
     HtmlPage,
     /// 422 with a body that only claims to be JSON.
@@ -101,7 +96,7 @@ pub(super) enum Wait {
 impl Answer {
     /// Whether only a valid token gets this answer. Where the story is about bad tokens, any does.
     pub(super) fn needs_token(self) -> bool {
-        !matches!(self, RevokeGrant | Error(401, ..))
+        !matches!(self, RevokeGrant | ExpireToken | Error(401, ..))
     }
 
     /// Whether the server has done what was asked for.
@@ -126,7 +121,7 @@ impl Answer {
                 let status = StatusCode::from_u16(status).expect("a status of the table");
                 reply::error(status, code, message)
             }
-            RevokeGrant => return UNAUTHORIZED.outcome(clock, now_ms),
+            RevokeGrant | ExpireToken => return UNAUTHORIZED.outcome(clock, now_ms),
             Limited(wait) => {
                 let end_ms = wait.end_ms(clock, now_ms);
                 too_many_requests(wait, clock.unix_at(end_ms).div_ceil(1000))
@@ -168,7 +163,7 @@ fn too_many_requests(wait: Wait, reset_unix_s: u64) -> Reply {
         }
         DateAhead(_) => {
             let message = "Too many requests. Please retry later.".to_owned();
-            (http_date(reset_unix_s), message)
+            (reply::http_date(reset_unix_s), message)
         }
     };
     let status = StatusCode::TOO_MANY_REQUESTS;

@@ -1,0 +1,106 @@
+//! A blocking client: ureq, driven by `drive::blocking`.
+
+use std::io::ErrorKind;
+use std::thread;
+use std::time::Duration;
+
+use retry_machine::drive::{Attempt, Surfaced, blocking};
+use retry_machine::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
+use ureq::{Agent, Error, Timeout};
+
+use super::{Account, Call, Request, Response};
+
+pub(crate) struct Client {
+    agent: Agent,
+    account: Account,
+}
+
+impl Client {
+    pub(crate) fn new(account: Account) -> Client {
+        // A 4xx or 5xx is a response like any other; and loopback needs no proxy.
+        let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
+        Client { agent, account }
+    }
+
+    pub(crate) fn call(&self, call: &Call) -> Result<Response, Surfaced<Response, Error>> {
+        let machine = RetryMachine::new(call.repeat, call.seed);
+        blocking::run(machine, &self.account.upstream, &Driven { client: self, call })
+    }
+
+    /// Sends a request and reads the whole response, or gives up at `until`.
+    fn exchange(&self, request: Request, until: Option<Time>) -> Result<Response, Error> {
+        let limit = until.map(|until| self.account.remaining(until));
+        let request = self.agent.configure_request(request).timeout_global(limit).build();
+        let (head, mut body) = self.agent.run(request)?.into_parts();
+        Ok(Response::from_parts(head, body.read_to_vec()?))
+    }
+}
+
+/// A call that is being driven.
+struct Driven<'a> {
+    client: &'a Client,
+    call: &'a Call,
+}
+
+impl blocking::Client for Driven<'_> {
+    type Response = Response;
+    type Error = Error;
+
+    fn now(&self) -> Time {
+        self.client.account.now()
+    }
+
+    fn sleep(&self, wait: Duration) {
+        thread::sleep(self.client.account.real(wait));
+    }
+
+    fn send(&self, attempt: Attempt) -> Result<(Reply, Response), (TransportError, Error)> {
+        let request = self.client.account.request(self.call);
+        let response = self.client.exchange(request, attempt.until).map_err(|error| (kind(&error), error))?;
+        self.call.log.heard(&response);
+        Ok((self.client.account.reply(&response), response))
+    }
+
+    fn refresh(&self, until: Time) -> TokenOutcome {
+        let answer = self.client.exchange(self.client.account.refresh_request(), Some(until));
+        self.client.account.refreshed(answer.as_ref().ok())
+    }
+
+    fn observe(&self, now: Time, event: &Event, action: &Action) {
+        self.call.log.observe(now, event, action);
+    }
+}
+
+/// What an error says about where the request is (D13). If in doubt, the server may have it: an unsafe request is then
+/// not sent again, and a safe one is sent again all the same.
+fn kind(error: &Error) -> TransportError {
+    match error {
+        // Before there is a connection nothing can have been sent. Of the kinds of `io::Error` only this one comes from
+        // connecting alone: "host unreachable" may also end a connection that was good.
+        Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
+            TransportError::NotSent
+        }
+        Error::Tls(_) | Error::TlsRequired | Error::ConnectProxyFailed(_) => TransportError::NotSent,
+        Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => TransportError::NotSent,
+        // Refused by ureq itself, before it connects.
+        Error::Http(_) | Error::BadUri(_) | Error::RequireHttpsOnly(_) => TransportError::NotSent,
+        // The limit is on the whole exchange, so this may be at any point of it.
+        Error::Timeout(_) => TransportError::TimedOut,
+        Error::Io(error) if error.kind() == ErrorKind::TimedOut => TransportError::TimedOut,
+        // The connection ended before the response, or within it: "peer disconnected" is an unexpected end of file.
+        Error::Io(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+                    | ErrorKind::BrokenPipe
+            ) =>
+        {
+            TransportError::Broken
+        }
+        // What arrived is no HTTP.
+        Error::Protocol(_) | Error::LargeResponseHeader(..) => TransportError::Broken,
+        _ => TransportError::Other,
+    }
+}

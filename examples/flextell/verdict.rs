@@ -1,0 +1,109 @@
+//! What came of a story, compared with what should have come of it.
+
+use std::fmt;
+
+use retry_machine::Action;
+use retry_machine::ErrorBody;
+use retry_machine::drive::Surfaced;
+
+use crate::client::{Response, error_body};
+use crate::server::{Arrival, never_sooner};
+use crate::stories::{Ending, Outcome, Story};
+use crate::timeline::{Log, Step};
+
+/// What the caller got, and the steps that led there.
+pub(crate) struct Ended {
+    outcome: Outcome,
+    /// Of the last error's body.
+    code: Option<String>,
+    /// The client's own, in its own words.
+    error: Option<String>,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Ended {
+    pub(crate) fn new<E: fmt::Display>(result: Result<Response, Surfaced<Response, E>>, log: Log) -> Ended {
+        let steps = log.into_steps();
+        match result {
+            Ok(response) => {
+                Ended { outcome: Outcome::Done(response.status().as_u16()), code: None, error: None, steps }
+            }
+            Err(Surfaced { failure, response, error, .. }) => Ended {
+                outcome: Outcome::Fails(failure.kind(), failure.status()),
+                code: response.as_ref().and_then(error_body).as_ref().and_then(ErrorBody::code).map(String::from),
+                error: error.map(|error| error.to_string()),
+                steps,
+            },
+        }
+    }
+}
+
+/// What came of one story with one client.
+pub(crate) struct Verdict {
+    pub(crate) ended: Ended,
+    pub(crate) got: Ending,
+    pub(crate) complaints: Vec<String>,
+}
+
+impl Verdict {
+    /// `arrivals` and `refreshes` are what the server saw of this call.
+    pub(crate) fn new(story: &Story, ended: Ended, arrivals: &[Arrival], refreshes: usize) -> Verdict {
+        let attempts = ended.steps.iter().filter(|step| matches!(step.action, Action::Send { .. })).count();
+        let effects = arrivals.iter().filter(|arrival| arrival.applied).count();
+        let got = Ending { outcome: ended.outcome, counts: [attempts, refreshes, effects] };
+        let mut complaints = Vec::new();
+        if got != story.ending {
+            complaints.push(format!("it did not end as expected: {}", story.ending));
+        }
+        let code = ended.code.as_deref().unwrap_or_default();
+        if code != story.code {
+            complaints.push(format!("the error's code is {code:?} and not {:?}", story.code));
+        }
+        // An HTTP client that repeats requests on its own would be found out here.
+        let seen = arrivals.len();
+        if seen != story.arrivals() {
+            complaints.push(format!("{seen} attempts reached the server, and not {}", story.arrivals()));
+        }
+        // L1, by the server's clock.
+        complaints.extend(never_sooner(arrivals).err());
+        Verdict { ended, got, complaints }
+    }
+
+    pub(crate) fn is_good(&self) -> bool {
+        self.complaints.is_empty()
+    }
+}
+
+/// The timeline.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.ended.steps {
+            writeln!(f, "{step}")?;
+        }
+        if let Some(error) = &self.ended.error {
+            writeln!(f, "the client's own error: {error}")?;
+        }
+        for complaint in &self.complaints {
+            writeln!(f, "WRONG: {complaint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A cell of the table.
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Ending { outcome, counts: [attempts, refreshes, effects] } = self;
+        write!(f, "{:<21} {attempts:>2} {refreshes} {effects}", outcome.to_string())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Done(status) => write!(f, "{status}"),
+            Outcome::Fails(kind, Some(status)) => write!(f, "{kind:?} {status}"),
+            Outcome::Fails(kind, None) => write!(f, "{kind:?}"),
+        }
+    }
+}
