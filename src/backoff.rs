@@ -125,4 +125,15 @@ mod tests {
             assert_eq!((lowest, highest), (seconds(low), seconds(high)), "retry {n}");
         }
     }
+
+    #[test]
+    fn b1_no_retry_number_overflows() {
+        for factor in [1, 2, 3, u32::MAX] {
+            let policy = Policy { factor, ..Policy::flextell() };
+            for n in [57, 64, 65, 70, 4_294_967_294, u32::MAX] {
+                let expected = if factor == 1 { policy.base } else { policy.cap };
+                assert_eq!(exponential(n, &policy), expected, "factor {factor}, retry {n}");
+            }
+        }
+    }
 }

@@ -32,7 +32,7 @@ mod fields;
 mod setting;
 
 pub use self::action::{Action, Facts};
-pub use self::event::{Event, What};
+pub use self::event::{Event, Told, What};
 pub use self::setting::Setting;
 
 /// Replays a trace: one upstream and its requests.

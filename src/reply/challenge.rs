@@ -454,14 +454,24 @@ mod tests {
 
     #[test]
     fn h7_of_several_bearer_errors_the_most_careful_wins() {
-        let ascending =
-            ["x", "invalid_request", "invalid_token", "token_revoked", "insufficient_claims", "insufficient_scope"];
+        let ascending = ["invalid_token", "token_revoked", "insufficient_claims", "insufficient_scope"];
         for (careful, code) in ascending.iter().enumerate() {
             for lesser in &ascending[..careful] {
                 let alone = error(&format!("Bearer error={code}"));
                 assert_ne!(alone, error(&format!("Bearer error={lesser}")));
                 assert_eq!(error(&format!("Bearer error={code}, Bearer error={lesser}")), alone);
                 assert_eq!(error(&format!("Bearer error={lesser}, Bearer error={code}")), alone);
+            }
+        }
+    }
+
+    #[test]
+    fn h7_of_bearer_errors_that_ask_for_no_care_the_first_counts() {
+        let alike = ["x", "invalid_request", "invalid_token"];
+        for first in alike {
+            for second in alike {
+                let alone = error(&format!("Bearer error={first}"));
+                assert_eq!(error(&format!("Bearer error={first}, Bearer error={second}")), alone);
             }
         }
     }

@@ -6,7 +6,7 @@ use super::challenge::{self, BearerError};
 use super::http_date::{self, HttpDate};
 use super::rate_limit::{Limits, StructuredLimits};
 use super::rejected::{Field, Rejected, Why};
-use super::retry_after::{Latest, When, digits, trim};
+use super::retry_after::{Latest, When, count, trim};
 use super::{Hint, HintSource, Reply, ResetFormat};
 
 /// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
@@ -71,11 +71,11 @@ impl Reader {
             Field::RetryAfterMs => time(&mut self.millis, When::millis(value)),
             Field::XMsRetryAfterMs => time(&mut self.x_millis, When::millis(value)),
             Field::RetryAfter => time(&mut self.retry_after, When::retry_after(value)),
-            Field::XRateLimitLimit => smaller(&mut self.x_limits.limit, digits(value)),
-            Field::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, digits(value)),
+            Field::XRateLimitLimit => smaller(&mut self.x_limits.limit, count(value)),
+            Field::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, count(value)),
             Field::XRateLimitReset => time(&mut self.x_limits.reset, When::reset(value, reset)),
-            Field::RateLimitLimit => smaller(&mut self.limits.limit, digits(value)),
-            Field::RateLimitRemaining => smaller(&mut self.limits.remaining, digits(value)),
+            Field::RateLimitLimit => smaller(&mut self.limits.limit, count(value)),
+            Field::RateLimitRemaining => smaller(&mut self.limits.remaining, count(value)),
             Field::RateLimitReset => time(&mut self.limits.reset, When::reset(value, reset)),
             Field::RateLimit => self.structured.add_limits(value),
             Field::RateLimitPolicy => self.structured.add_policies(value),

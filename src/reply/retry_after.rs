@@ -17,6 +17,13 @@ pub(crate) fn digits(value: &[u8]) -> Option<u64> {
     })
 }
 
+/// How many calls are left, or allowed: `1*DIGIT`, and a fraction, as some services send it, is no whole call.
+pub(crate) fn count(value: &[u8]) -> Option<u64> {
+    let mut parts = value.splitn(2, |byte| *byte == b'.');
+    let count = digits(parts.next()?)?;
+    parts.next().is_none_or(|fraction| digits(fraction).is_some()).then_some(count)
+}
+
 /// `value` without the optional white space around it (RFC 9110 §5.6.3).
 pub(crate) fn trim(value: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -42,6 +49,10 @@ impl When {
         if let Some(seconds) = digits(value) {
             return Some(When::After(time::seconds(seconds)));
         }
+        When::date(value)
+    }
+
+    fn date(value: &[u8]) -> Option<When> {
         let date = HttpDate::parse(value)?;
         if date.has_two_digit_year() {
             return Some(When::AtShort(date));
@@ -55,9 +66,9 @@ impl When {
         digits(value).map(|millis| When::After(time::millis(millis)))
     }
 
-    /// `X-RateLimit-Reset` and `RateLimit-Reset` (rule H5).
+    /// `X-RateLimit-Reset` and `RateLimit-Reset` (rule H5). Some services send an HTTP-date there.
     pub(crate) fn reset(value: &[u8], format: ResetFormat) -> Option<When> {
-        let number = digits(value)?;
+        let Some(number) = digits(value) else { return When::date(value) };
         let at = |millis: u64| When::At(i64::try_from(millis).unwrap_or(i64::MAX));
         Some(match format {
             ResetFormat::Unix => at(number.saturating_mul(1_000)),

@@ -1,0 +1,15 @@
+//! Each rule by examples: a module for each group of them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::too_many_lines)]
+
+mod rules {
+    mod backing_off;
+    mod deciding;
+    mod reading;
+    mod reading_bodies;
+    mod reading_limits;
+    mod shared;
+    mod surfacing;
+    mod time;
+    mod token;
+}
+mod support;

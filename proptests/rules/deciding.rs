@@ -1,0 +1,298 @@
+//! What is retried and in which order the limits are checked: D11–D14, P1–P3, F1.
+
+use retry_machine::{
+    Action, BreakerPolicy, BudgetPolicy, Cause, CodeClass, Event, FailureKind, Policy, PolicyError, Reply,
+    TransportError,
+};
+
+use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, ms, secs};
+
+const TRANSPORT_ERRORS: [TransportError; 4] =
+    [TransportError::NotSent, TransportError::TimedOut, TransportError::Broken, TransportError::Other];
+
+// ---- D11 ----
+
+#[test]
+fn d11_the_set_of_retried_statuses_is_the_policys() {
+    let mut scene = Scene::with(exact().retry_statuses(&[404, 599]));
+    for (request, status) in [(0, 404), (1, 599)] {
+        scene.at(0).request(request).start().is("send 1");
+        scene.at(0).request(request).reply(status).is("wait 1000 backoff");
+    }
+    for (request, status) in [(2, 429), (3, 500), (4, 503)] {
+        scene.at(0).request(request).start().is("send 1");
+        scene.at(0).request(request).reply(status).fails(FailureKind::UnexpectedStatus);
+    }
+}
+
+#[test]
+fn d11_statuses_outside_400_to_599_and_401_are_refused() {
+    for status in (0..=u16::MAX).filter(|status| !(400..=599).contains(status) || *status == 401) {
+        let refused = exact().retry_statuses(&[503, status]).build().unwrap_err();
+        assert_eq!(refused, PolicyError::StatusCannotBeRetried { status });
+    }
+    for status in (400..=599).filter(|status| *status != 401) {
+        let policy = exact().retry_statuses(&[status]).build().unwrap();
+        assert!((0..=u16::MAX).all(|other| policy.retries(other) == (other == status)), "{status}");
+    }
+}
+
+#[test]
+fn d11_the_second_preset_follows_common_practice() {
+    let retried: Vec<u16> = (0..=u16::MAX).filter(|status| Policy::common().retries(*status)).collect();
+    assert_eq!(retried, [408, 425, 429, 500, 502, 503, 504]);
+}
+
+// ---- D12 ----
+
+#[test]
+fn d12_the_status_decides_whatever_the_code_is() {
+    for code in [CodeClass::None, CodeClass::Other] {
+        let mut scene = Scene::exact();
+        scene.at(0).start().is("send 1");
+        scene.at(0).tell(Event::Reply(1, Reply::new(401).with_code(code))).is("refresh until 30000");
+    }
+    for code in [CodeClass::InsufficientScope, CodeClass::TokenRevoked, CodeClass::Other] {
+        let mut scene = Scene::exact();
+        scene.at(0).start().is("send 1");
+        scene.at(0).tell(Event::Reply(1, Reply::new(503).with_code(code))).is("wait 1000 backoff");
+        scene.at(1_000).tick().is("send 2");
+        scene.at(1_000).tell(Event::Reply(2, Reply::new(200).with_code(code))).is("done 200");
+    }
+}
+
+#[test]
+fn d12_a_401_that_a_refresh_cannot_help_is_surfaced() {
+    for error in ["insufficient_scope", "insufficient_claims", "token_revoked"] {
+        let mut scene = Scene::exact();
+        scene.at(0).start().is("send 1");
+        let challenge = format!(r#"Bearer error="{error}""#);
+        scene.at(0).reply_with(401, &[("WWW-Authenticate", &challenge)]).fails(FailureKind::Unauthorized);
+    }
+    for code in [CodeClass::InsufficientScope, CodeClass::TokenRevoked] {
+        let mut scene = Scene::exact();
+        scene.at(0).start().is("send 1");
+        scene.at(0).tell(Event::Reply(1, Reply::new(401).with_code(code))).fails(FailureKind::Unauthorized);
+    }
+}
+
+// ---- D13, D14 ----
+
+#[test]
+fn d13_every_transport_error_is_retried_for_safe_requests() {
+    for error in TRANSPORT_ERRORS {
+        let mut scene = Scene::exact();
+        scene.at(0).start().is("send 1");
+        scene.at(0).error(error).is("wait 1000 backoff");
+        scene.at(1_000).tick().is("send 2");
+    }
+}
+
+#[test]
+fn d13_what_surely_was_not_sent_is_retried_for_every_request() {
+    let mut scene = Scene::exact();
+    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).error(TransportError::NotSent).is("wait 1000 backoff");
+    scene.at(1_000).tick().is("send 2");
+}
+
+#[test]
+fn d14_for_an_unsafe_request_the_other_transport_errors_are_surfaced() {
+    let kinds = [
+        (TransportError::TimedOut, FailureKind::Ambiguous),
+        (TransportError::Broken, FailureKind::Ambiguous),
+        (TransportError::Other, FailureKind::Transport),
+    ];
+    for (error, kind) in kinds {
+        let mut scene = Scene::exact();
+        scene.at(0).start_unsafe().is("send 1");
+        scene.at(0).error(error).fails(kind);
+    }
+}
+
+#[test]
+fn d14_the_guide_retries_500_for_every_method() {
+    for status in [429, 500, 503] {
+        let mut scene = Scene::exact();
+        scene.at(0).start_unsafe().is("send 1");
+        scene.at(0).reply(status).is("wait 1000 backoff");
+    }
+}
+
+#[test]
+fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
+    let common = || Scene::with(Policy::common().to_builder().jitter(retry_machine::Jitter::None));
+    for (status, ambiguous) in [(500, true), (502, true), (504, true), (503, false), (429, false), (408, false)] {
+        let mut scene = common();
+        scene.at(0).start_unsafe().is("send 1");
+        let action = scene.at(0).reply(status);
+        if ambiguous {
+            action.fails(FailureKind::Ambiguous);
+        } else {
+            action.is("wait 1000 backoff");
+        }
+        let mut scene = common();
+        scene.at(0).start().is("send 1");
+        scene.at(0).reply(status).is("wait 1000 backoff");
+    }
+}
+
+// ---- P1 ----
+
+/// An upstream whose breaker is open, gate closed and token rejected, all at once.
+fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
+    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
+    let mut scene = Scene::with(policy.breaker(Some(breaker)));
+    for request in 1..=3 {
+        let _ = scene.at(0).request(request).start();
+    }
+    assert!(matches!(scene.at(0).request(1).reply(401), Action::RefreshToken { .. }));
+    scene.at(0).request(1).token(REJECTED).fails(FailureKind::TokenRejected);
+    let _ = scene.at(0).request(2).reply_with(429, &[("Retry-After", "20")]);
+    scene.at(0).request(3).reply(500).fails(FailureKind::BreakerOpen);
+    scene
+}
+
+#[test]
+fn p1_deadline_then_breaker_then_gate_then_token_then_send() {
+    let mut scene = all_against_it(exact().deadline(Some(ms(0))).max_retries(9));
+    scene.at(0).start().fails(FailureKind::Deadline);
+
+    let mut scene = all_against_it(exact());
+    scene.at(0).request(10).start().fails(FailureKind::BreakerOpen);
+    // The breaker lets a probe through from 10 s on, the gate is closed until 20 s.
+    scene.at(10_000).request(11).start().is("wait 20000 gate");
+    scene.at(20_000).request(11).tick().fails(FailureKind::TokenRejected);
+    scene.at(20_000).token_replaced();
+    scene.at(20_000).request(12).start().is("send 1 token 1");
+}
+
+// ---- P2 ----
+
+/// The limits after a failed attempt in their order: whichever stands first in the list applies.
+#[test]
+fn p2_the_first_limit_that_applies_is_the_failure() {
+    let policy = exact().max_server_wait(secs(50));
+    let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
+    let breaker = Some(BreakerPolicy { failures: 1, open: secs(100) });
+    let hint = &[("Retry-After", "60")][..];
+    let fail = |policy: retry_machine::PolicyBuilder, at, headers: &[(&str, &str)]| {
+        let mut scene = Scene::with(policy);
+        let _ = scene.at(0).start();
+        let Action::Surface(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was passed over") };
+        assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(500)));
+        failure.kind()
+    };
+    let policy = policy.budget(empty);
+    assert_eq!(fail(policy.clone(), 0, &[]), FailureKind::Budget);
+    let policy = policy.breaker(breaker);
+    assert_eq!(fail(policy.clone(), 0, &[]), FailureKind::BreakerOpen);
+    let policy = policy.deadline(Some(secs(1)));
+    assert_eq!(fail(policy.clone(), 0, &[]), FailureKind::Deadline);
+    assert_eq!(fail(policy.clone(), 0, hint), FailureKind::ServerWaitTooLong);
+    let policy = policy.max_retries(0);
+    assert_eq!(fail(policy.clone(), 0, hint), FailureKind::Exhausted);
+    assert_eq!(fail(policy, 1_000, hint), FailureKind::Deadline);
+}
+
+#[test]
+fn p2_a_status_that_is_not_retried_and_ambiguity_come_before_exhausted() {
+    let policy = exact().max_retries(0).ambiguous_5xx(true);
+    let mut scene = Scene::with(policy.clone());
+    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).reply(500).fails(FailureKind::Ambiguous);
+    let mut scene = Scene::with(policy);
+    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).reply(404).fails(FailureKind::NotFound);
+}
+
+#[test]
+fn p2_an_unsafe_request_in_flight_at_its_limit_is_ambiguous() {
+    for limits in [exact().attempt_timeout(Some(secs(1))), exact().deadline(Some(secs(1)))] {
+        let mut scene = Scene::with(limits.clone());
+        scene.at(0).start_unsafe().is("send 1 until 1000");
+        scene.at(1_000).tick().fails(FailureKind::Ambiguous);
+        for error in [TransportError::TimedOut, TransportError::Broken, TransportError::Other] {
+            let mut scene = Scene::with(limits.clone());
+            scene.at(0).start_unsafe().is("send 1 until 1000");
+            scene.at(1_000).error(error).fails(FailureKind::Ambiguous);
+        }
+    }
+}
+
+#[test]
+fn p2_a_reply_is_on_time_if_no_tick_gave_its_attempt_up() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(1))));
+    scene.at(0).start().is("send 1 until 1000");
+    scene.at(5_000).reply(404).fails(FailureKind::NotFound);
+    let mut scene = Scene::with(exact().deadline(Some(secs(1))));
+    scene.at(0).start().is("send 1 until 1000");
+    scene.at(5_000).reply(200).is("done 200");
+}
+
+// ---- P3 ----
+
+#[test]
+fn p3_only_a_granted_wait_is_charged() {
+    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let mut scene = Scene::with(exact().budget(Some(one)).max_server_wait(secs(50)));
+    for request in 0..3 {
+        scene.at(0).request(request).start().is("send 1");
+    }
+    scene.at(0).request(0).reply_with(503, &[("Retry-After", "60")]).fails(FailureKind::ServerWaitTooLong);
+    scene.at(0).request(1).reply(503).is("wait 1000 backoff");
+    scene.at(0).request(2).reply(503).fails(FailureKind::Budget);
+}
+
+#[test]
+fn p3_a_cancel_refunds_nothing() {
+    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let mut scene = Scene::with(exact().budget(Some(one)));
+    for request in 0..2 {
+        scene.at(0).request(request).start().is("send 1");
+    }
+    scene.at(0).request(0).reply(503).is("wait 1000 backoff");
+    scene.at(10).request(0).cancel().fails(FailureKind::Cancelled);
+    scene.at(20).request(1).reply(503).fails(FailureKind::Budget);
+}
+
+// ---- F1 ----
+
+#[test]
+fn f1_past_the_deadline_only_what_would_have_been_retried_becomes_deadline() {
+    let kinds = [
+        (400, FailureKind::BadRequest),
+        (403, FailureKind::Forbidden),
+        (404, FailureKind::NotFound),
+        (502, FailureKind::UnexpectedStatus),
+        (401, FailureKind::Deadline),
+        (429, FailureKind::Deadline),
+        (500, FailureKind::Deadline),
+        (503, FailureKind::Deadline),
+    ];
+    for (status, kind) in kinds {
+        let mut scene = Scene::with(exact().deadline(Some(secs(1))));
+        scene.at(0).start().is("send 1 until 1000");
+        scene.at(1_000).reply(status).fails(kind);
+    }
+}
+
+#[test]
+fn f1_an_answered_or_surely_unsent_request_is_never_ambiguous() {
+    let late = || {
+        let mut scene = Scene::with(exact().deadline(Some(secs(1))));
+        scene.at(0).start_unsafe().is("send 1 until 1000");
+        scene
+    };
+    late().at(1_000).reply(503).fails(FailureKind::Deadline);
+    late().at(1_000).error(TransportError::NotSent).fails(FailureKind::Deadline);
+    late().at(1_000).error(TransportError::Broken).fails(FailureKind::Ambiguous);
+}
+
+#[test]
+fn f1_a_sends_limit_is_the_earlier_of_attempt_limit_and_deadline() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(5))).deadline(Some(secs(8))));
+    scene.at(0).start().is("send 1 until 5000");
+    scene.at(4_000).reply(401).is("refresh until 34000");
+    scene.at(4_500).token(REFRESHED).is("send 2 token 1 until 8000");
+}

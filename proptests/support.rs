@@ -1,0 +1,236 @@
+//! A small stage for tests: one upstream, its requests, and what each is told when.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use retry_machine::{
+    Action, Event, Failure, FailureKind, HintSource, Jitter, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time,
+    TokenOutcome, TransportError, Upstream, WaitReason, derive_seed,
+};
+
+pub const REFRESHED: TokenOutcome = TokenOutcome::Refreshed { expires_in: None };
+pub const REJECTED: TokenOutcome = TokenOutcome::Rejected;
+pub const UNAVAILABLE: TokenOutcome = TokenOutcome::Unavailable { retry_after: None };
+
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The guide's policy without chance, so that a test can name every instant.
+pub fn exact() -> PolicyBuilder {
+    Policy::flextell().to_builder().jitter(Jitter::None)
+}
+
+/// One upstream and its requests, which are numbered from 0 and made by their first event.
+pub struct Scene {
+    pub upstream: Upstream,
+    pub seed: u64,
+    requests: BTreeMap<u64, RetryMachine>,
+}
+
+impl Scene {
+    pub fn new(policy: Policy) -> Scene {
+        Scene { upstream: Upstream::new(policy), seed: 7, requests: BTreeMap::new() }
+    }
+
+    #[track_caller]
+    pub fn with(policy: PolicyBuilder) -> Scene {
+        Scene::new(policy.build().unwrap())
+    }
+
+    /// The guide's policy without chance.
+    pub fn exact() -> Scene {
+        Scene::with(exact())
+    }
+
+    /// What happens `millis` after the origin, to request 0 unless another is named.
+    pub fn at(&mut self, millis: u64) -> Step<'_> {
+        self.at_time(Time::from_millis(millis))
+    }
+
+    pub fn at_time(&mut self, now: Time) -> Step<'_> {
+        Step { scene: self, now, request: 0 }
+    }
+
+    /// The machine of a request that has begun.
+    pub fn machine(&self, request: u64) -> &RetryMachine {
+        &self.requests[&request]
+    }
+
+    /// When request 0 wants its next tick.
+    pub fn next_tick(&self) -> Option<Time> {
+        self.machine(0).next_tick(&self.upstream)
+    }
+
+    /// Gives request 0 a 503 again and again, with each wait obeyed, until it ends; returns the length of each wait.
+    pub fn fail_until_the_end(&mut self, status: u16) -> (Vec<Duration>, Action) {
+        let mut now = Time::ZERO;
+        let mut waits = Vec::new();
+        let mut action = self.at_time(now).start();
+        loop {
+            action = match action {
+                Action::Send { .. } => self.at_time(now).reply(status),
+                Action::Wait { until, .. } => {
+                    waits.push(until.saturating_duration_since(now));
+                    now = until;
+                    self.at_time(now).tick()
+                }
+                action => return (waits, action),
+            };
+        }
+    }
+}
+
+/// One instant of a scene.
+pub struct Step<'a> {
+    scene: &'a mut Scene,
+    now: Time,
+    request: u64,
+}
+
+impl Step<'_> {
+    pub fn request(mut self, request: u64) -> Self {
+        self.request = request;
+        self
+    }
+
+    pub fn start(self) -> Action {
+        self.tell(Event::Start)
+    }
+
+    /// Starts a request that is not safe to repeat.
+    pub fn start_unsafe(self) -> Action {
+        let machine = RetryMachine::new(Repeat::Unsafe, derive_seed(self.scene.seed, self.request));
+        assert!(self.scene.requests.insert(self.request, machine).is_none(), "it was started before");
+        self.start()
+    }
+
+    pub fn tick(self) -> Action {
+        self.tell(Event::Tick)
+    }
+
+    /// The newest attempt is answered.
+    pub fn reply(self, status: u16) -> Action {
+        self.reply_with(status, &[])
+    }
+
+    /// The newest attempt is answered, with these headers.
+    pub fn reply_with(self, status: u16, headers: &[(&str, &str)]) -> Action {
+        let newest = self.newest();
+        self.reply_to(newest, status, headers)
+    }
+
+    /// An attempt is answered, which may be late.
+    pub fn reply_to(self, attempt: u32, status: u16, headers: &[(&str, &str)]) -> Action {
+        let reply = Reply::read(status, headers.iter().copied(), None, self.scene.upstream.policy().reset());
+        self.tell(Event::Reply(attempt, reply))
+    }
+
+    /// The newest attempt brings no response.
+    pub fn error(self, error: TransportError) -> Action {
+        let newest = self.newest();
+        self.tell(Event::TransportError(newest, error))
+    }
+
+    pub fn token(self, outcome: TokenOutcome) -> Action {
+        self.tell(Event::Token(outcome))
+    }
+
+    pub fn cancel(self) -> Action {
+        self.tell(Event::Cancel)
+    }
+
+    pub fn token_replaced(self) {
+        self.scene.upstream.token_replaced(self.now, None);
+    }
+
+    pub fn open_gate(self) {
+        self.scene.upstream.open_gate(self.now);
+    }
+
+    pub fn tell(self, event: Event) -> Action {
+        let Scene { upstream, requests, seed } = self.scene;
+        let new = || RetryMachine::new(Repeat::Safe, derive_seed(*seed, self.request));
+        requests.entry(self.request).or_insert_with(new).handle(self.now, event, upstream)
+    }
+
+    fn newest(&self) -> u32 {
+        self.scene.requests.get(&self.request).map_or(0, RetryMachine::attempts)
+    }
+}
+
+/// What a test wants to know of an action.
+pub trait Answer {
+    /// The action in few words: "send 2", "wait 30100 retry_after" (the instant of its end in milliseconds).
+    fn short(&self) -> String;
+
+    /// Asserts the short form; returns the action.
+    fn is(self, short: &str) -> Self;
+
+    /// Asserts that the request was surfaced with this kind.
+    fn fails(&self, kind: FailureKind) -> Failure;
+
+    /// The end of a wait, asserted to be one.
+    fn end_of_wait(&self) -> Time;
+}
+
+impl Answer for Action {
+    fn short(&self) -> String {
+        let limit = |until: Option<Time>| until.map(|until| format!(" until {}", millis(until))).unwrap_or_default();
+        match *self {
+            Action::Send { attempt, generation: 0, until, .. } => format!("send {attempt}{}", limit(until)),
+            Action::Send { attempt, generation, until, .. } => {
+                format!("send {attempt} token {generation}{}", limit(until))
+            }
+            Action::Wait { until, reason, .. } => format!("wait {} {}", millis(until), name(reason)),
+            Action::RefreshToken { until, .. } => format!("refresh until {}", millis(until)),
+            Action::AwaitToken { until, .. } => format!("await until {}", millis(until)),
+            Action::InFlight { until, .. } => format!("in flight{}", limit(until)),
+            Action::Done { status, .. } => format!("done {status}"),
+            Action::Surface(failure) => format!("surface {:?}", failure.kind()),
+        }
+    }
+
+    #[track_caller]
+    fn is(self, short: &str) -> Action {
+        assert_eq!(self.short(), short, "{self}");
+        self
+    }
+
+    #[track_caller]
+    fn fails(&self, kind: FailureKind) -> Failure {
+        match self {
+            Action::Surface(failure) if failure.kind() == kind => *failure,
+            other => panic!("{kind:?} expected, not {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn end_of_wait(&self) -> Time {
+        match self {
+            Action::Wait { until, .. } => *until,
+            other => panic!("a wait expected, not {other:?}"),
+        }
+    }
+}
+
+fn name(reason: WaitReason) -> &'static str {
+    match reason {
+        WaitReason::Backoff => "backoff",
+        WaitReason::Hint(HintSource::RetryAfter) => "retry_after",
+        WaitReason::Hint(HintSource::RetryAfterMs) => "retry_after_ms",
+        WaitReason::Hint(HintSource::RateLimitReset) => "rate_limit_reset",
+        WaitReason::Gate => "gate",
+    }
+}
+
+/// Milliseconds, with as many decimals as it takes.
+fn millis(time: Time) -> String {
+    let (whole, rest) = (time.as_nanos() / 1_000_000, time.as_nanos() % 1_000_000);
+    format!("{whole}.{rest:06}").trim_end_matches('0').trim_end_matches('.').into()
+}
