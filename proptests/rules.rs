@@ -3,6 +3,7 @@
 
 mod rules {
     mod backing_off;
+    mod breaker;
     mod deciding;
     mod reading;
     mod reading_bodies;

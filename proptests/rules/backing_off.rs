@@ -164,7 +164,8 @@ fn l2_after_a_429_the_hint_counts_also_where_the_back_off_would_be_longer() {
 #[test]
 fn l2_after_a_500_or_503_the_longer_counts() {
     for status in [500, 503] {
-        for (seconds, wait) in [("1", "wait 2000 backoff"), ("2", "wait 2000 backoff"), ("3", "wait 3000 retry_after")] {
+        for (seconds, wait) in [("1", "wait 2000 backoff"), ("2", "wait 2000 backoff"), ("3", "wait 3000 retry_after")]
+        {
             let mut scene = Scene::with(exact().base(secs(2)));
             scene.at(0).start().is("send 1");
             scene.at(0).reply_with(status, &[("Retry-After", seconds)]).is(wait);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{Field, FailureKind, HintSource, Reply, ResetFormat, Why};
+use retry_machine::{FailureKind, Field, HintSource, Reply, ResetFormat, Why};
 
 use crate::support::{Answer, Scene, exact, ms, secs};
 

@@ -279,9 +279,6 @@ fn t6_a_clone_goes_on_as_its_original_would() {
     let (mut twin, mut other_upstream) = (machine.clone(), upstream.clone());
     assert_eq!((&twin, &other_upstream), (&machine, &upstream));
     let reply = Event::Reply(1, Reply::new(500));
-    assert_eq!(
-        machine.handle(Time::ZERO, reply, &mut upstream),
-        twin.handle(Time::ZERO, reply, &mut other_upstream)
-    );
+    assert_eq!(machine.handle(Time::ZERO, reply, &mut upstream), twin.handle(Time::ZERO, reply, &mut other_upstream));
     assert_eq!(HashSet::from([machine]), HashSet::from([twin]));
 }

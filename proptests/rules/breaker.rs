@@ -1,0 +1,219 @@
+//! The circuit breaker: S3, F6.
+
+use std::collections::BTreeSet;
+
+use retry_machine::{
+    Action, BreakerPolicy, Cause, Event, FailureKind, Jitter, Policy, PolicyBuilder, Time, TransportError,
+};
+
+use crate::support::{Answer, Scene, exact, secs};
+
+/// Opens after three failures, for 10 s.
+fn policy() -> PolicyBuilder {
+    exact().breaker(Some(BreakerPolicy { failures: 3, open: secs(10) })).budget(None)
+}
+
+fn one_more(scene: &mut Scene, at: u64, request: u64, status: u16) -> Action {
+    assert!(matches!(scene.at(at).request(request).start(), Action::Send { .. }), "request {request} is not sent");
+    scene.at(at).request(request).reply(status)
+}
+
+/// Requests 0, 1 and 2 failed at 0 s, and the third opened it.
+fn open() -> Scene {
+    let mut scene = Scene::with(policy());
+    one_more(&mut scene, 0, 0, 503).is("wait 1000 backoff");
+    one_more(&mut scene, 0, 1, 500).is("wait 1000 backoff");
+    one_more(&mut scene, 0, 2, 503).is("surface BreakerOpen");
+    scene
+}
+
+/// Whether a request would be sent now.
+fn is_open(scene: &Scene, at: u64) -> bool {
+    let mut upstream = scene.upstream.clone();
+    let mut machine = retry_machine::RetryMachine::new(retry_machine::Repeat::Safe, 0);
+    machine.handle(Time::from_millis(at), Event::Start, &mut upstream).short() == "surface BreakerOpen"
+}
+
+#[test]
+fn s3_it_is_off_by_default() {
+    let mut scene = Scene::with(exact().budget(None));
+    for request in 0..1_000 {
+        one_more(&mut scene, 0, request, 500).is("wait 1000 backoff");
+    }
+    assert_eq!(BreakerPolicy::PROPOSED, BreakerPolicy { failures: 10, open: secs(10) });
+}
+
+#[test]
+fn s3_a_run_of_failures_opens_it() {
+    let scene = open();
+    assert!(is_open(&scene, 0) && is_open(&scene, 9_999) && !is_open(&scene, 10_000));
+}
+
+#[test]
+fn s3_transport_errors_are_failures_too() {
+    let mut scene = Scene::with(policy());
+    for (request, error) in [TransportError::NotSent, TransportError::Broken, TransportError::Other].iter().enumerate()
+    {
+        let request = request as u64;
+        assert!(!is_open(&scene, 0));
+        scene.at(0).request(request).start().is("send 1");
+        let _ = scene.at(0).request(request).error(*error);
+    }
+    assert!(is_open(&scene, 0));
+}
+
+#[test]
+fn s3_429_and_401_are_neutral() {
+    let mut scene = Scene::with(policy());
+    for (request, status) in [503, 429, 503, 401, 503].into_iter().enumerate() {
+        assert!(!is_open(&scene, 0));
+        let _ = one_more(&mut scene, 0, request as u64, status);
+    }
+    assert!(is_open(&scene, 0));
+}
+
+#[test]
+fn s3_every_other_status_is_a_success_and_ends_the_run() {
+    for success in [200, 301, 400, 403, 404, 408, 502, 0] {
+        let mut scene = Scene::with(policy());
+        for (request, status) in [503, 503, success, 503, 503].into_iter().enumerate() {
+            let _ = one_more(&mut scene, 0, request as u64, status);
+        }
+        assert!(!is_open(&scene, 0), "{success}");
+        let _ = one_more(&mut scene, 0, 9, 503);
+        assert!(is_open(&scene, 0), "{success}");
+    }
+}
+
+#[test]
+fn s3_open_it_surfaces_with_the_instant_of_the_next_probe() {
+    let mut scene = open();
+    let failure = scene.at(1_000).request(9).start().fails(FailureKind::BreakerOpen);
+    assert_eq!((failure.not_before(), failure.attempts()), (Some(Time::from_millis(10_000)), 0));
+}
+
+#[test]
+fn s3_a_request_whose_back_off_would_end_before_the_probe_is_surfaced() {
+    let mut scene = Scene::with(policy());
+    for request in 0..4 {
+        scene.at(0).request(request).start().is("send 1");
+    }
+    for request in 0..2 {
+        scene.at(0).request(request).reply(503).is("wait 1000 backoff");
+    }
+    let failure = scene.at(0).request(2).reply(503).fails(FailureKind::BreakerOpen);
+    assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(503)));
+    scene.at(0).request(3).reply_with(503, &[("Retry-After", "10")]).is("wait 10000 retry_after");
+}
+
+#[test]
+fn s3_after_the_open_time_one_probe_is_let_through() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    scene.at(10_000).request(5).start().fails(FailureKind::BreakerOpen);
+    scene.at(10_100).request(4).reply(200).is("done 200");
+    assert!(!is_open(&scene, 10_100), "its success closes it");
+    let _ = one_more(&mut scene, 10_100, 6, 503);
+    assert!(!is_open(&scene, 10_100), "and the run begins anew");
+}
+
+#[test]
+fn s3_the_probes_failure_opens_it_again() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    scene.at(10_100).request(4).reply(503).fails(FailureKind::BreakerOpen);
+    assert!(is_open(&scene, 20_099) && !is_open(&scene, 20_100));
+}
+
+#[test]
+fn s3_a_neutral_probe_frees_the_permit() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    scene.at(10_100).request(4).reply(401).is("refresh until 40100");
+    scene.at(10_100).request(5).start().is("send 1");
+    scene.at(10_100).request(6).start().fails(FailureKind::BreakerOpen);
+}
+
+#[test]
+fn s3_a_probe_that_vanishes_blocks_for_the_open_time_only() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    assert!(is_open(&scene, 19_999) && !is_open(&scene, 20_000));
+    scene.at(20_000).request(5).start().is("send 1");
+    assert!(is_open(&scene, 20_000));
+}
+
+#[test]
+fn s3_the_permit_is_taken_at_the_send_not_at_the_check() {
+    let mut scene = open();
+    scene.at(0).request(4).start().fails(FailureKind::BreakerOpen);
+    scene.upstream.token_expires_in(Time::ZERO, secs(8));
+    scene.at(10_000).request(5).start().is("refresh until 40000");
+    assert!(!is_open(&scene, 10_000), "it has not sent yet");
+}
+
+#[test]
+fn s3_results_of_attempts_sent_before_the_opening_are_ignored() {
+    for status in [200, 503] {
+        let mut scene = Scene::with(policy());
+        for request in 0..4 {
+            scene.at(0).request(request).start().is("send 1");
+        }
+        for request in 0..3 {
+            let _ = scene.at(0).request(request).reply(503);
+        }
+        let _ = scene.at(5_000).request(3).reply(status);
+        assert!(is_open(&scene, 9_999) && !is_open(&scene, 10_000), "{status}");
+    }
+}
+
+#[test]
+fn f6_the_open_time_is_jittered_by_half() {
+    let ends: BTreeSet<Time> = (0..500)
+        .map(|seed| {
+            let policy = Policy::flextell().to_builder().breaker(Some(BreakerPolicy { failures: 1, open: secs(10) }));
+            let mut scene = Scene::with(policy.jitter(Jitter::Spread));
+            scene.seed = seed;
+            one_more(&mut scene, 0, 0, 503).fails(FailureKind::BreakerOpen).not_before().unwrap()
+        })
+        .collect();
+    let (first, last) = (*ends.first().unwrap(), *ends.last().unwrap());
+    assert!(ends.len() > 490);
+    assert!(Time::from_millis(10_000) <= first && first < Time::from_millis(10_100), "{first:?}");
+    assert!(Time::from_millis(14_900) < last && last <= Time::from_millis(15_000), "{last:?}");
+}
+
+#[test]
+fn f6_an_attempt_fails_at_most_once() {
+    let mut scene = Scene::with(policy().attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(1_000).tick().is("wait 2000 backoff");
+    for _ in 0..5 {
+        scene.at(1_100).reply_to(1, 503, &[]).is("wait 2000 backoff");
+        scene.at(1_100).tell(Event::TransportError(1, TransportError::Broken)).is("wait 2000 backoff");
+    }
+    assert!(!is_open(&scene, 1_100));
+}
+
+#[test]
+fn f6_a_late_2xx_counts_as_success() {
+    let mut scene = Scene::with(policy().attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(1_000).tick().is("wait 2000 backoff");
+    let _ = scene.at(1_100).request(1).start();
+    let _ = scene.at(1_100).request(1).reply(503);
+    scene.at(1_200).reply_to(1, 200, &[]).is("done 200");
+    let _ = scene.at(1_300).request(2).start();
+    let _ = scene.at(1_300).request(2).reply(503);
+    assert!(!is_open(&scene, 1_300), "the run was ended");
+}
+
+#[test]
+fn t3_after_the_end_the_breaker_hears_the_result_of_an_abandoned_attempt() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    scene.at(10_001).request(4).cancel().fails(FailureKind::Cancelled);
+    scene.at(10_002).request(4).reply(200).fails(FailureKind::Cancelled);
+    let _ = one_more(&mut scene, 10_003, 5, 503);
+    assert!(!is_open(&scene, 10_003), "its success closed the breaker");
+}

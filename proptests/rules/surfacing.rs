@@ -1,0 +1,241 @@
+//! What the user gets to know: E1–E3, F7, F8.
+
+use retry_machine::trace::{Event as Line, Replay, Setting};
+use retry_machine::{
+    Advice, BreakerPolicy, BudgetPolicy, Cause, Failure, FailureKind, Policy, PolicyBuilder, Time, TransportError,
+};
+
+use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, ms, secs};
+
+/// Plays a trace; returns its last action line.
+fn last_line(lines: &[&str]) -> serde_json::Value {
+    let mut replay = Replay::new(&Setting::parse(lines[0]).unwrap()).unwrap();
+    let mut last = None;
+    for line in &lines[1..] {
+        last = replay.step(&Line::parse(line).unwrap()).unwrap();
+    }
+    last.unwrap().to_json_with_facts()
+}
+
+fn first_failure(policy: PolicyBuilder, status: u16, headers: &[(&str, &str)]) -> Failure {
+    let mut scene = Scene::with(policy);
+    let _ = scene.at(0).start();
+    match scene.at(250).reply_with(status, headers) {
+        retry_machine::Action::Surface(failure) => failure,
+        other => panic!("{other}"),
+    }
+}
+
+// ---- E1 ----
+
+#[test]
+fn e1_a_failure_says_kind_status_attempts_time_and_advice() {
+    let mut scene = Scene::exact();
+    scene.at(1_000).start().is("send 1");
+    scene.at(1_500).reply(500).is("wait 2500 backoff");
+    scene.at(2_500).tick().is("send 2");
+    let failure = scene.at(3_250).reply(422).fails(FailureKind::Validation);
+    assert_eq!((failure.status(), failure.attempts(), failure.elapsed()), (Some(422), 2, ms(2_250)));
+    assert_eq!((failure.advice(), failure.cause(), failure.not_before()), (Advice::ReadMessage, None, None));
+}
+
+#[test]
+fn e1_without_a_response_there_is_no_status() {
+    let mut scene = Scene::with(exact().max_retries(0));
+    scene.at(0).start().is("send 1");
+    let failure = scene.at(0).error(TransportError::NotSent).fails(FailureKind::Exhausted);
+    assert_eq!((failure.status(), failure.cause()), (None, Some(Cause::NotSent)));
+}
+
+#[test]
+fn e1_the_last_status_stays_when_the_last_attempt_brought_none() {
+    let mut scene = Scene::with(exact().max_retries(1));
+    scene.at(0).start().is("send 1");
+    scene.at(0).reply(503).is("wait 1000 backoff");
+    scene.at(1_000).tick().is("send 2");
+    let failure = scene.at(1_000).error(TransportError::Broken).fails(FailureKind::Exhausted);
+    assert_eq!((failure.status(), failure.cause()), (Some(503), Some(Cause::Broken)));
+}
+
+// ---- E2 ----
+
+#[test]
+fn e2_every_wait_names_the_facts_used() {
+    let mut scene = Scene::new(Policy::flextell());
+    scene.at(0).start().is("send 1");
+    let action = scene.at(0).reply(503);
+    let wait = action.end_of_wait();
+    let text = action.to_string();
+    assert!(text.starts_with("attempt 1 of 6 got 503; waiting "), "{text}");
+    assert!(text.ends_with(" s (back-off 1 s ± 0.5 s)"), "{text}");
+    let again = scene.at(1).tick().to_string();
+    assert!(again.contains("still waiting"), "{again}");
+    assert_eq!(scene.next_tick(), Some(wait));
+}
+
+#[test]
+fn e2_the_sentences_of_each_action() {
+    let mut scene = Scene::exact();
+    let said = |action: retry_machine::Action| action.to_string();
+    assert_eq!(said(scene.at(0).start()), "sending attempt 1 with token 0");
+    let hint = [("Retry-After", "30")];
+    assert_eq!(said(scene.at(0).reply_with(429, &hint)), "attempt 1 of 6 got 429; waiting 30 s (retry-after)");
+    let _ = scene.at(0).request(1).start();
+    assert_eq!(said(scene.at(30_000).tick()), "the wait is over; sending attempt 2 with token 0");
+    assert_eq!(said(scene.at(30_000).tick()), "an attempt or a refresh is under way");
+    assert_eq!(said(scene.at(30_000).reply(401)), "attempt 2 of 6 got 401; refreshing the token");
+    assert_eq!(said(scene.at(30_100).token(REFRESHED)), "there is a new token; sending attempt 3 with token 1");
+    let gone = said(scene.at(30_200).error(TransportError::Broken));
+    assert_eq!(gone, "attempt 3 of 6 was cut off; waiting 2 s (back-off 2 s)");
+    let _ = scene.at(32_200).tick();
+    assert_eq!(said(scene.at(32_300).reply(200)), "done with 200");
+}
+
+#[test]
+fn e2_malformed_and_dropped_hints_are_named() {
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    let text = scene.at(0).reply_with(429, &[("Retry-After", "soon")]).to_string();
+    assert!(text.contains("got 429 (retry-after is malformed)"), "{text}");
+    let failure = first_failure(exact(), 404, &[("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT")]);
+    assert!(failure.to_string().contains("retry-after is a date without a clock"), "{failure}");
+}
+
+#[test]
+fn e2_a_failure_is_one_sentence() {
+    let (_, end) = Scene::exact().fail_until_the_end(503);
+    let sentence = "gave up after 6 attempts and 31s, the last response was 503: no retries are left; try later";
+    assert_eq!(end.to_string(), sentence);
+}
+
+// ---- E3, H8 ----
+
+#[test]
+fn e3_the_bodys_code_and_message_reach_the_user() {
+    let line = last_line(&[
+        r#"{"jitter": "none"}"#,
+        r#"{"at_ms": 0, "event": "start"}"#,
+        r#"{"at_ms": 9, "event": "reply", "status": 422, "body": "{\"error\": \"validation_error\", \"message\": \"The 'email' field is malformed.\"}"}"#,
+    ]);
+    assert_eq!((&line["kind"], &line["advice"]), (&"validation".into(), &"read_message".into()));
+    assert_eq!(line["code"], "validation_error");
+    assert_eq!(line["message"], "The 'email' field is malformed.");
+}
+
+#[test]
+fn h8_a_success_body_is_never_parsed_and_a_bad_one_leaves_the_status_to_decide() {
+    let body = r#""body": "{\"error\": \"token_revoked\"}"}"#;
+    let reply = |status: u16, body: &str| format!(r#"{{"at_ms": 9, "event": "reply", "status": {status}, {body}"#);
+    let start = r#"{"at_ms": 0, "event": "start"}"#;
+    let line = last_line(&["{}", start, &reply(200, body)]);
+    assert_eq!((&line["action"], &line["facts"]["code"]), (&"done".into(), &serde_json::Value::Null));
+    let line = last_line(&["{}", start, &reply(401, body)]);
+    assert_eq!((&line["kind"], &line["facts"]["code"]), (&"unauthorized".into(), &"token_revoked".into()));
+    let line = last_line(&["{}", start, &reply(401, r#""body": "<html>"}"#)]);
+    assert_eq!((&line["action"], &line["facts"]["code"]), (&"refresh_token".into(), &serde_json::Value::Null));
+}
+
+// ---- F7 ----
+
+#[test]
+fn f7_only_ticks_end_waits() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(1_000).tick().is("wait 2000 backoff");
+    scene.at(9_000).start().is("wait 2000 backoff");
+    scene.at(9_000).reply_to(1, 503, &[]).is("wait 2000 backoff");
+    scene.at(9_000).error(TransportError::NotSent).is("wait 2000 backoff");
+    scene.at(9_000).tick().is("send 2 until 10000");
+}
+
+#[test]
+fn f7_only_a_tick_gives_an_attempt_up() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(9_000).start().is("in flight until 1000");
+    scene.at(9_000).reply_to(0, 503, &[]).is("in flight until 1000");
+    scene.at(9_000).reply(200).is("done 200");
+}
+
+// ---- F8 ----
+
+#[test]
+fn f8_not_before_is_the_latest_future_instant_known() {
+    let limits = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60"), ("Retry-After", "20")];
+    let at = |failure: Failure| failure.not_before();
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits)), Some(Time::from_millis(60_250)));
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits[2..])), Some(Time::from_millis(20_250)));
+    assert_eq!(at(first_failure(exact(), 403, &limits)), Some(Time::from_millis(60_250)));
+    assert_eq!(at(first_failure(exact(), 404, &limits)), None);
+    let breaker = exact().breaker(Some(BreakerPolicy { failures: 1, open: secs(30) }));
+    assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Time::from_millis(30_250)));
+}
+
+#[test]
+fn f8_a_cause_stands_beside_the_limits_only() {
+    let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
+    let breaker = Some(BreakerPolicy { failures: 1, open: secs(30) });
+    let limits = [
+        (exact().max_retries(0), FailureKind::Exhausted),
+        (exact().max_server_wait(secs(1)), FailureKind::ServerWaitTooLong),
+        (exact().deadline(Some(secs(1))), FailureKind::Deadline),
+        (exact().budget(empty), FailureKind::Budget),
+        (exact().breaker(breaker), FailureKind::BreakerOpen),
+    ];
+    for (policy, kind) in limits {
+        let failure = first_failure(policy, 503, &[("Retry-After", "2")]);
+        assert_eq!((failure.kind(), failure.cause()), (kind, Some(Cause::Status)));
+    }
+    for status in [400, 403, 404, 409, 422, 502] {
+        assert_eq!(first_failure(exact(), status, &[]).cause(), None, "{status}");
+    }
+}
+
+#[test]
+fn f8_the_cause_names_what_the_last_attempt_failed_of() {
+    let causes = [
+        (TransportError::NotSent, Cause::NotSent),
+        (TransportError::TimedOut, Cause::TimedOut),
+        (TransportError::Broken, Cause::Broken),
+        (TransportError::Other, Cause::Other),
+    ];
+    for (error, cause) in causes {
+        let mut scene = Scene::with(exact().max_retries(0));
+        scene.at(0).start().is("send 1");
+        assert_eq!(scene.at(0).error(error).fails(FailureKind::Exhausted).cause(), Some(cause));
+    }
+}
+
+#[test]
+fn f8_the_advice_of_each_kind() {
+    let of_status = |status| first_failure(exact().max_recoveries(0), status, &[]).advice();
+    #[rustfmt::skip]
+    let table = [
+        (400, Advice::FixRequest), (401, Advice::AuthorizeAgain), (403, Advice::AuthorizeWithScopes),
+        (404, Advice::CheckId), (409, Advice::MakeUnique), (422, Advice::ReadMessage), (502, Advice::None),
+    ];
+    for (status, advice) in table {
+        assert_eq!(of_status(status), advice, "{status}");
+    }
+    for (status, advice) in [(500, Advice::ContactSupport), (503, Advice::TryLater), (429, Advice::TryLater)] {
+        assert_eq!(first_failure(exact().max_retries(0), status, &[]).advice(), advice, "exhausted by {status}");
+    }
+    for (outcome, advice) in [(REJECTED, Advice::AuthorizeAgain), (UNAVAILABLE, Advice::TryLater)] {
+        let mut scene = Scene::exact();
+        let _ = scene.at(0).start();
+        let _ = scene.at(0).reply(401);
+        let retry_machine::Action::Surface(failure) = scene.at(0).token(outcome) else { panic!("{outcome:?}") };
+        assert_eq!(failure.advice(), advice);
+    }
+    for (error, advice) in
+        [(TransportError::Broken, Advice::CheckWhetherApplied), (TransportError::Other, Advice::TryLater)]
+    {
+        let mut scene = Scene::exact();
+        let _ = scene.at(0).start_unsafe();
+        let retry_machine::Action::Surface(failure) = scene.at(0).error(error) else { panic!("{error:?}") };
+        assert_eq!(failure.advice(), advice);
+    }
+    assert_eq!(Scene::exact().at(0).cancel().fails(FailureKind::Cancelled).advice(), Advice::None);
+    let limits = exact().deadline(Some(ms(0)));
+    assert_eq!(Scene::with(limits).at(0).start().fails(FailureKind::Deadline).advice(), Advice::TryLater);
+}
