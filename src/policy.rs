@@ -165,14 +165,14 @@ pub struct PolicyBuilder {
 }
 
 impl PolicyBuilder {
-    /// The wait before the first retry (rule B1). Default 1 s, as the guide says [G]. Zero is accepted: every wait is
+    /// The wait before the first retry (rule B1). Default 1 s, as the guide says. Zero is accepted: every wait is
     /// then as long as its jitter.
     pub const fn base(mut self, base: Duration) -> Self {
         self.policy.base = nanos(base);
         self
     }
 
-    /// By how much each further wait is longer, at least 1 (rules B1, F2). Default 2, as the guide says [G].
+    /// By how much each further wait is longer, at least 1 (rules B1, F2). Default 2, as the guide says.
     pub const fn factor(mut self, factor: u32) -> Self {
         self.policy.factor = factor;
         self
@@ -185,14 +185,14 @@ impl PolicyBuilder {
         self
     }
 
-    /// How waits are drawn (rule B2). Default [`Jitter::Spread`], as the guide says [G].
+    /// How waits are drawn (rule B2). Default [`Jitter::Spread`], as the guide says.
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.policy.jitter = jitter;
         self
     }
 
     /// The spread of [`Jitter::Spread`] to either side, and what is added to a server's wait (rule L2). Default
-    /// 500 ms, as the guide says [G].
+    /// 500 ms, as the guide says.
     pub const fn spread(mut self, spread: Duration) -> Self {
         self.policy.spread = nanos(spread);
         self
@@ -205,7 +205,7 @@ impl PolicyBuilder {
         self
     }
 
-    /// How often a request may recover from a 401 (rule K2). Default 1, as the guide says [G]: a second 401 in a row is
+    /// How often a request may recover from a 401 (rule K2). Default 1, as the guide says: a second 401 in a row is
     /// no matter of an expired token.
     pub const fn max_recoveries(mut self, recoveries: u8) -> Self {
         self.policy.max_recoveries = recoveries;
@@ -250,7 +250,7 @@ impl PolicyBuilder {
     }
 
     /// Whether a retried 5xx other than 503 counts as ambiguous for a request that is not safe to repeat (rule D14).
-    /// Off in `flextell`, whose guide retries 500 for every method [G]; on in `common`.
+    /// Off in `flextell`, whose guide retries 500 for every method; on in `common`.
     pub const fn ambiguous_5xx(mut self, ambiguous: bool) -> Self {
         self.policy.ambiguous_5xx = ambiguous;
         self
