@@ -1,13 +1,12 @@
 //! What the machine asks its driver to do next, and why.
 
 use core::fmt;
-use core::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::event::TransportError;
 use crate::failure::Failure;
-use crate::reply::{HintSource, Rejected};
-use crate::time::Time;
+use crate::reply::{Hint, HintSource, Rejected};
+use crate::time::{Seconds, Time};
 
 /// What to do next. The `Display` form explains it in one sentence (rule E2).
 ///
@@ -118,6 +117,7 @@ pub struct Because {
     /// How long the wait is, in nanoseconds.
     pub(crate) wait: u64,
     pub(crate) backoff: Option<Backoff>,
+    pub(crate) hint: Option<Hint>,
     pub(crate) rejected: Rejected,
 }
 
@@ -147,10 +147,10 @@ impl fmt::Display for Action {
             Action::Send { attempt, generation, because, .. } => {
                 write!(f, "{because}sending attempt {attempt} with token {generation}")
             }
-            Action::Wait { reason, because, until } => {
-                if because.news == News::Nothing {
-                    return write!(f, "{because}still waiting until {}", Seconds(until.as_nanos()));
-                }
+            Action::Wait { because, .. } if because.news == News::Nothing => {
+                write!(f, "still waiting, {} to go", Seconds(because.wait))
+            }
+            Action::Wait { reason, because, .. } => {
                 write!(f, "{because}waiting {}", Seconds(because.wait))?;
                 match (reason, because.backoff) {
                     (WaitReason::Backoff, Some(backoff)) => write!(f, " ({backoff}"),
@@ -160,7 +160,12 @@ impl fmt::Display for Action {
                     (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (reset of the rate limit"),
                     (WaitReason::Gate, _) => write!(f, " (the upstream is closed to all requests"),
                 }?;
-                f.write_str(")")
+                match because.hint {
+                    Some(hint) if reason != WaitReason::Hint(hint.source()) && hint.nanos() > 0 => {
+                        write!(f, ", which is longer than the {} that the server asked for)", Seconds(hint.nanos()))
+                    }
+                    _ => f.write_str(")"),
+                }
             }
             Action::RefreshToken { because, .. } => write!(f, "{because}refreshing the token"),
             Action::AwaitToken { because, .. } => write!(f, "{because}another request refreshes the token"),
@@ -198,22 +203,6 @@ impl fmt::Display for Because {
             News::WaitOver => write!(f, "the wait is over; "),
             News::NewToken => write!(f, "there is a new token; "),
             News::NoNewToken => write!(f, "there is no new token, but the old one is valid still; "),
-        }
-    }
-}
-
-/// Nanoseconds for people: "3.72 s".
-pub(crate) struct Seconds(pub(crate) u64);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wait = Duration::from_nanos(self.0);
-        let millis = wait.subsec_millis();
-        match (wait.subsec_nanos(), millis % 10, millis % 100) {
-            (0, _, _) => write!(f, "{} s", wait.as_secs()),
-            (_, 0, 0) => write!(f, "{}.{} s", wait.as_secs(), millis / 100),
-            (_, 0, _) => write!(f, "{}.{:02} s", wait.as_secs(), millis / 10),
-            _ => write!(f, "{}.{millis:03} s", wait.as_secs()),
         }
     }
 }

@@ -3,31 +3,9 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 
-use crate::action::Seconds;
-use crate::policy::Policy;
+use crate::policy::{Jitter, Policy};
 use crate::seed::{Purpose, draw};
-
-/// How a wait is drawn from the back-off `w` of its retry (rules B2, F2). Nothing drawn exceeds the cap, and at the cap
-/// there is still jitter.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "rule B2 names six")]
-pub enum Jitter {
-    /// Exactly `w`, and exactly what the server asks for. Clients that fail together come back together: for tests,
-    /// or where something else spreads them.
-    None,
-    /// Over `w` ± spread: the guide's jitter.
-    #[default]
-    Spread,
-    /// Over [0, `w`]. Spreads a fleet best; a wait can be next to nothing.
-    Full,
-    /// Over [`w`/2, `w`].
-    Equal,
-    /// Over [base, 3 × previous wait], the first over [base, 3 × base]; the factor plays no part.
-    Decorrelated,
-    /// Over `w` ± a quarter of it.
-    Proportional,
-}
+use crate::time::Seconds;
 
 /// The back-off of one retry: what it is drawn from, and the draw.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

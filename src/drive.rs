@@ -26,7 +26,7 @@ pub use self::shared::SharedUpstream;
 pub struct Attempt {
     /// Its number, from 1.
     pub number: u32,
-    /// The generation of the token to use.
+    /// The generation of the token to use. A store with nothing but the newest token may leave it aside.
     pub generation: u32,
     /// When to give it up, if ever. The async driver does so by itself, a blocking client must.
     pub until: Option<Time>,
@@ -64,7 +64,7 @@ pub trait Shared {
     /// Calls `step` with the upstream, with nobody else having it meanwhile.
     fn with<T>(&self, step: impl FnOnce(&mut Upstream) -> T) -> T;
 
-    /// Blocks for at most `timeout`, until [`Upstream::wakeups`] is no longer `seen`. `sleep` is the caller's own way to
+    /// Blocks for at most `timeout` of real time, until [`Upstream::wakeups`] is no longer `seen`. `sleep` is the caller's own way to
     /// let time pass; by default the whole of it passes.
     fn wait_for_token(&self, seen: u32, timeout: Duration, sleep: impl FnOnce(Duration)) {
         let _ = seen;

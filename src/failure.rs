@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::reply::Rejected;
-use crate::time::Time;
+use crate::time::{Seconds, Time};
 
 /// Why a request ended without an answer, with all that is known about it (rule E1).
 ///
@@ -17,7 +17,9 @@ pub struct Failure {
     pub(crate) attempts: u32,
     /// Nanoseconds.
     pub(crate) elapsed: u64,
+    pub(crate) ended: Time,
     pub(crate) not_before: Option<Time>,
+    /// Of every kind: the sentence names it where [`Failure::cause`] does not.
     pub(crate) cause: Option<Cause>,
     pub(crate) rejected: Rejected,
 }
@@ -59,7 +61,11 @@ impl Failure {
     /// `ServerWaitTooLong`, `Deadline`, `Budget` and `BreakerOpen`. `None` with them if no attempt had failed.
     #[must_use]
     pub const fn cause(&self) -> Option<Cause> {
-        self.cause
+        use FailureKind::{BreakerOpen, Budget, Deadline, Exhausted, ServerWaitTooLong};
+        match self.kind {
+            Exhausted | ServerWaitTooLong | Deadline | Budget | BreakerOpen => self.cause,
+            _ => None,
+        }
     }
 
     /// What the last reply said about time that could not be used.
@@ -231,7 +237,7 @@ impl fmt::Display for FailureKind {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.attempts == 1 { "" } else { "s" };
-        write!(f, "gave up after {} attempt{plural} and {:?}", self.attempts, self.elapsed())?;
+        write!(f, "gave up after {} attempt{plural} and {}", self.attempts, Seconds(self.elapsed))?;
         match (self.cause, self.status) {
             (Some(Cause::TimedOut), _) => write!(f, ", the last timed out")?,
             (Some(Cause::Broken), _) => write!(f, ", the last was cut off")?,
@@ -245,7 +251,7 @@ impl fmt::Display for Failure {
             write!(f, "; {}", self.advice().as_str())?;
         }
         if let Some(not_before) = self.not_before {
-            write!(f, ", not before {:?}", Duration::from_nanos(not_before.as_nanos()))?;
+            write!(f, ", not before {} have passed", Seconds(not_before.since(self.ended)))?;
         }
         if !self.rejected.is_empty() {
             write!(f, " ({})", self.rejected)?;

@@ -101,11 +101,10 @@ pub mod pages {
 mod readme {}
 
 pub use self::action::{Action, Because, WaitReason};
-pub use self::backoff::Jitter;
 pub use self::event::{Event, Repeat, TokenOutcome, TransportError};
 pub use self::failure::{Advice, Cause, Failure, FailureKind};
 pub use self::machine::RetryMachine;
-pub use self::policy::{BreakerPolicy, BudgetPolicy, Policy, PolicyBuilder, PolicyError};
+pub use self::policy::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder, PolicyError};
 pub use self::reply::{BearerError, CodeClass, Field, Hint, HintSource, Reader, Rejected, Reply, ResetFormat, Why};
 #[cfg(feature = "json")]
 pub use self::reply::{BodyError, ErrorBody};

@@ -2,7 +2,6 @@
 
 use core::time::Duration;
 
-use crate::backoff::Jitter;
 use crate::reply::ResetFormat;
 use crate::time::{millis, nanos};
 
@@ -114,6 +113,28 @@ impl Default for Policy {
     }
 }
 
+/// How a wait is drawn from the back-off `w` of its retry (rules B2, F2). Nothing drawn exceeds the cap, and at the cap
+/// there is still jitter.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[allow(clippy::exhaustive_enums, reason = "rule B2 names six")]
+pub enum Jitter {
+    /// Exactly `w`, and exactly what the server asks for. Clients that fail together come back together: for tests,
+    /// or where something else spreads them.
+    None,
+    /// Over `w` ± spread: the guide's jitter.
+    #[default]
+    Spread,
+    /// Over [0, `w`]. Spreads a fleet best; a wait can be next to nothing.
+    Full,
+    /// Over [`w`/2, `w`].
+    Equal,
+    /// Over [base, 3 × previous wait], the first over [base, 3 × base]; the factor plays no part.
+    Decorrelated,
+    /// Over `w` ± a quarter of it.
+    Proportional,
+}
+
 /// The settings of the retry budget, a token bucket that starts full (rule S2).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
@@ -199,7 +220,7 @@ impl PolicyBuilder {
     }
 
     /// How many retries a request has: attempts that are made because one failed (rule B3). Default 5, as the guide
-    /// says [G].
+    /// says.
     pub const fn max_retries(mut self, retries: u32) -> Self {
         self.policy.max_retries = retries;
         self
@@ -234,7 +255,7 @@ impl PolicyBuilder {
     }
 
     /// The statuses that are retried, each within 400–599 and none 401 (rule D11). Default 429, 500 and 503, as the
-    /// guide says [G].
+    /// guide says.
     pub const fn retry_statuses(mut self, statuses: &[u16]) -> Self {
         self.policy.retry_statuses = StatusSet::EMPTY;
         let mut rest = statuses;

@@ -20,6 +20,7 @@ mod rate_limit;
 mod reader;
 mod rejected;
 mod retry_after;
+mod when;
 
 #[cfg(feature = "json")]
 pub use self::body::{BodyError, ErrorBody};

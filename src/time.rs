@@ -1,5 +1,6 @@
 //! Time as the machine sees it: nanoseconds since an origin that the driver chose.
 
+use core::fmt;
 use core::time::Duration;
 
 /// An instant: nanoseconds since an origin that the driver chooses (rule T2).
@@ -96,4 +97,20 @@ pub(crate) const fn millis(millis: u64) -> u64 {
 /// `seconds` seconds in nanoseconds, saturating.
 pub(crate) const fn seconds(seconds: u64) -> u64 {
     seconds.saturating_mul(NANOS_PER_SECOND)
+}
+
+/// Nanoseconds for people: "3.72 s".
+pub(crate) struct Seconds(pub(crate) u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wait = Duration::from_nanos(self.0);
+        let millis = wait.subsec_millis();
+        match (wait.subsec_nanos(), millis % 10, millis % 100) {
+            (0, _, _) => write!(f, "{} s", wait.as_secs()),
+            (_, 0, 0) => write!(f, "{}.{} s", wait.as_secs(), millis / 100),
+            (_, 0, _) => write!(f, "{}.{:02} s", wait.as_secs(), millis / 10),
+            _ => write!(f, "{}.{millis:03} s", wait.as_secs()),
+        }
+    }
 }

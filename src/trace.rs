@@ -88,11 +88,11 @@ impl Replay {
         if let event::Told::Start { repeat } = told {
             let machine = RetryMachine::new(*repeat, derive_seed(self.seed, number));
             if self.requests.insert(number, Request { machine, body: None }).is_some() {
-                return Err(TraceError::field("request", "was started before"));
+                return Err(TraceError::field("request", &"was started before"));
             }
         }
         let Some(request) = self.requests.get_mut(&number) else {
-            return Err(TraceError::field("request", "was not started"));
+            return Err(TraceError::field("request", &"was not started"));
         };
         let newest = request.machine.attempts();
         let mut facts = None;
@@ -153,7 +153,7 @@ pub enum TraceError {
 }
 
 impl TraceError {
-    fn field(field: &str, problem: impl ToString) -> TraceError {
+    fn field(field: &str, problem: &dyn ToString) -> TraceError {
         TraceError::Field { field: field.into(), problem: problem.to_string() }
     }
 }

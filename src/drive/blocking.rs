@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::{Attempt, Run, Shared, Surfaced};
 use crate::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
 
-/// What the driver needs of a blocking client.
+/// What the driver needs of a blocking client, for one request: a value that knows the request and borrows the client.
 pub trait Client {
     /// What the client's own responses are.
     type Response;
@@ -17,6 +17,11 @@ pub trait Client {
 
     /// Lets `wait` pass. Returning early is harmless.
     fn sleep(&self, wait: Duration);
+
+    /// How long `wait` takes on the wall clock, where the client's own clock is another: in a test, say.
+    fn real_time(&self, wait: Duration) -> Duration {
+        wait
+    }
 
     /// Sends the request, and distils the response's [`Reply`]. It must give up at `attempt.until`.
     ///
@@ -67,7 +72,8 @@ pub fn run<C: Client>(
             }
             Action::RefreshToken { until, .. } => Event::Token(client.refresh(until)),
             Action::AwaitToken { until, .. } => {
-                upstream.wait_for_token(next.wakeups, wait(until), |wait| client.sleep(wait));
+                let wait = wait(until);
+                upstream.wait_for_token(next.wakeups, client.real_time(wait), |_| client.sleep(wait));
                 Event::Tick
             }
             Action::Wait { until, .. } | Action::InFlight { until: Some(until), .. } => {

@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::{Attempt, Run, Shared, Surfaced};
 use crate::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
 
-/// What the driver needs of an async client.
+/// What the driver needs of an async client, for one request: a value that knows the request and borrows the client.
 ///
 /// Its futures need not be `Send`; where they all are, so is the driver's.
 pub trait Client {
@@ -33,7 +33,8 @@ pub trait Client {
         attempt: Attempt,
     ) -> impl Future<Output = Result<(Reply, Self::Response), (TransportError, Self::Error)>>;
 
-    /// Refreshes the token, and stores the new one before it completes. Dropped when the lease or the deadline ends.
+    /// Refreshes the token, and stores the new one before it completes. Dropped when the lease or the deadline ends: where
+    /// the server rotates refresh tokens, do it in a task of its own and await that, or the new one may be lost on the way.
     fn refresh(&self, until: Time) -> impl Future<Output = TokenOutcome>;
 
     /// Sees every step: for a log.

@@ -1,10 +1,18 @@
 //! Rate-limit fields: `X-RateLimit-*`, the same without `X-`, and the IETF draft's `RateLimit` and `RateLimit-Policy`.
 
-use super::reader::{Clock, Family};
 use super::rejected::Why;
-use super::retry_after::Latest;
 use super::structured_field::{Bare, List, Member, Value};
+use super::when::{Clock, Latest};
 use crate::time;
+
+/// What a family of rate-limit fields says.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Family {
+    pub(super) limit: Option<u64>,
+    pub(super) remaining: Option<u64>,
+    /// Nanoseconds from the receipt of the response.
+    pub(super) reset: Option<u64>,
+}
 
 /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, or the same without `X-` (rule H5).
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,7 +24,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn family(&self, clock: Clock) -> Family {
-        Family { limit: self.limit, remaining: self.remaining, reset: clock.resolve(&self.reset) }
+        Family { limit: self.limit, remaining: self.remaining, reset: self.reset.resolve(clock) }
     }
 }
 

@@ -3,14 +3,12 @@
 use core::time::Duration;
 
 use super::challenge::{self, BearerError};
-use super::http_date::{self, HttpDate};
+use super::http_date::HttpDate;
 use super::rate_limit::{Limits, StructuredLimits};
 use super::rejected::{Field, Rejected, Why};
-use super::retry_after::{Latest, When, count, trim};
+use super::retry_after::{self, count, trim};
+use super::when::{Clock, Latest, When};
 use super::{Hint, HintSource, Reply, ResetFormat};
-
-/// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
-pub(super) const FALLBACK_YEAR: i32 = 2026;
 
 /// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
 ///
@@ -68,15 +66,15 @@ impl Reader {
         let value = trim(value);
         let reset = self.reset;
         let verdict = match field {
-            Field::RetryAfterMs => time(&mut self.millis, When::millis(value)),
-            Field::XMsRetryAfterMs => time(&mut self.x_millis, When::millis(value)),
-            Field::RetryAfter => time(&mut self.retry_after, When::retry_after(value)),
+            Field::RetryAfterMs => time(&mut self.millis, retry_after::millis(value)),
+            Field::XMsRetryAfterMs => time(&mut self.x_millis, retry_after::millis(value)),
+            Field::RetryAfter => time(&mut self.retry_after, retry_after::retry_after(value)),
             Field::XRateLimitLimit => smaller(&mut self.x_limits.limit, count(value)),
             Field::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, count(value)),
-            Field::XRateLimitReset => time(&mut self.x_limits.reset, When::reset(value, reset)),
+            Field::XRateLimitReset => time(&mut self.x_limits.reset, retry_after::reset(value, reset)),
             Field::RateLimitLimit => smaller(&mut self.limits.limit, count(value)),
             Field::RateLimitRemaining => smaller(&mut self.limits.remaining, count(value)),
-            Field::RateLimitReset => time(&mut self.limits.reset, When::reset(value, reset)),
+            Field::RateLimitReset => time(&mut self.limits.reset, retry_after::reset(value, reset)),
             Field::RateLimit => self.structured.add_limits(value),
             Field::RateLimitPolicy => self.structured.add_policies(value),
             Field::WwwAuthenticate => match challenge::bearer_error(value) {
@@ -113,10 +111,10 @@ impl Reader {
         // H5, S1: whatever limit has nothing left; the latest, so that none is called too soon.
         let closed_for = families.iter().filter(|family| family.remaining == Some(0)).filter_map(|f| f.reset).max();
         // H6: milliseconds, else `Retry-After`, else a reset.
-        let millis = clock.resolve(&self.millis).max(clock.resolve(&self.x_millis));
+        let millis = self.millis.resolve(clock).max(self.x_millis.resolve(clock));
         let hint = [
             (millis, HintSource::RetryAfterMs),
-            (clock.resolve(&self.retry_after), HintSource::RetryAfter),
+            (self.retry_after.resolve(clock), HintSource::RetryAfter),
             (closed_for, HintSource::RateLimitReset),
         ];
         let hint = hint.into_iter().find_map(|(wait, source)| Some(Hint { wait: wait?, source }));
@@ -142,62 +140,9 @@ impl Reader {
             (Field::RateLimitReset, &self.limits.reset),
         ];
         for (field, time) in times {
-            if time.has_date() && clock.unix_millis.is_none() {
-                self.rejected.add(field, Why::NoClock);
-            } else if time.has_date() && clock.resolve(time).is_none() {
-                // 29 February in a short year that turned out to have none.
-                self.rejected.add(field, Why::Malformed);
-            }
-            if clock.is_contradictory(time) {
-                self.rejected.add(field, Why::Duplicate);
-            }
+            time.objections(clock).for_each(|why| self.rejected.add(field, why));
         }
     }
-}
-
-/// What the times of a response are judged by (rule H4): its own `Date`, else the driver's wall clock.
-#[derive(Clone, Copy)]
-pub(super) struct Clock {
-    unix_millis: Option<i64>,
-    unix_seconds: Option<i64>,
-}
-
-impl Clock {
-    fn of(date: Option<HttpDate>, wall_clock: Option<Duration>) -> Clock {
-        let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
-        // A short year in `Date` itself can only be judged by the wall clock.
-        let date = date.and_then(|date| {
-            let wall_clock = wall_seconds.filter(|_| date.has_two_digit_year());
-            date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, http_date::year_of))
-        });
-        let millis = |seconds: i64| seconds.saturating_mul(1_000);
-        let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
-        Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
-    }
-
-    /// Nanoseconds from the receipt of the response to the latest that was said. What has passed is zero. Without a
-    /// clock only waits count.
-    pub(super) fn resolve(self, time: &Latest) -> Option<u64> {
-        time.resolve(self.unix_millis, || self.year())
-    }
-
-    fn is_contradictory(self, time: &Latest) -> bool {
-        time.is_contradictory(self.unix_millis, || self.year())
-    }
-
-    /// Worked out only where a short year needs it: it takes a division.
-    fn year(self) -> i32 {
-        self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of)
-    }
-}
-
-/// What a family of rate-limit fields says.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Family {
-    pub(super) limit: Option<u64>,
-    pub(super) remaining: Option<u64>,
-    /// Nanoseconds from the receipt of the response.
-    pub(super) reset: Option<u64>,
 }
 
 fn time(slot: &mut Latest, value: Option<When>) -> Result<(), Why> {

@@ -208,7 +208,9 @@ fn headers(fields: &mut Fields) -> Result<Vec<(String, Vec<u8>)>, TraceError> {
     let headers = fields.take::<Vec<(String, Bytes)>>("headers")?.unwrap_or_default();
     let bytes = |value| match value {
         Bytes::Text(text) => Ok(text.into_bytes()),
-        Bytes::Base64 { base64 } => from_base64(&base64).ok_or_else(|| TraceError::field("headers", "it is no base64")),
+        Bytes::Base64 { base64 } => {
+            from_base64(&base64).ok_or_else(|| TraceError::field("headers", &"it is no base64"))
+        }
     };
     headers.into_iter().map(|(name, value)| Ok((name, bytes(value)?))).collect()
 }
@@ -220,8 +222,8 @@ fn body(fields: &mut Fields) -> Result<Option<Vec<u8>>, TraceError> {
     };
     match (text, from_base64(&base64)) {
         (None, Some(bytes)) => Ok(Some(bytes)),
-        (None, None) => Err(TraceError::field("body_base64", "it is no base64")),
-        (Some(_), _) => Err(TraceError::field("body_base64", "there is a body already")),
+        (None, None) => Err(TraceError::field("body_base64", &"it is no base64")),
+        (Some(_), _) => Err(TraceError::field("body_base64", &"there is a body already")),
     }
 }
 

@@ -22,18 +22,18 @@ impl Fields {
     /// The field's value, if it is there. `null` is a value, for a `T` that has one.
     pub(super) fn take<T: DeserializeOwned>(&mut self, field: &str) -> Result<Option<T>, TraceError> {
         let Some(value) = self.0.remove(field) else { return Ok(None) };
-        serde_json::from_value(value).map(Some).map_err(|error| TraceError::field(field, error))
+        serde_json::from_value(value).map(Some).map_err(|error| TraceError::field(field, &error))
     }
 
     /// The field's value.
     pub(super) fn need<T: DeserializeOwned>(&mut self, field: &str) -> Result<T, TraceError> {
-        self.take(field)?.ok_or_else(|| TraceError::field(field, "it is missing"))
+        self.take(field)?.ok_or_else(|| TraceError::field(field, &"it is missing"))
     }
 
     /// Nothing may be left.
     pub(super) fn end(self) -> Result<(), TraceError> {
         match self.0.keys().next() {
-            Some(field) => Err(TraceError::field(field, "it is not known here")),
+            Some(field) => Err(TraceError::field(field, &"it is not known here")),
             None => Ok(()),
         }
     }

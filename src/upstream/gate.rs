@@ -1,7 +1,6 @@
 //! The gate: while it is closed no request is sent (rule S1).
 
-use crate::backoff::Jitter;
-use crate::policy::Policy;
+use crate::policy::{Jitter, Policy};
 use crate::time::Time;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

@@ -1,0 +1,56 @@
+//! The yes-or-no facts of a request.
+
+use crate::event::Repeat;
+use crate::reply::HintSource;
+
+/// The yes-or-no facts of a request in one byte, and the source of its hint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Flags(u8);
+
+impl Flags {
+    /// D14: not safe to repeat.
+    pub(super) const UNSAFE: u8 = 1;
+    /// There was a reply; without it the status means nothing.
+    pub(super) const HAS_STATUS: u8 = 2;
+    /// K5: it holds the lease of its stamp, expired or not.
+    pub(super) const HOLDS_LEASE: u8 = 4;
+    /// K7: it wants a token before it has seen a 401.
+    pub(super) const EARLY: u8 = 8;
+    /// F5: for the next send the token is settled, whatever its expiry.
+    pub(super) const TOKEN_SETTLED: u8 = 16;
+    /// The newest attempt has neither brought a result nor been given up.
+    pub(super) const UNANSWERED: u8 = 32;
+    pub(super) const SOURCE: u8 = 64 + 128;
+
+    pub(super) const fn new(repeat: Repeat) -> Flags {
+        match repeat {
+            Repeat::Safe => Flags(0),
+            Repeat::Unsafe => Flags(Flags::UNSAFE),
+        }
+    }
+
+    pub(super) const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(super) const fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    pub(super) const fn source(self) -> HintSource {
+        match self.0 >> 6 {
+            0 => HintSource::RetryAfter,
+            1 => HintSource::RetryAfterMs,
+            _ => HintSource::RateLimitReset,
+        }
+    }
+
+    pub(super) const fn set_source(&mut self, source: HintSource) {
+        let bits = match source {
+            HintSource::RetryAfter => 0,
+            HintSource::RetryAfterMs => 1,
+            HintSource::RateLimitReset => 2,
+        };
+        self.0 = self.0 & !Flags::SOURCE | bits << 6;
+    }
+}

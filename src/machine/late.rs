@@ -1,0 +1,80 @@
+//! What comes late: T3, F4, F6.
+
+use super::{Flags, Phase, Step};
+use crate::action::{Action, News, WaitReason};
+use crate::failure::FailureKind;
+use crate::reply::{Hint, Reply};
+use crate::upstream::breaker::Health;
+
+impl Step<'_> {
+    /// T3: a late 2xx ends the request, a late hint counts, and the upstream hears both to the last.
+    pub(super) fn late_reply(&mut self, attempt: u32, reply: &Reply) -> Action {
+        if self.machine.attempts == 0 {
+            return self.again();
+        }
+        self.hear(reply);
+        if self.is_unanswered(attempt) {
+            self.machine.flags.set(Flags::UNANSWERED, false);
+            self.record(self.health(reply.status()), attempt);
+            self.refund(reply);
+        } else if reply.is_success() && self.was_given_up(attempt) {
+            // F6: a failure would be the second of its attempt.
+            self.record(Health::Good, attempt);
+            self.refund(reply);
+        }
+        if self.machine.is_ended() {
+            return self.again();
+        }
+        if reply.is_success() {
+            self.machine.status = reply.status();
+            self.because.rejected = reply.rejected();
+            return self.done(reply.status());
+        }
+        match self.machine.phase {
+            Phase::Waiting(_) => self.prolong(reply),
+            _ => self.again(),
+        }
+    }
+
+    /// F4: a late hint moves the end of a wait at once, without jitter.
+    pub(super) fn prolong(&mut self, reply: &Reply) -> Action {
+        let counts = |hint: &Hint| hint.nanos() > 0 && self.hint_counts(reply.status());
+        let Some(hint) = reply.hint().filter(counts) else {
+            return self.again();
+        };
+        self.because.rejected = reply.rejected();
+        if hint.nanos() > self.upstream.policy.max_server_wait {
+            return self.fail(FailureKind::ServerWaitTooLong);
+        }
+        let until = self.now.after(hint.nanos());
+        if until > self.machine.until {
+            if self.machine.deadline(self.upstream).is_some_and(|deadline| until >= deadline) {
+                return self.fail(FailureKind::Deadline);
+            }
+            self.because.news = News::LateHint(reply.status());
+            self.machine.until = until;
+            self.machine.phase = Phase::Waiting(WaitReason::Hint(hint.source()));
+        }
+        self.again()
+    }
+
+    /// F6: only an attempt that the request ended without can still fail.
+    pub(super) fn late_error(&mut self, attempt: u32) -> Action {
+        if self.is_unanswered(attempt) {
+            self.machine.flags.set(Flags::UNANSWERED, false);
+            self.record(Health::Bad, attempt);
+        }
+        self.again()
+    }
+
+    /// Whether this is the newest attempt, and the request ended while it was under way.
+    pub(super) fn is_unanswered(&self, attempt: u32) -> bool {
+        self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
+    }
+
+    /// Whether this is an attempt that was sent and brought no answer in time.
+    pub(super) fn was_given_up(&self, attempt: u32) -> bool {
+        let newest = self.machine.attempts;
+        (1..=newest).contains(&attempt) && !(attempt == newest && self.machine.phase == Phase::Done)
+    }
+}

@@ -1,0 +1,73 @@
+//! Before a send: the checks of P1, and the waits.
+
+use super::{Flags, Phase, Step};
+use crate::action::{Action, WaitReason};
+use crate::event::Event;
+use crate::failure::FailureKind;
+use crate::seed::Purpose;
+use crate::time::Time;
+
+impl Step<'_> {
+    pub(super) fn begin(&mut self, event: Event) -> Action {
+        self.machine.started = self.now;
+        match event {
+            Event::Cancel => self.fail(FailureKind::Cancelled),
+            _ => self.proceed(),
+        }
+    }
+
+    /// P1, before each send: deadline, breaker, gate, token, send.
+    pub(super) fn proceed(&mut self) -> Action {
+        if self.is_past_deadline() {
+            return self.fail(FailureKind::Deadline);
+        }
+        if self.upstream.breaker.next_probe(self.now).is_some() {
+            return self.fail(FailureKind::BreakerOpen);
+        }
+        // L1: a hint that came late may bind this request beyond its last wait.
+        if self.upstream.gate.opening(self.now).is_some() || self.now < self.machine.not_before {
+            self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
+            let number = (Purpose::Gate, u32::from(self.machine.gate_waits));
+            let own = (self.now.max(self.machine.not_before), WaitReason::Hint(self.machine.flags.source()));
+            return self.wait(own, number, None);
+        }
+        if self.upstream.token.is_rejected() {
+            return self.fail(FailureKind::TokenRejected);
+        }
+        // K7; F5: not again after a refresh for this very send.
+        if self.upstream.token.is_due(self.now) && !self.machine.flags.has(Flags::TOKEN_SETTLED) {
+            self.machine.flags.set(Flags::EARLY, true);
+            return self.take_turn(0);
+        }
+        self.send()
+    }
+
+    pub(super) fn send(&mut self) -> Action {
+        let policy = &self.upstream.policy;
+        let machine = &mut *self.machine;
+        let limits = [policy.attempt_timeout.map(|limit| self.now.after(limit)), machine.deadline(self.upstream)];
+        machine.until = limits.into_iter().flatten().min().unwrap_or(Time::MAX);
+        machine.attempts = machine.attempts.saturating_add(1);
+        let ticket = self.upstream.breaker.send(self.now, policy.breaker);
+        if ticket != machine.ticket || machine.attempts == 1 {
+            machine.ticket = ticket;
+            machine.ticket_from = machine.attempts;
+        }
+        // A lease that ran out while it was led may still bring an outcome that counts (K5).
+        if !self.upstream.token.is_current(machine.stamp) {
+            machine.flags.set(Flags::HOLDS_LEASE, false);
+        }
+        if !machine.flags.has(Flags::HOLDS_LEASE) {
+            machine.stamp = self.upstream.token.stamp();
+        }
+        machine.flags.set(Flags::UNANSWERED, true);
+        machine.flags.set(Flags::TOKEN_SETTLED, false);
+        machine.phase = Phase::InFlight;
+        Action::Send {
+            attempt: self.machine.attempts,
+            generation: self.upstream.token.generation(),
+            until: self.machine.limit(self.upstream),
+            because: self.because(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Times as a response states them, and the clock that they are judged by.
+
+use core::cmp::Ordering;
+use core::time::Duration;
+
+use super::http_date::{self, HttpDate};
+use super::rejected::Why;
+use crate::time::{self, NANOS_PER_MILLI};
+
+/// One statement of a time.
+#[derive(Clone, Copy)]
+pub(super) enum When {
+    /// Nanoseconds after the receipt of the response.
+    After(u64),
+    /// A Unix time in milliseconds.
+    At(i64),
+    /// A date with a year of two digits, whose century is not known before the whole response is (rule H3).
+    AtShort(HttpDate),
+}
+
+/// The latest of each kind that a field said: which of them is the latest of all is known only when the clock is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Latest {
+    after: Option<u64>,
+    at: Option<i64>,
+    short: Option<HttpDate>,
+    /// Whether a wait lost against another, and a date against another.
+    wait_lost: bool,
+    date_lost: bool,
+}
+
+impl Latest {
+    /// Takes one more statement (rule H6: the same field twice, the later time wins).
+    pub(super) fn add(&mut self, when: When) {
+        match when {
+            When::After(wait) => self.wait_lost |= keep(&mut self.after, wait, Ord::cmp),
+            When::At(at) => self.date_lost |= keep(&mut self.at, at, Ord::cmp),
+            // Which of two short years is later depends on the century; within one century is the best guess.
+            When::AtShort(date) => {
+                let seconds = |date: &HttpDate| date.unix_seconds(FALLBACK_YEAR);
+                self.date_lost |= keep(&mut self.short, date, |a, b| seconds(a).cmp(&seconds(b)));
+            }
+        }
+    }
+
+    /// Why what was said could not be used, in part or at all.
+    pub(super) fn objections(&self, clock: Clock) -> impl Iterator<Item = Why> {
+        let has_date = self.at.is_some() || self.short.is_some();
+        let undated = has_date && clock.unix_millis.is_none();
+        // 29 February in a short year that turned out to have none.
+        let impossible = self.short.is_some() && self.dates(clock)[1].is_none();
+        let objections = [
+            undated.then_some(Why::NoClock),
+            impossible.then_some(Why::Malformed),
+            self.is_contradictory(clock).then_some(Why::Duplicate),
+        ];
+        objections.into_iter().flatten()
+    }
+
+    /// Nanoseconds from the receipt of the response to the latest of all. What has passed is zero. Without a clock only
+    /// waits count (rule H4).
+    pub(super) fn resolve(&self, clock: Clock) -> Option<u64> {
+        let until = |at: i64| {
+            let millis = u64::try_from(at.saturating_sub(clock.unix_millis?)).unwrap_or(0);
+            Some(time::millis(millis))
+        };
+        let [at, short] = self.dates(clock);
+        [self.after, at.and_then(until), short.and_then(until)].into_iter().flatten().max()
+    }
+
+    /// Whether it was said more than once, and not each time the same instant: then one of them lost. Without a clock
+    /// no date wins or loses.
+    fn is_contradictory(&self, clock: Clock) -> bool {
+        let Some(now) = clock.unix_millis else { return self.wait_lost };
+        let at_once = |wait: u64| now.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
+        let [at, short] = self.dates(clock);
+        let mut ways = [self.after.and_then(at_once), at, short].into_iter().flatten();
+        let first = ways.next();
+        self.wait_lost || self.date_lost || ways.any(|other| Some(other) != first)
+    }
+
+    /// The dates, in Unix milliseconds.
+    fn dates(&self, clock: Clock) -> [Option<i64>; 2] {
+        let short = self.short.and_then(|date| date.unix_seconds(clock.year()));
+        [self.at, short.map(|seconds| seconds.saturating_mul(1_000))]
+    }
+}
+
+/// Keeps the later of two statements; returns whether they differ.
+fn keep<T: Copy>(slot: &mut Option<T>, new: T, order: impl Fn(&T, &T) -> Ordering) -> bool {
+    let Some(old) = *slot else {
+        *slot = Some(new);
+        return false;
+    };
+    let order = order(&new, &old);
+    if order == Ordering::Greater {
+        *slot = Some(new);
+    }
+    order != Ordering::Equal
+}
+
+/// What the times of a response are judged by (rule H4): its own `Date`, else the driver's wall clock.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    unix_millis: Option<i64>,
+    unix_seconds: Option<i64>,
+}
+
+impl Clock {
+    pub(super) fn of(date: Option<HttpDate>, wall_clock: Option<Duration>) -> Clock {
+        let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
+        // A short year in `Date` itself can only be judged by the wall clock.
+        let date = date.and_then(|date| {
+            let wall_clock = wall_seconds.filter(|_| date.has_two_digit_year());
+            date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, http_date::year_of))
+        });
+        let millis = |seconds: i64| seconds.saturating_mul(1_000);
+        let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
+        Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
+    }
+
+    /// Worked out only where a short year needs it: it takes a division.
+    fn year(self) -> i32 {
+        self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of)
+    }
+}
+
+/// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
+const FALLBACK_YEAR: i32 = 2026;
