@@ -12,5 +12,6 @@ mod rules {
     mod surfacing;
     mod time;
     mod token;
+    mod token_expiry;
 }
 mod support;

@@ -169,8 +169,8 @@ pub trait Answer {
     /// The action in few words: "send 2", "wait 30100 retry_after" (the instant of its end in milliseconds).
     fn short(&self) -> String;
 
-    /// Asserts the short form; returns the action.
-    fn is(self, short: &str) -> Self;
+    /// Asserts the short form.
+    fn is(self, short: &str);
 
     /// Asserts that the request was surfaced with this kind.
     fn fails(&self, kind: FailureKind) -> Failure;
@@ -197,9 +197,8 @@ impl Answer for Action {
     }
 
     #[track_caller]
-    fn is(self, short: &str) -> Action {
+    fn is(self, short: &str) {
         assert_eq!(self.short(), short, "{self}");
-        self
     }
 
     #[track_caller]

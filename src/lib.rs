@@ -65,6 +65,12 @@
 //! allocator nor atomics.
 
 #![no_std]
+#![forbid(unsafe_code)]
+#![warn(unreachable_pub)]
+// Each public type decides whether it is exhaustive, and says why; and nothing panics.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
+#![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "alloc")]

@@ -5,7 +5,7 @@ use retry_machine::{
     TransportError,
 };
 
-use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, ms, secs};
+use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, secs};
 
 const TRANSPORT_ERRORS: [TransportError; 4] =
     [TransportError::NotSent, TransportError::TimedOut, TransportError::Broken, TransportError::Other];
@@ -139,32 +139,37 @@ fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
 
 // ---- P1 ----
 
-/// An upstream whose breaker is open, gate closed and token rejected, all at once.
+/// Request 0 waits until 1 s. Meanwhile everything goes wrong: the token was rejected, the gate is closed until 20 s,
+/// the breaker open until 10 s.
 fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
-    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
+    let breaker = BreakerPolicy { failures: 2, open: secs(10) };
     let mut scene = Scene::with(policy.breaker(Some(breaker)));
-    for request in 1..=3 {
+    for request in 0..=3 {
         let _ = scene.at(0).request(request).start();
     }
-    assert!(matches!(scene.at(0).request(1).reply(401), Action::RefreshToken { .. }));
+    scene.at(0).reply(503).is("wait 1000 backoff");
+    scene.at(0).request(1).reply(401).is("refresh until 30000");
     scene.at(0).request(1).token(REJECTED).fails(FailureKind::TokenRejected);
-    let _ = scene.at(0).request(2).reply_with(429, &[("Retry-After", "20")]);
     scene.at(0).request(3).reply(500).fails(FailureKind::BreakerOpen);
+    scene.at(0).request(2).reply_with(429, &[("Retry-After", "20")]).is("wait 20000 retry_after");
     scene
 }
 
 #[test]
 fn p1_deadline_then_breaker_then_gate_then_token_then_send() {
-    let mut scene = all_against_it(exact().deadline(Some(ms(0))).max_retries(9));
-    scene.at(0).start().fails(FailureKind::Deadline);
-
+    all_against_it(exact().deadline(Some(secs(30)))).at(30_000).tick().fails(FailureKind::Deadline);
+    all_against_it(exact()).at(1_000).tick().fails(FailureKind::BreakerOpen);
     let mut scene = all_against_it(exact());
-    scene.at(0).request(10).start().fails(FailureKind::BreakerOpen);
-    // The breaker lets a probe through from 10 s on, the gate is closed until 20 s.
-    scene.at(10_000).request(11).start().is("wait 20000 gate");
-    scene.at(20_000).request(11).tick().fails(FailureKind::TokenRejected);
+    // From 10 s on the breaker lets a probe through.
+    scene.at(10_000).tick().is("wait 20000 gate");
+    scene.at(20_000).tick().fails(FailureKind::TokenRejected);
     scene.at(20_000).token_replaced();
-    scene.at(20_000).request(12).start().is("send 1 token 1");
+    scene.at(20_000).request(4).start().is("send 1 token 1");
+}
+
+#[test]
+fn p1_the_deadline_comes_before_everything_at_the_start_too() {
+    Scene::with(exact().deadline(Some(secs(0)))).at(0).start().fails(FailureKind::Deadline);
 }
 
 // ---- P2 ----

@@ -1,8 +1,6 @@
-//! The token: K1–K8, F5.
+//! The token: who refreshes it, and who waits: K1–K6, K8.
 
-use std::time::Duration;
-
-use retry_machine::{FailureKind, PolicyBuilder, Time, TokenOutcome};
+use retry_machine::{FailureKind, PolicyBuilder, TokenOutcome};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
@@ -22,17 +20,6 @@ fn one_leads(n: u64) -> Scene {
     for request in 1..n {
         scene.at(0).request(request).reply(401).is("await until 30000");
     }
-    scene
-}
-
-fn expires_in(seconds: u64) -> TokenOutcome {
-    TokenOutcome::Refreshed { expires_in: Some(secs(seconds)) }
-}
-
-/// A token that is due at 70 s and expires at 100 s.
-fn expiring() -> Scene {
-    let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Time::ZERO, secs(100));
     scene
 }
 
@@ -233,58 +220,6 @@ fn k6_unavailable_does_not_stick() {
     scene.at(20).request(1).reply(401).is("refresh until 30020");
 }
 
-// ---- K7 ----
-
-#[test]
-fn k7_a_send_after_expiry_less_margin_refreshes_first() {
-    let mut scene = expiring();
-    scene.at(70_000).start().is("send 1");
-    let mut scene = expiring();
-    scene.at(70_001).start().is("refresh until 100001");
-    scene.at(70_100).token(expires_in(3_600)).is("send 1 token 1");
-}
-
-#[test]
-fn k7_the_margin_is_at_most_half_of_the_lifetime() {
-    let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Time::ZERO, secs(10));
-    scene.at(5_000).start().is("send 1");
-    scene.at(5_001).request(1).start().is("refresh until 35001");
-}
-
-#[test]
-fn k7_it_does_not_use_the_recovery() {
-    let mut scene = expiring();
-    scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_100).token(REFRESHED).is("send 1 token 1");
-    scene.at(80_200).reply(401).is("refresh until 110200");
-    scene.at(80_300).token(REFRESHED).is("send 2 token 2");
-    scene.at(80_400).reply(401).fails(FailureKind::Unauthorized);
-}
-
-#[test]
-fn k7_before_the_real_expiry_an_unavailable_refresh_means_the_old_token() {
-    let mut scene = expiring();
-    scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_000).request(1).start().is("await until 110000");
-    scene.at(99_999).token(UNAVAILABLE).is("send 1");
-    scene.at(99_999).request(1).tick().is("send 1");
-
-    let mut scene = expiring();
-    scene.at(80_000).start().is("refresh until 110000");
-    scene.at(100_000).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
-}
-
-#[test]
-fn k7_a_token_that_is_due_at_once_does_not_loop() {
-    let mut scene = expiring();
-    scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_100).token(expires_in(0)).is("send 1 token 1");
-    scene.at(80_200).reply(503).is("wait 81200 backoff");
-    scene.at(81_200).tick().is("refresh until 111200");
-    scene.at(81_300).token(TokenOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
-}
-
 // ---- K8 ----
 
 #[test]
@@ -333,72 +268,4 @@ fn k8_the_counter_moves_when_followers_should_be_ticked() {
     let mut scene = one_leads(2);
     scene.at(10).token_replaced();
     assert_ne!(scene.upstream.wakeups(), before, "the token was replaced");
-}
-
-// ---- F5 ----
-
-#[test]
-fn f5_the_first_generation_is_0_and_each_new_token_is_one_more() {
-    let mut scene = Scene::exact();
-    assert_eq!(scene.upstream.generation(), 0);
-    scene.at(0).token_replaced();
-    assert_eq!(scene.upstream.generation(), 1);
-    scene.at(0).start().is("send 1 token 1");
-    scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(0).token(REFRESHED).is("send 2 token 2");
-    assert_eq!(scene.upstream.generation(), 2);
-}
-
-#[test]
-fn f5_after_a_proactive_refresh_only_the_expiry_check_is_skipped() {
-    let mut scene = expiring();
-    scene.at(0).request(1).start().is("send 1");
-    scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_000).request(1).reply_with(429, &[("Retry-After", "60")]).is("wait 140000 retry_after");
-    scene.at(80_100).token(expires_in(1)).is("wait 140000 gate");
-    scene.at(140_000).tick().is("send 1 token 1");
-}
-
-#[test]
-fn f5_a_fresh_request_sends_with_the_token_there_is() {
-    let mut scene = one_leads(1);
-    scene.at(10).request(1).start().is("send 1");
-}
-
-#[test]
-fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid() {
-    let mut scene = Scene::with(exact().refresh_timeout(secs(10)));
-    scene.upstream.token_expires_in(Time::ZERO, secs(100));
-    scene.at(80_000).start().is("refresh until 90000");
-    scene.at(90_000).tick().is("send 1");
-
-    let mut scene = expiring();
-    scene.at(71_000).start().is("refresh until 101000");
-    let throttled = TokenOutcome::Unavailable { retry_after: Some(secs(60)) };
-    scene.at(72_000).token(throttled).is("send 1");
-    scene.at(73_000).request(1).start().is("send 1");
-}
-
-#[test]
-fn f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
-    let mut scene = one_leads(2);
-    scene.at(10).token_replaced();
-    scene.at(20).request(1).tick().is("send 2 token 1");
-    scene.at(20).tick().is("in flight until 30000");
-    scene.at(30_000).tick().is("send 2 token 1");
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
-        let mut scene = one_leads(1);
-        scene.at(10).token_replaced();
-        scene.at(20).token(outcome).is("send 2 token 1");
-        assert_eq!(scene.upstream.generation(), 1);
-    }
-}
-
-#[test]
-fn f5_an_outcome_that_does_not_count_acts_as_a_tick() {
-    let mut scene = one_leads(2);
-    scene.at(10).token(REFRESHED).is("send 2 token 1");
-    scene.at(20).request(1).token(UNAVAILABLE).is("send 2 token 1");
-    scene.at(20).reply(503).is("wait 1020 backoff");
-    scene.at(1_020).token(REJECTED).is("send 3 token 1");
 }

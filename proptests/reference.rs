@@ -1,0 +1,77 @@
+//! The crate against a reference model: a second, independent, obvious implementation of the rules, written from them
+//! and not from the code. Both are given the same events, many requests on one upstream, and every action and every
+//! fact that was read is compared. A disagreement is a bug in one of them.
+//!
+//! `TRACES=100000 cargo test --release --test reference` goes on for longer.
+
+#[path = "reference"]
+mod reference {
+    pub mod generator;
+    pub mod model;
+    pub mod reading;
+}
+
+#[path = "reference/bounds.rs"]
+mod bounds;
+#[path = "reference/expected.rs"]
+mod expected;
+
+use std::fs;
+
+use reference::generator::Generator;
+use reference::model::Model;
+use retry_machine::trace::{Event, Replay, Setting};
+use serde_json::Value;
+
+/// What the crate answers to an event line.
+fn answer(replay: &mut Replay, event: &Value) -> Option<Value> {
+    let event = Event::parse(&event.to_string()).unwrap();
+    replay.step(&event).unwrap().map(|action| action.to_json_with_facts())
+}
+
+fn start(setting: &Value) -> (Replay, Model) {
+    let replay = Replay::new(&Setting::parse(&setting.to_string()).unwrap()).unwrap();
+    (replay, Model::new(setting).unwrap())
+}
+
+#[test]
+fn the_crate_and_the_model_agree_on_generated_traces() {
+    let traces = std::env::var("TRACES").map_or(1_500, |traces| traces.parse().unwrap());
+    for seed in 0..traces {
+        let mut generator = Generator::new(seed);
+        let (mut replay, mut model) = start(&generator.setting);
+        let mut trace = vec![generator.setting.clone()];
+        while let Some(event) = generator.next_event() {
+            trace.push(event.clone());
+            let action = answer(&mut replay, &event);
+            if let Err(why) = model.check(&event, action.as_ref()) {
+                let trace: Vec<_> = trace.iter().map(Value::to_string).collect();
+                panic!("seed {seed}: {why}\n\nThe trace:\n{}", trace.join("\n"));
+            }
+            generator.answered(&event, action);
+        }
+    }
+    println!("{traces} traces, every action agreed on");
+}
+
+#[test]
+fn the_crate_and_the_model_agree_on_written_traces() {
+    let mut traces = 0;
+    for folder in ["proptests/reference/traces", "examples/replay/traces"] {
+        for entry in fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let mut lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap()).peekable();
+            let setting =
+                lines.next_if(|line| line.get("event").is_none()).unwrap_or(Value::Object(Default::default()));
+            let (mut replay, mut model) = start(&setting);
+            for event in lines {
+                let action = answer(&mut replay, &event);
+                model.check(&event, action.as_ref()).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+            }
+            traces += 1;
+        }
+    }
+    assert!(traces > 60, "{traces} traces");
+}

@@ -1,0 +1,170 @@
+//! Where chance draws an instant: both bounds are allowed, a millisecond beyond is not, and the
+//! model goes on with what was observed.
+
+use crate::reference::model::Model;
+use serde_json::{Value, json};
+
+/// A model that has heard `events`, each answered as it predicts itself.
+fn after(setting: Value, events: &[Value]) -> Model {
+    let mut model = Model::new(&setting).unwrap();
+    for event in events {
+        model.predict(event).unwrap();
+    }
+    model
+}
+
+fn reply(at_ms: u64, status: u64, headers: &[[&str; 2]]) -> Value {
+    json!({"at_ms": at_ms, "event": "reply", "status": status, "headers": headers})
+}
+
+fn start(request: u64, at_ms: u64) -> Value {
+    json!({"at_ms": at_ms, "event": "start", "request": request})
+}
+
+fn wait(event: &Value, attempt: u64, until_ms: u64, reason: &str) -> Value {
+    let request = event["request"].as_u64().unwrap_or(0);
+    json!({"at_ms": event["at_ms"], "request": request, "action": "wait", "attempt": attempt, "until_ms": until_ms, "reason": reason})
+}
+
+/// The waits with this reason that are allowed, as the earliest and the latest end.
+fn allowed(model: &Model, event: &Value, attempt: u64, reason: &str) -> Option<(u64, u64)> {
+    // every 50 ms, with a millisecond to either side: the bounds below are among them
+    let at = event["at_ms"].as_u64().unwrap();
+    let near = (0..360).flat_map(|n| [at, at / 50 * 50].map(|from| from + 50 * n));
+    let mut ends: Vec<u64> = near.flat_map(|t| [t.saturating_sub(1), t, t + 1]).collect();
+    ends.retain(|until| {
+        let line = wait(event, attempt, *until, reason);
+        model.clone().check(event, Some(&line)).is_ok()
+    });
+    Some((*ends.iter().min()?, *ends.iter().max()?))
+}
+
+#[test]
+fn b2_the_guides_own_table() {
+    let mut model = after(json!({}), &[start(0, 0)]);
+    let mut now = 0;
+    for (n, (lo, hi)) in
+        [(500, 1500), (1500, 2500), (3500, 4500), (7500, 8500), (15_500, 16_500)].into_iter().enumerate()
+    {
+        let failed = reply(now, 503, &[]);
+        let attempt = n as u64 + 1;
+        assert_eq!(allowed(&model, &failed, attempt, "backoff"), Some((now + lo, now + hi)));
+        let end = now + (lo + hi) / 2 + 7;
+        model.check(&failed, Some(&wait(&failed, attempt, end, "backoff"))).unwrap();
+        // the observed end is the end
+        let early = json!({"at_ms": end - 1, "event": "tick"});
+        model.check(&early, Some(&wait(&early, attempt, end, "backoff"))).unwrap();
+        let on_time = json!({"at_ms": end, "event": "tick"});
+        assert_eq!(model.predict(&on_time).unwrap().unwrap()["action"], "send");
+        now = end;
+    }
+}
+
+#[test]
+fn b2_jitter_survives_at_the_cap() {
+    let model = after(json!({"base_ms": 8000, "cap_ms": 8000}), &[start(0, 0)]);
+    assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((7500, 8000)));
+    let model = after(json!({"base_ms": 7800, "cap_ms": 8000}), &[start(0, 0)]);
+    assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((7300, 8000)));
+    let model = after(json!({"base_ms": 100}), &[start(0, 0)]);
+    assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((0, 600)));
+}
+
+#[test]
+fn f2_the_other_kinds() {
+    for (jitter, lo, hi) in [
+        ("none", 4000, 4000),
+        ("full", 0, 4000),
+        ("equal", 2000, 4000),
+        ("proportional", 3000, 5000),
+        ("decorrelated", 4000, 12_000),
+    ] {
+        let model = after(json!({"base_ms": 4000, "jitter": jitter}), &[start(0, 0)]);
+        assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((lo, hi)), "{jitter}");
+    }
+    // three times the wait that was observed
+    let mut model = after(json!({"base_ms": 1000, "jitter": "decorrelated"}), &[start(0, 0)]);
+    let failed = reply(0, 500, &[]);
+    model.check(&failed, Some(&wait(&failed, 1, 2000, "backoff"))).unwrap();
+    model.predict(&json!({"at_ms": 2000, "event": "tick"})).unwrap();
+    assert_eq!(allowed(&model, &reply(2000, 500, &[]), 2, "backoff"), Some((3000, 8000)));
+}
+
+#[test]
+fn l2_a_hint_is_jittered_upward_only() {
+    let model = after(json!({}), &[start(0, 0)]);
+    let throttled = reply(0, 429, &[["Retry-After", "7"]]);
+    assert_eq!(allowed(&model, &throttled, 1, "retry_after"), Some((7000, 7500)));
+    assert_eq!(allowed(&model, &throttled, 1, "backoff"), None);
+    // L2: that or the jittered back-off, whichever is longer
+    let failed = reply(0, 503, &[["Retry-After", "1"]]);
+    assert_eq!(allowed(&model, &failed, 1, "retry_after"), Some((1000, 1500)));
+    assert_eq!(allowed(&model, &failed, 1, "backoff"), Some((1000, 1500)));
+}
+
+#[test]
+fn s1_the_gate_spreads_by_the_closed_time_but_not_a_lone_request() {
+    let throttled = reply(0, 429, &[["Retry-After", "7"]]);
+    let lone = after(json!({}), &[start(0, 0)]);
+    assert_eq!(allowed(&lone, &throttled, 1, "gate"), Some((7000, 7500)));
+    let two = after(json!({}), &[start(0, 0), start(1, 0)]);
+    assert_eq!(allowed(&two, &throttled, 1, "gate"), Some((7000, 14_000)));
+    let own = after(json!({"gate_spread": 100, "jitter": "none"}), &[start(0, 0), throttled]);
+    assert_eq!(allowed(&own, &start(1, 10), 0, "gate"), Some((7000, 7100)));
+}
+
+#[test]
+fn p2_a_wait_that_may_reach_the_deadline_may_be_surfaced() {
+    let failed = reply(0, 503, &[]);
+    let surfaced = json!({"at_ms": 0, "request": 0, "action": "surface", "attempt": 1, "kind": "deadline", "status": 503,
+        "attempts": 1, "elapsed_ms": 0, "not_before_ms": null, "cause": "status", "advice": "try_later"});
+    for (deadline, surface, ends) in [
+        (500, true, None),
+        (501, true, Some((500, 501))),
+        (1000, true, Some((500, 1000))),
+        (1501, false, Some((500, 1500))),
+    ] {
+        let model = after(json!({"deadline_ms": deadline}), &[start(0, 0)]);
+        assert_eq!(model.clone().check(&failed, Some(&surfaced)).is_ok(), surface, "{deadline}");
+        assert_eq!(allowed(&model, &failed, 1, "backoff"), ends, "{deadline}");
+    }
+}
+
+#[test]
+fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
+    let mut model = after(json!({"breaker": {"failures": 1, "open_ms": 4000}, "max_retries": 0}), &[start(0, 0)]);
+    let surfaced = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
+        let first = request == 0;
+        json!({"at_ms": at_ms, "request": request, "action": "surface", "attempt": u64::from(first), "kind": kind,
+            "status": if first { json!(503) } else { Value::Null }, "attempts": u64::from(first), "elapsed_ms": 0,
+            "not_before_ms": not_before_ms, "cause": if first { json!("status") } else { Value::Null }, "advice": "try_later"})
+    };
+    let failed = reply(0, 503, &[]);
+    for (not_before, ok) in [(3999, false), (4000, true), (6000, true), (6001, false)] {
+        assert_eq!(model.clone().check(&failed, Some(&surfaced(0, 0, "exhausted", not_before))).is_ok(), ok);
+    }
+    model.check(&failed, Some(&surfaced(0, 0, "exhausted", 5123))).unwrap();
+    let early = start(1, 5122);
+    assert!(model.clone().check(&early, Some(&surfaced(5122, 1, "breaker_open", 5124))).is_err());
+    model.check(&early, Some(&surfaced(5122, 1, "breaker_open", 5123))).unwrap();
+    assert_eq!(model.predict(&start(2, 5123)).unwrap().unwrap()["action"], "send");
+}
+
+#[test]
+fn a_line_in_error_is_told_from_a_disagreement() {
+    let mut model = after(json!({}), &[start(0, 0)]);
+    for bad in [
+        start(0, 1),
+        json!({"at_ms": 1, "event": "tick", "request": 1}),
+        json!({"at_ms": 1, "event": "tock"}),
+        json!({"at_ms": -1, "event": "tick"}),
+        json!({"at_ms": 1, "event": "tick", "colour": 1}),
+        json!({"at_ms": 1, "event": "reply"}),
+        json!([]),
+    ] {
+        assert!(model.check(&bad, None).unwrap_err().starts_with("trace: "), "{bad}");
+    }
+    assert!(Model::new(&json!({"colour": 1})).is_err());
+    assert!(Model::new(&json!({"retry_statuses": [401]})).is_err());
+    assert!(Model::new(&json!({"factor": 0})).is_err());
+}

@@ -1,0 +1,93 @@
+//! The hand-made traces: what each event is answered with stands below it, after `#>`.
+
+use crate::reference::model::Model;
+use serde_json::{Value, json};
+
+struct Step {
+    event: Value,
+    expected: Option<String>,
+}
+
+fn traces() -> Vec<(String, Value, Vec<Step>)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/reference/traces")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut setting = json!({});
+        let mut steps: Vec<Step> = Vec::new();
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            if let Some(expected) = line.strip_prefix("#> ") {
+                steps.last_mut().unwrap().expected = Some(expected.to_string());
+            } else if !line.starts_with('#') {
+                let value: Value = serde_json::from_str(line).unwrap();
+                match value.get("event") {
+                    Some(_) => steps.push(Step { event: value, expected: None }),
+                    None => setting = value,
+                }
+            }
+        }
+        all.push((path.file_name().unwrap().to_string_lossy().into_owned(), setting, steps));
+    }
+    assert!(all.len() > 40);
+    all
+}
+
+/// `action key=value key="a value"`, each value JSON or a bare word.
+fn agrees(expected: &str, action: &Value) -> Result<(), String> {
+    let (name, mut rest) = expected.split_once(' ').unwrap_or((expected, ""));
+    if action["action"] != name {
+        return Err("action".into());
+    }
+    while let Some((key, tail)) = rest.trim_start().split_once('=') {
+        let end = match tail.strip_prefix('"') {
+            Some(text) => text.find('"').unwrap() + 2,
+            None => tail.find(' ').unwrap_or(tail.len()),
+        };
+        let (value, tail) = tail.split_at(end);
+        let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+        if action[key] != value {
+            return Err(key.into());
+        }
+        rest = tail;
+    }
+    Ok(())
+}
+
+#[test]
+fn every_trace_is_answered_as_it_says() {
+    let mut wrong = Vec::new();
+    for (name, setting, steps) in traces() {
+        let mut model = Model::new(&setting).unwrap();
+        for Step { event, expected } in steps {
+            let action = model.predict(&event).unwrap_or_else(|why| panic!("{name}: {why}"));
+            match (expected, action) {
+                (Some(expected), Some(action)) => {
+                    if let Err(key) = agrees(&expected, &action) {
+                        wrong.push(format!("{name}: {event}\n  expects {expected}\n  but {key} of {action}"));
+                    }
+                }
+                (None, None) => {}
+                (expected, action) => wrong.push(format!("{name}: {event}: {expected:?} {action:?}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_model_agrees_with_itself_and_with_nothing_else() {
+    for (name, setting, steps) in traces() {
+        let mut model = Model::new(&setting).unwrap();
+        for Step { event, .. } in steps {
+            let action = model.clone().predict(&event).unwrap();
+            if let Some(action) = &action {
+                // any other value of any key is a disagreement
+                for key in action.as_object().unwrap().keys().filter(|key| *key != "facts") {
+                    let mut other = action.clone();
+                    other[key] = json!("something else");
+                    assert!(model.clone().check(&event, Some(&other)).is_err(), "{name}: {key} of {other}");
+                }
+            }
+            model.check(&event, action.as_ref()).unwrap_or_else(|why| panic!("{name}: {why}"));
+        }
+    }
+}

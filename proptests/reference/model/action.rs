@@ -1,0 +1,97 @@
+//! The action lines of a trace (TRACE.md, "Action lines"), with bounds where chance decides.
+
+use super::span::{Ns, Span, ceil_ms};
+use crate::reference::reading::Source;
+use serde_json::{Map, Value, json};
+
+#[derive(Clone, Debug)]
+pub enum Action {
+    Send { generation: u64, until: Option<Ns> },
+    Wait { until: Span, reason: Reason },
+    RefreshToken { until: Ns },
+    AwaitToken { until: Ns },
+    InFlight { until: Option<Ns> },
+    Done { status: u64 },
+    Surface(Failure),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    Backoff,
+    Hint(Source),
+    Gate,
+}
+
+/// E1.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub kind: &'static str,
+    pub status: Option<u64>,
+    pub attempts: usize,
+    pub elapsed: Ns,
+    pub not_before: Option<Span>,
+    pub cause: Option<&'static str>,
+    pub advice: &'static str,
+    pub code: Option<String>,
+    pub message: Option<String>,
+}
+
+impl Action {
+    /// The keys of the action line that belong to this action, each jittered instant as `pick`
+    /// chooses.
+    pub fn keys(&self, pick: fn(Span) -> Ns) -> Map<String, Value> {
+        let value = match self {
+            Action::Send { generation, until } => {
+                json!({"action": "send", "generation": generation, "until_ms": until.map(ceil_ms)})
+            }
+            Action::Wait { until, reason } => {
+                json!({"action": "wait", "until_ms": ceil_ms(pick(*until)), "reason": reason.name()})
+            }
+            Action::RefreshToken { until } => {
+                json!({"action": "refresh_token", "until_ms": ceil_ms(*until)})
+            }
+            Action::AwaitToken { until } => {
+                json!({"action": "await_token", "until_ms": ceil_ms(*until)})
+            }
+            Action::InFlight { until } => {
+                json!({"action": "in_flight", "until_ms": until.map(ceil_ms)})
+            }
+            Action::Done { status } => json!({"action": "done", "status": status}),
+            Action::Surface(f) => json!({
+                "action": "surface", "kind": f.kind, "status": f.status, "attempts": f.attempts,
+                "elapsed_ms": ceil_ms(f.elapsed), "not_before_ms": f.not_before.map(|s| ceil_ms(pick(s))),
+                "cause": f.cause, "advice": f.advice, "code": f.code, "message": f.message,
+            }),
+        };
+        match value {
+            Value::Object(map) => map,
+            _ => unreachable!("every arm is an object"),
+        }
+    }
+}
+
+impl Reason {
+    fn name(self) -> &'static str {
+        match self {
+            Reason::Backoff => "backoff",
+            Reason::Hint(source) => source.name(),
+            Reason::Gate => "gate",
+        }
+    }
+}
+
+/// F8: what the user should do.
+pub fn advice(kind: &str, after_a_500: bool) -> &'static str {
+    match kind {
+        "bad_request" => "fix_request",
+        "unauthorized" | "token_rejected" => "authorize_again",
+        "forbidden" => "authorize_with_scopes",
+        "not_found" => "check_id",
+        "conflict" => "make_unique",
+        "validation" => "read_message",
+        "exhausted" if after_a_500 => "contact_support",
+        "ambiguous" => "check_whether_applied",
+        "unexpected_status" | "cancelled" => "none",
+        _ => "try_later",
+    }
+}

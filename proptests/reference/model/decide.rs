@@ -1,0 +1,206 @@
+//! What comes before a send (P1) and after a failure (P2, P3).
+
+use super::Model;
+use super::action::{Action, Reason};
+use super::event::Transport;
+use super::request::{Attempt, Need, Request, Result as Heard, State};
+use super::setting::Jitter;
+use super::span::{Ns, Span, after};
+use super::upstream::{Health, Permit};
+
+/// What an attempt failed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    Status(u64),
+    Transport(Transport),
+    /// S4: no reply before its limit, found by a tick.
+    GivenUp,
+}
+
+impl Model {
+    /// P1: deadline, breaker, gate, token, send.
+    pub(super) fn before_send(&mut self, r: &mut Request) -> Action {
+        if r.past_deadline(self.now) {
+            self.rule("P1: deadline");
+            return self.surface(r, "deadline");
+        }
+        if self.breaker_blocks() {
+            self.rule("P1 S3: breaker");
+            return self.surface(r, "breaker_open");
+        }
+        match self.planned_wait(r, None) {
+            Err(kind) => return self.surface(r, kind),
+            Ok(Some((until, reason))) => {
+                self.rule("P1 S1 L1: gate or hint");
+                return self.wait(r, until, reason);
+            }
+            Ok(None) => {}
+        }
+        if self.upstream.rejected {
+            self.rule("P1 K6: rejected sticks");
+            return self.surface(r, "token_rejected");
+        }
+        if !r.skip_expiry && self.upstream.token_expires(self.now, self.setting.refresh_margin) {
+            self.rule("P1 K7");
+            return self.obtain_token(r, Need::Proactive, 0);
+        }
+        self.send(r)
+    }
+
+    pub(super) fn send(&mut self, r: &mut Request) -> Action {
+        self.rule("P1: send");
+        let limit = match (self.setting.attempt_timeout.map(|limit| after(self.now, limit)), r.deadline) {
+            (Some(limit), Some(deadline)) => Some(limit.min(deadline)), // F1
+            (limit, deadline) => limit.or(deadline),
+        };
+        let breaker = &mut self.upstream.breaker;
+        if let (Some(setting), Some(_)) = (&self.setting.breaker, breaker.open) {
+            // S3: the permit is taken at the send and expires after `open_ms`
+            let expires = after(self.now, setting.open);
+            breaker.permit = Some(Permit { request: r.id, attempt: r.attempts.len(), expires });
+        }
+        let generation = self.upstream.generation;
+        r.attempts.push(Attempt { generation, limit, openings: breaker.openings, result: Heard::Open });
+        r.skip_expiry = false;
+        r.state = State::InFlight;
+        Action::Send { generation, until: limit }
+    }
+
+    /// P2, P3. `hint` is the reply's effective hint, where H10 lets it count.
+    pub(super) fn failed(&mut self, r: &mut Request, cause: Cause, hint: Option<(Ns, Reason)>) -> Action {
+        let k = r.attempts.len() - 1;
+        if !matches!(cause, Cause::Status(_)) {
+            self.heard(r, k, Health::Failure, false);
+        }
+        r.cause = Some(match cause {
+            Cause::Status(_) => "status",
+            Cause::GivenUp | Cause::Transport(Transport::TimedOut) => "timed_out",
+            Cause::Transport(Transport::Broken) => "broken",
+            Cause::Transport(Transport::NotSent) => "not_sent",
+            Cause::Transport(Transport::Other) => "other",
+        });
+        let after_limit = r.attempts[k].limit.is_some_and(|limit| self.now >= limit);
+        if !r.safe {
+            // D13, D14, P2, F1
+            let kind = match cause {
+                Cause::Status(status) => {
+                    let ambiguous = self.setting.ambiguous_5xx && status >= 500 && status != 503;
+                    ambiguous.then_some("ambiguous")
+                }
+                Cause::GivenUp | Cause::Transport(Transport::TimedOut | Transport::Broken) => Some("ambiguous"),
+                Cause::Transport(Transport::Other) if after_limit => Some("ambiguous"),
+                Cause::Transport(Transport::Other) => Some("transport"),
+                Cause::Transport(Transport::NotSent) => None,
+            };
+            if let Some(kind) = kind {
+                self.rule("D14 P2: ambiguous");
+                return self.surface(r, kind);
+            }
+        }
+        if r.past_deadline(self.now) {
+            self.rule("P2 F1: deadline already passed");
+            return self.surface(r, "deadline");
+        }
+        if r.retries >= self.setting.max_retries {
+            self.rule("P2 B3");
+            return self.surface(r, "exhausted");
+        }
+        if hint.is_some_and(|(wait, _)| wait > self.setting.max_server_wait) {
+            self.rule("P2 L3");
+            return self.surface(r, "server_wait_too_long");
+        }
+        let throttled = cause == Cause::Status(429);
+        let own = self.own_wait(r, throttled, hint.filter(|(wait, _)| *wait > 0));
+        let (until, reason) = match self.planned_wait(r, Some(own)) {
+            Err(kind) => return self.surface(r, kind),
+            Ok(wait) => wait.expect("there is an own wait"),
+        };
+        if let Some(probe) = self.upstream.breaker.next_probe(self.now) {
+            if self.guesses.ask(until.lo < probe.hi, until.hi >= probe.lo) {
+                self.rule("P2 S3: the wait would end before the next probe");
+                return self.surface(r, "breaker_open");
+            }
+        }
+        if !self.upstream.pay(&self.setting, throttled) {
+            self.rule("P2 P3 S2");
+            return self.surface(r, "budget");
+        }
+        self.rule("P2: wait");
+        r.retries += 1;
+        r.previous_wait = r.previous_wait.max(Some(until.hi - self.now)); // F2: decorrelated
+        self.wait(r, until, reason)
+    }
+
+    /// B1, B2, L2: when the wait of the next retry would end but for the gate.
+    pub(super) fn own_wait(&mut self, r: &mut Request, throttled: bool, hint: Option<(Ns, Reason)>) -> (Span, Reason) {
+        let backoff = self.setting.backoff(r.retries + 1, r.previous_wait);
+        r.previous_wait = Some(backoff.hi);
+        let backoff = (backoff.after(self.now), Reason::Backoff);
+        let Some((wait, reason)) = hint else {
+            return backoff;
+        };
+        let hint = (Span::new(wait, wait + self.setting.hint_jitter()).after(self.now), reason);
+        if throttled { hint } else { self.later(backoff, hint) }
+    }
+
+    /// What holds a send back: an own wait, a hint heard late, the gate (L1, L3, S1, F3).
+    pub(super) fn planned_wait(
+        &mut self,
+        r: &Request,
+        own: Option<(Span, Reason)>,
+    ) -> Result<Option<(Span, Reason)>, &'static str> {
+        let mut wait = own;
+        if let Some((until, reason)) = r.not_before.filter(|(until, _)| *until > self.now) {
+            if until - self.now > self.setting.max_server_wait {
+                self.rule("L3: the hint");
+                return Err("server_wait_too_long");
+            }
+            let hint = (Span::new(until, after(until, self.setting.hint_jitter())), reason);
+            wait = Some(match wait {
+                // a wait that already obeys the hint stays what it is
+                Some(own) if own.0.lo >= until => own,
+                Some(own) => self.later(own, hint),
+                None => hint,
+            });
+        }
+        if let Some(gate) = self.upstream.gate_opens(self.now) {
+            let spread = self.gate_spread(gate.closed_at, gate.opens);
+            let end = (Span::new(gate.opens, after(gate.opens, spread)), Reason::Gate);
+            wait = Some(match wait {
+                Some(own) => self.later(own, end),
+                None => end,
+            });
+            if wait.is_some_and(|(_, reason)| reason == Reason::Gate)
+                && r.gate_waited + (gate.opens - self.now) > self.setting.max_server_wait
+            {
+                self.rule("S1 F3: too long at the gate");
+                return Err("server_wait_too_long");
+            }
+        }
+        if let (Some((until, _)), Some(deadline)) = (&mut wait, r.deadline) {
+            if self.guesses.ask(until.hi >= deadline, until.lo < deadline) {
+                self.rule("L3 P2: would end at or after the deadline");
+                return Err("deadline");
+            }
+            until.hi = until.hi.min(deadline - 1);
+        }
+        Ok(wait)
+    }
+
+    /// S1, F2: the widest spread after the gate's opening.
+    pub(super) fn gate_spread(&self, closed_at: Ns, opens: Ns) -> Ns {
+        if let Some(spread) = self.setting.gate_spread {
+            return spread;
+        }
+        if self.setting.hint_jitter() == 0 && self.setting.jitter == Jitter::None {
+            return 0;
+        }
+        let lone_first_429 = self.lone_429 && self.started == 1 && self.upstream.throttles == 1;
+        if lone_first_429 { self.setting.spread } else { self.setting.spread.max(opens - closed_at) }
+    }
+
+    pub(super) fn wait(&mut self, r: &mut Request, until: Span, reason: Reason) -> Action {
+        r.state = State::Waiting { begun: self.now, until, reason };
+        Action::Wait { until, reason }
+    }
+}

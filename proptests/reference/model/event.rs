@@ -1,0 +1,139 @@
+//! The event lines of a trace (TRACE.md, "Event lines").
+
+use super::json::{base64, keys, text, whole, whole_or_null};
+use super::span::{Ns, from_ms};
+use serde_json::Value;
+
+/// One event line.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub at_ms: u64,
+    pub request: u64,
+    pub event: Event,
+}
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    Start { safe: bool },
+    Tick,
+    Reply { attempt: Option<u64>, status: u64, headers: Vec<(String, Vec<u8>)>, body: Option<Vec<u8>> },
+    Transport { attempt: Option<u64>, error: Transport },
+    Token(Outcome),
+    Cancel,
+    TokenReplaced { expires_in: Option<Ns> },
+    OpenGate,
+}
+
+/// D13.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    NotSent,
+    TimedOut,
+    Broken,
+    Other,
+}
+
+/// K6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Refreshed { expires_in: Option<Ns> },
+    Rejected,
+    Unavailable { retry_after: Option<Ns> },
+}
+
+impl Line {
+    pub fn read(line: &Value) -> Result<Line, String> {
+        let map = line.as_object().ok_or("the line is not an object")?;
+        let get = |key: &str| map.get(key);
+        let need = |key: &str| get(key).ok_or_else(|| format!("{key}: missing"));
+        let optional = |key: &str| get(key).map_or(Ok(None), |v| whole_or_null(v, key));
+        let ms = |key: &str| Ok::<_, String>(optional(key)?.map(from_ms));
+        let name = text(need("event")?, "event")?;
+        let own: &[&str] = match name {
+            "start" => &["request", "repeat"],
+            "tick" | "cancel" => &["request"],
+            "reply" => &["request", "attempt", "status", "headers", "body", "body_base64"],
+            "transport_error" => &["request", "attempt", "kind"],
+            "token" => &["request", "outcome", "expires_in_ms", "retry_after_ms"],
+            "token_replaced" => &["expires_in_ms"],
+            "open_gate" => &[],
+            other => return Err(format!("event: {other} is unknown")),
+        };
+        keys(map, &[&["at_ms", "event"], own].concat())?;
+        let event = match name {
+            "start" => Event::Start {
+                safe: match get("repeat").map(|v| text(v, "repeat")).transpose()? {
+                    None | Some("safe") => true,
+                    Some("unsafe") => false,
+                    Some(other) => return Err(format!("repeat: {other} is unknown")),
+                },
+            },
+            "tick" => Event::Tick,
+            "cancel" => Event::Cancel,
+            "reply" => {
+                let status = whole(need("status")?, "status")?;
+                if status > u64::from(u16::MAX) {
+                    return Err("status: too large".into());
+                }
+                Event::Reply {
+                    attempt: optional("attempt")?,
+                    status,
+                    headers: headers(get("headers"))?,
+                    body: body(map)?,
+                }
+            }
+            "transport_error" => Event::Transport {
+                attempt: optional("attempt")?,
+                error: match text(need("kind")?, "kind")? {
+                    "not_sent" => Transport::NotSent,
+                    "timed_out" => Transport::TimedOut,
+                    "broken" => Transport::Broken,
+                    "other" => Transport::Other,
+                    other => return Err(format!("kind: {other} is unknown")),
+                },
+            },
+            "token" => Event::Token(match text(need("outcome")?, "outcome")? {
+                "refreshed" => Outcome::Refreshed { expires_in: ms("expires_in_ms")? },
+                "rejected" => Outcome::Rejected,
+                "unavailable" => Outcome::Unavailable { retry_after: ms("retry_after_ms")? },
+                other => return Err(format!("outcome: {other} is unknown")),
+            }),
+            "token_replaced" => Event::TokenReplaced { expires_in: ms("expires_in_ms")? },
+            _ => Event::OpenGate,
+        };
+        let request = optional("request")?.unwrap_or(0);
+        Ok(Line { at_ms: whole(need("at_ms")?, "at_ms")?, request, event })
+    }
+}
+
+fn headers(value: Option<&Value>) -> Result<Vec<(String, Vec<u8>)>, String> {
+    let wrong = || "headers: not a list of pairs".to_string();
+    let Some(value) = value else {
+        return Ok(Vec::new());
+    };
+    let mut list = Vec::new();
+    for pair in value.as_array().ok_or_else(wrong)? {
+        let [name, value] = pair.as_array().ok_or_else(wrong)?.as_slice() else {
+            return Err(wrong());
+        };
+        let bytes = match value {
+            Value::String(text) => text.as_bytes().to_vec(),
+            Value::Object(map) => {
+                keys(map, &["base64"])?;
+                base64(text(map.get("base64").ok_or_else(wrong)?, "base64")?).ok_or("base64: malformed")?
+            }
+            _ => return Err(wrong()),
+        };
+        list.push((text(name, "headers")?.to_string(), bytes));
+    }
+    Ok(list)
+}
+
+fn body(map: &serde_json::Map<String, Value>) -> Result<Option<Vec<u8>>, String> {
+    match (map.get("body"), map.get("body_base64")) {
+        (Some(_), Some(_)) => Err("body_base64: beside body".into()),
+        (Some(body), None) => Ok(Some(text(body, "body")?.as_bytes().to_vec())),
+        (None, Some(body)) => Ok(Some(base64(text(body, "body_base64")?).ok_or("body_base64: malformed")?)),
+        (None, None) => Ok(None),
+    }
+}

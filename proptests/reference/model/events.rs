@@ -1,0 +1,206 @@
+//! What each event does to its request (T3, T4, F4, F7).
+
+use super::Model;
+use super::action::{Action, Reason};
+use super::decide::Cause;
+use super::event::{Outcome, Transport};
+use super::request::{Need, Request, State};
+use super::span::{Ns, Span, after, from_ms};
+use crate::reference::reading::Facts;
+
+impl Model {
+    pub(super) fn tick(&mut self, r: &mut Request) -> Action {
+        match r.state.clone() {
+            State::Waiting { begun, until, reason } => {
+                if self.guesses.ask(self.now < until.hi, self.now >= until.lo) {
+                    return self.same(r); // T4: early
+                }
+                self.rule("T4 P1");
+                if reason == Reason::Gate {
+                    r.gate_waited += self.now - begun; // F3: time actually waited
+                }
+                self.before_send(r)
+            }
+            State::InFlight => {
+                let limit = r.attempts.last().and_then(|a| a.limit);
+                if limit.is_some_and(|limit| self.now >= limit) {
+                    self.rule("S4");
+                    return self.failed(r, Cause::GivenUp, None);
+                }
+                self.same(r)
+            }
+            State::Leading { lease, need } => {
+                if r.past_deadline(self.now) {
+                    self.rule("P1 K5: the lease is kept");
+                    return self.surface(r, "deadline");
+                }
+                if self.now >= self.upstream.leases[lease].end {
+                    self.rule("K5: the end of the lease");
+                    return self.lead_over(r, lease, need);
+                }
+                self.same(r)
+            }
+            State::Following { lease, need, waits } => self.follow(r, lease, need, waits),
+            State::Starting | State::Ended(_) => self.same(r),
+        }
+    }
+
+    /// T3: it is late as any other, but no attempt of ours that breaker and budget could hear.
+    fn never_sent(&mut self, r: &mut Request, status: u64, facts: &Facts) -> Action {
+        if r.attempts.is_empty() {
+            self.rule("T3: before the first send");
+            return self.same(r);
+        }
+        self.hear_gate(status, facts);
+        if matches!(r.state, State::Ended(_)) {
+            return self.same(r);
+        }
+        if (200..300).contains(&status) {
+            self.rule("T3: a late 2xx ends the request");
+            return self.end(r, Action::Done { status });
+        }
+        match facts.hint {
+            Some((ms, source)) if ms > 0 && (status == 429 || self.setting.retries(status)) => {
+                self.late_hint(r, from_ms(ms), Reason::Hint(source))
+            }
+            _ => self.same(r),
+        }
+    }
+
+    pub(super) fn reply(&mut self, r: &mut Request, attempt: Option<u64>, status: u64, facts: &Facts) -> Action {
+        let Some(k) = which(r, attempt) else {
+            return self.never_sent(r, status, facts);
+        };
+        // S1, H10: whoever hears it, the gate hears it.
+        self.hear_gate(status, facts);
+        let hint = facts.hint.filter(|_| status == 429 || self.setting.retries(status)); // H10
+        let in_flight = matches!(r.state, State::InFlight) && k == r.attempts.len() - 1;
+        if !in_flight {
+            self.hear_late(r, k, Some(status));
+            if matches!(r.state, State::Ended(_)) {
+                return self.same(r);
+            }
+            if (200..300).contains(&status) {
+                self.rule("T3: a late 2xx ends the request");
+                return self.end(r, Action::Done { status });
+            }
+            return match hint {
+                Some((ms, source)) if ms > 0 => self.late_hint(r, from_ms(ms), Reason::Hint(source)),
+                _ => self.same(r),
+            };
+        }
+
+        r.status = Some(status);
+        r.code = facts.code.clone();
+        r.message = facts.message.clone();
+        self.heard(r, k, self.health(status), (200..300).contains(&status));
+        match status {
+            200..=399 => {
+                self.rule("D1");
+                self.end(r, Action::Done { status })
+            }
+            401 => self.unauthorized(r, facts.careful),
+            _ => {
+                let hint = hint.map(|(ms, source)| (from_ms(ms), Reason::Hint(source)));
+                if let Some((wait, reason)) = hint.filter(|(wait, _)| *wait > 0) {
+                    r.raise(after(self.now, wait), reason); // L1
+                }
+                if self.setting.retries(status) {
+                    return self.failed(r, Cause::Status(status), hint);
+                }
+                self.rule("D2-D10 P2");
+                let kind = match status {
+                    400 => "bad_request",
+                    403 => "forbidden",
+                    404 => "not_found",
+                    409 => "conflict",
+                    422 => "validation",
+                    _ => "unexpected_status",
+                };
+                self.surface(r, kind)
+            }
+        }
+    }
+
+    pub(super) fn transport_error(&mut self, r: &mut Request, attempt: Option<u64>, error: Transport) -> Action {
+        let Some(k) = which(r, attempt) else {
+            return self.same(r);
+        };
+        if !(matches!(r.state, State::InFlight) && k == r.attempts.len() - 1) {
+            self.rule("T3: late, changes nothing");
+            self.hear_late(r, k, None);
+            return self.same(r);
+        }
+        self.failed(r, Cause::Transport(error), None)
+    }
+
+    /// K5, K6.
+    pub(super) fn token(&mut self, r: &mut Request, outcome: Outcome) -> Action {
+        let Some(lease) = self.upstream.counting_lease(r.id) else {
+            self.rule("K5 F5: does not count, acts as a tick");
+            if let State::Leading { lease, need } = r.state {
+                if self.upstream.leases[lease].generation != self.upstream.generation {
+                    return self.lead_over(r, lease, need); // F5: then it sends
+                }
+            }
+            return self.tick(r);
+        };
+        self.rule("K5 K6: counts");
+        self.upstream.leases[lease].outcome = Some(outcome);
+        match outcome {
+            Outcome::Refreshed { expires_in } => self.upstream.new_token(self.now, expires_in),
+            Outcome::Rejected => self.upstream.rejected = true,
+            Outcome::Unavailable { retry_after } => {
+                let until = after(self.now, retry_after.unwrap_or(0));
+                self.upstream.throttled_until = self.upstream.throttled_until.max(until);
+            }
+        }
+        let State::Leading { need, .. } = r.state else {
+            return self.same(r); // F7: no tick
+        };
+        match outcome {
+            Outcome::Refreshed { .. } => {
+                r.skip_expiry = need == Need::Proactive; // K7, F5
+                self.before_send(r)
+            }
+            Outcome::Rejected => self.surface(r, "token_rejected"),
+            Outcome::Unavailable { .. } => self.no_token(r, need),
+        }
+    }
+
+    /// S6.
+    pub(super) fn cancel(&mut self, r: &mut Request) -> Action {
+        if matches!(r.state, State::Ended(_)) {
+            return self.same(r);
+        }
+        self.rule("S6");
+        self.surface(r, "cancelled")
+    }
+
+    /// F4.
+    pub(super) fn late_hint(&mut self, r: &mut Request, hint: Ns, reason: Reason) -> Action {
+        self.rule("T3 F4: a late hint");
+        let at = after(self.now, hint);
+        r.raise(at, reason);
+        let State::Waiting { until, begun, .. } = r.state else {
+            return self.same(r);
+        };
+        if hint > self.setting.max_server_wait {
+            return self.surface(r, "server_wait_too_long");
+        }
+        if self.guesses.ask(at > until.lo, at <= until.hi) {
+            if r.past_deadline(at) {
+                return self.surface(r, "deadline");
+            }
+            r.state = State::Waiting { begun, until: Span::exactly(at), reason };
+        }
+        self.same(r)
+    }
+}
+
+/// The attempt that an event names, counted from 0; none if it was never sent.
+fn which(r: &Request, attempt: Option<u64>) -> Option<usize> {
+    let newest = r.attempts.len();
+    let named = attempt.map_or(newest, |k| usize::try_from(k).unwrap_or(usize::MAX));
+    (1..=newest).contains(&named).then(|| named - 1)
+}

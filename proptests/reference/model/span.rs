@@ -1,0 +1,53 @@
+//! Instants that are known exactly, or only to lie between two bounds because chance drew them.
+
+/// Nanoseconds. Wide enough that nothing in this crate can overflow.
+pub type Ns = i128;
+
+/// One millisecond.
+pub const MS: Ns = 1_000_000;
+
+/// The last instant that the machine's u64 can hold (T2: arithmetic saturates there).
+pub const END: Ns = u64::MAX as Ns;
+
+/// `t + d`, saturating as the machine does (T2).
+pub fn after(t: Ns, d: Ns) -> Ns {
+    (t + d).min(END)
+}
+
+/// Rounded up to whole milliseconds, as every instant in a trace is (B4).
+pub fn ceil_ms(t: Ns) -> u64 {
+    u64::try_from((t + MS - 1) / MS).expect("at most END")
+}
+
+/// Milliseconds of a trace as nanoseconds, saturating.
+pub fn from_ms(ms: u64) -> Ns {
+    (Ns::from(ms) * MS).min(END)
+}
+
+/// An instant between `lo` and `hi`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub lo: Ns,
+    pub hi: Ns,
+}
+
+impl Span {
+    pub fn new(lo: Ns, hi: Ns) -> Span {
+        Span { lo, hi }
+    }
+
+    pub fn exactly(t: Ns) -> Span {
+        Span { lo: t, hi: t }
+    }
+
+    /// The instants `t + d` for every `d` of this span.
+    pub fn after(self, t: Ns) -> Span {
+        Span::new(after(t, self.lo), after(t, self.hi))
+    }
+
+    /// What is left once a trace has printed this instant as `ms`, rounded up.
+    pub fn seen_as(self, ms: u64) -> Span {
+        let t = Ns::from(ms) * MS;
+        Span::new(self.lo.max(t - MS + 1), self.hi.min(t))
+    }
+}

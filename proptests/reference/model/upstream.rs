@@ -1,0 +1,207 @@
+//! What all requests of one upstream share: token, gate, budget, breaker.
+
+use super::event::Outcome;
+use super::setting::{BreakerSetting, Setting};
+use super::span::{Ns, Span, after};
+
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// K4.
+    pub generation: u64,
+    /// K7: when the token expires and for how long it was given, if the driver said so.
+    pub expiry: Option<Expiry>,
+    /// K6: the current generation's refresh was rejected.
+    pub rejected: bool,
+    /// K6: no new lease before this instant.
+    pub throttled_until: Ns,
+    /// Every lease ever given, oldest first.
+    pub leases: Vec<Lease>,
+    /// S1: the last closing of the gate that nobody undid by hand.
+    pub gate: Option<Gate>,
+    /// How many 429s this upstream ever heard.
+    pub throttles: u64,
+    /// S2: what is left.
+    pub budget: u64,
+    /// S3.
+    pub breaker: Breaker,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Expiry {
+    pub at: Ns,
+    pub lifetime: Ns,
+}
+
+/// K5.
+#[derive(Clone, Debug)]
+pub struct Lease {
+    pub holder: u64,
+    pub end: Ns,
+    /// The generation that was to be replaced.
+    pub generation: u64,
+    pub outcome: Option<Outcome>,
+    /// Given back before its end.
+    pub freed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Gate {
+    pub closed_at: Ns,
+    pub opens: Ns,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Breaker {
+    /// The run of failures while closed.
+    pub failures: u64,
+    /// How often it has opened: an attempt sent under a smaller count was sent before the opening.
+    pub openings: u64,
+    /// While open: when the next probe may go, as far as known.
+    pub open: Option<Span>,
+    pub permit: Option<Permit>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Permit {
+    pub request: u64,
+    pub attempt: usize,
+    pub expires: Ns,
+}
+
+/// What an attempt's result says to the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    Failure,
+    Neutral,
+    Success,
+}
+
+impl Upstream {
+    pub fn new(setting: &Setting) -> Upstream {
+        Upstream {
+            generation: 0, // F5
+            expiry: setting.token_expires_in.map(|lifetime| Expiry { at: lifetime, lifetime }),
+            rejected: false,
+            throttled_until: 0,
+            leases: Vec::new(),
+            gate: None,
+            throttles: 0,
+            budget: setting.budget.as_ref().map_or(0, |b| b.capacity), // S2: it starts full
+            breaker: Breaker::default(),
+        }
+    }
+
+    /// A new token, by refresh or by hand (K4, K6, K7).
+    pub fn new_token(&mut self, now: Ns, expires_in: Option<Ns>) {
+        self.generation += 1;
+        self.expiry = expires_in.map(|lifetime| Expiry { at: after(now, lifetime), lifetime });
+        self.rejected = false;
+    }
+
+    /// K7, F5: strictly later than the expiry less the margin, which is at most half the lifetime.
+    pub fn token_expires(&self, now: Ns, margin: Ns) -> bool {
+        self.expiry.is_some_and(|e| now > e.at - margin.min(e.lifetime / 2))
+    }
+
+    /// The newest lease, while it is neither over nor answered (I6). Replacing the token ends it (F5).
+    pub fn active_lease(&self, now: Ns) -> Option<usize> {
+        let lease = self.leases.last()?;
+        let active = !lease.freed && lease.outcome.is_none() && lease.generation == self.generation && now < lease.end;
+        active.then(|| self.leases.len() - 1)
+    }
+
+    /// K5: the lease of which this request's outcome counts.
+    pub fn counting_lease(&self, request: u64) -> Option<usize> {
+        let lease = self.leases.last()?;
+        let counts = lease.holder == request && lease.outcome.is_none() && lease.generation == self.generation;
+        counts.then(|| self.leases.len() - 1)
+    }
+
+    /// S1: the instant of the opening, while the gate is closed.
+    pub fn gate_opens(&self, now: Ns) -> Option<Gate> {
+        self.gate.filter(|gate| gate.opens > now)
+    }
+
+    /// S1: closed until `until`; never for a shorter time than before.
+    pub fn close_gate(&mut self, now: Ns, until: Ns) {
+        match self.gate_opens(now) {
+            Some(gate) => self.gate = Some(Gate { opens: gate.opens.max(until), ..gate }),
+            None if until > now => self.gate = Some(Gate { closed_at: now, opens: until }),
+            None => {}
+        }
+    }
+
+    /// S2: each 2xx.
+    pub fn refund(&mut self, setting: &Setting) {
+        if let Some(budget) = &setting.budget {
+            self.budget = self.budget.saturating_add(budget.success_refund).min(budget.capacity);
+        }
+    }
+
+    /// S2, P3: true if the cost could be paid, and was.
+    pub fn pay(&mut self, setting: &Setting, throttled: bool) -> bool {
+        let Some(budget) = &setting.budget else {
+            return true;
+        };
+        let cost = if throttled { budget.throttle_cost } else { budget.retry_cost };
+        match self.budget.checked_sub(cost) {
+            Some(rest) => {
+                self.budget = rest;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Breaker {
+    /// S3: the result of an attempt that was sent when the breaker had opened `openings` times.
+    pub fn hear(
+        &mut self,
+        s: &BreakerSetting,
+        now: Ns,
+        exact: bool,
+        openings: u64,
+        from: (u64, usize),
+        health: Health,
+    ) {
+        if openings != self.openings {
+            return; // sent before the opening
+        }
+        match health {
+            Health::Success => {
+                self.open = None;
+                self.permit = None;
+                self.failures = 0;
+            }
+            Health::Failure => {
+                self.failures += 1;
+                if self.open.is_some() || self.failures >= s.failures {
+                    // F6: jittered in [open, 1.5 × open]
+                    let longest = if exact { s.open } else { s.open + s.open / 2 };
+                    self.open = Some(Span::new(s.open, longest).after(now));
+                    self.openings += 1;
+                    self.permit = None;
+                    self.failures = 0;
+                }
+            }
+            Health::Neutral => self.release(from.0, from.1),
+        }
+    }
+
+    /// S6: the permit of this attempt, if it holds one, is free again.
+    pub fn release(&mut self, request: u64, attempt: usize) {
+        self.permit = self.permit.filter(|p| (p.request, p.attempt) != (request, attempt));
+    }
+
+    /// The permit of a probe that is under way and has not expired.
+    pub fn probing(&self, now: Ns) -> Option<Permit> {
+        self.permit.filter(|p| self.open.is_some() && now < p.expires)
+    }
+
+    /// When the next probe may go, while open: the expiry of the permit while one is under way.
+    pub fn next_probe(&self, now: Ns) -> Option<Span> {
+        let open = self.open?;
+        Some(self.probing(now).map_or(open, |p| Span::exactly(p.expires)))
+    }
+}
