@@ -112,7 +112,7 @@ pub fn read(
         "retry-after",
         fields.all("retry-after").map(|v| {
             if let Some(seconds) = digits(v) {
-                return Ok(i128::from(seconds) * 1000); // H2
+                return Ok(waited(seconds)); // H2
             }
             // H3: without a reference year the form alone is judged
             let unix = date::parse(v, reference.or(Some(2000))).ok_or("malformed")?;
@@ -129,8 +129,8 @@ pub fn read(
         let resets = fields.all(at).map(|v| {
             let value = digits(v).ok_or("malformed")?;
             let unix_ms = match reset {
-                Reset::Delta => return Ok(i128::from(value) * 1000),
-                Reset::Auto if value < 1_000_000_000 => return Ok(i128::from(value) * 1000),
+                Reset::Delta => return Ok(waited(value)),
+                Reset::Auto if value < 1_000_000_000 => return Ok(waited(value)),
                 Reset::Auto if value >= 1_000_000_000_000 => i128::from(value),
                 Reset::Auto | Reset::Unix => i128::from(value) * 1000,
             };
@@ -224,6 +224,11 @@ fn digits(value: &[u8]) -> Option<u64> {
         return None;
     }
     Some(value.iter().fold(0, |sum: u64, c| sum.saturating_mul(10).saturating_add(u64::from(c - b'0'))))
+}
+
+/// T2: seconds as milliseconds; time ends after 584 years.
+fn waited(seconds: u64) -> i128 {
+    (i128::from(seconds) * 1000).min(i128::from(u64::MAX / 1_000_000 + 1))
 }
 
 fn saturated(ms: i128) -> u64 {
