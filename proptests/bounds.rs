@@ -1,7 +1,7 @@
 //! What a judge knows of the gate, the lease and the waits, worked out from the rules and a history alone.
 #![allow(unreachable_pub)]
 
-use retry_machine::{Action, FailureKind, Jitter, Time, TokenOutcome, WaitReason};
+use retry_machine::{Action, FailureKind, Jitter, TokenOutcome, WaitReason};
 
 use crate::history::{Ended, Step, Told};
 use crate::strategies::Settings;
@@ -71,10 +71,6 @@ impl Lease {
                         self.throttled_until = self.throttled_until.max(step.at.saturating_add(nanos));
                     }
                     TokenOutcome::Rejected => {}
-                }
-                // Without a new token the leader may lead anew at once, where it may lead at all.
-                if let Some(Action::RefreshToken { until, .. }) = step.action {
-                    self.give(step.request, until.as_nanos());
                 }
             }
             _ => {}
@@ -153,9 +149,4 @@ pub fn back_off(settings: &Settings, retry: u32) -> (u64, u64) {
         Jitter::Proportional => around(w / 4),
         Jitter::Decorrelated => (base.min(cap), grown(3).saturating_mul(3).clamp(base.min(cap), cap)),
     }
-}
-
-/// How long a wait is from `now` on.
-pub fn length(until: Time, now: Time) -> u64 {
-    until.as_nanos().saturating_sub(now.as_nanos())
 }

@@ -38,7 +38,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(config(1_500))]
+    #![proptest_config(config(512))]
 
     /// Planted: `wait` ignores a late hint; `proceed` does not look at `not_before`.
     #[test]
@@ -113,12 +113,12 @@ proptest! {
     fn i6_at_most_one_unexpired_lease(plan in plan()) {
         let mut lease = bounds::Lease::default();
         for step in &plan.play().steps {
+            lease.hear(step);
             if let Some(Action::RefreshToken { until, .. }) = step.action {
                 assert!(!lease.is_open(step.at), "a second lease beside {lease:?}: {step:?}");
                 assert!(step.at >= lease.throttled_until, "the endpoint is not left alone: {step:?}");
                 lease.give(step.request, until.as_nanos());
             }
-            lease.hear(step);
             if let Some(sent) = step.sent() {
                 assert_eq!(sent.generation, lease.generation, "{step:?}");
             }
@@ -255,7 +255,7 @@ fn obey(
 }
 
 proptest! {
-    #![proptest_config(config(1_000))]
+    #![proptest_config(config(512))]
 
     /// Planted: a late hint's wait is begun anew at its end; the number of follows is not counted.
     #[test]

@@ -81,6 +81,7 @@ impl Action {
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         match self {
+            // Its facts are about the attempt before.
             Action::Send { attempt, .. } => *attempt,
             Action::Wait { because, .. }
             | Action::RefreshToken { because, .. }

@@ -1,48 +1,51 @@
 //! What the two clients share: the account with its tokens, and the reading of replies.
 
-pub(crate) mod blocking;
-pub(crate) mod future;
+pub mod blocking;
+pub mod future;
 mod tokens;
 
 use std::time::Duration;
 
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use retry_machine::drive::SharedUpstream;
-use retry_machine::{ErrorBody, Policy, Repeat, Reply, Time, TokenOutcome};
+use retry_machine::drive::{SharedUpstream, Surfaced};
+use retry_machine::{ErrorBody, Policy, Repeat, Reply, ResetFormat, Time, TokenOutcome};
 
 use self::tokens::TokenStore;
 use crate::server::{Clock, Grant};
 use crate::timeline::Log;
 
 /// A request with its whole body, as both HTTP clients take it.
-pub(crate) type Request = http::Request<Vec<u8>>;
+pub type Request = http::Request<Vec<u8>>;
 /// A response with its whole body: it is read to its end within the attempt, where a cut can still be retried.
-pub(crate) type Response = http::Response<Vec<u8>>;
+pub type Response = http::Response<Vec<u8>>;
+
+/// What comes of a call: an answer, or a failure with the last response and the client's own error.
+pub type Result<E> = std::result::Result<Response, Box<Surfaced<Response, E>>>;
 
 /// An account with the API: what all its calls share. Keep one for as long as the program runs.
-pub(crate) struct Account {
+pub struct Account {
     base_url: String,
-    policy: Policy,
     upstream: SharedUpstream,
     tokens: TokenStore,
+    reset: ResetFormat,
     clock: Clock,
 }
 
 /// One call of the API, which takes as many attempts as it needs.
-pub(crate) struct Call {
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) repeat: Repeat,
+pub struct Call {
+    pub method: Method,
+    pub path: String,
+    pub repeat: Repeat,
     /// T5: each call needs one of its own.
-    pub(crate) seed: u64,
-    pub(crate) log: Log,
+    pub seed: u64,
+    pub log: Log,
 }
 
 impl Account {
-    pub(crate) fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock) -> Account {
-        let upstream = SharedUpstream::new(policy.clone());
-        Account { base_url, policy, upstream, tokens: TokenStore::new(grant), clock }
+    pub fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock) -> Account {
+        let (reset, tokens) = (policy.reset(), TokenStore::new(grant));
+        Account { base_url, upstream: SharedUpstream::new(policy), tokens, reset, clock }
     }
 
     /// Whole milliseconds, so that a trace of the call says exactly what the machine was told.
@@ -69,7 +72,7 @@ impl Account {
             .header(AUTHORIZATION, self.tokens.bearer())
             .header(CONTENT_TYPE, "application/json")
             .body(body.into())
-            .expect("URL and token are well formed")
+            .expect("the URL is well formed")
     }
 
     /// The request for a new token (RFC 6749 §6).
@@ -83,7 +86,7 @@ impl Account {
     /// What a response says to the machine.
     fn reply(&self, response: &Response) -> Reply {
         let wall_clock = Some(Duration::from_millis(self.clock.unix_ms()));
-        let reply = Reply::read(response.status().as_u16(), response.headers(), wall_clock, self.policy.reset());
+        let reply = Reply::read(response.status().as_u16(), response.headers(), wall_clock, self.reset);
         reply.with_code(error_body(response).as_ref().map(ErrorBody::class).unwrap_or_default())
     }
 
@@ -92,17 +95,18 @@ impl Account {
         let Some(answer) = answer else {
             return TokenOutcome::Unavailable { retry_after: None };
         };
-        let refused = error_body(answer).is_some_and(|body| body.code() == Some("invalid_grant"));
-        match self.tokens.store(answer) {
-            Some(expires_in) => TokenOutcome::Refreshed { expires_in },
-            None if refused => TokenOutcome::Rejected,
-            None => TokenOutcome::Unavailable { retry_after: self.reply(answer).hint().map(|hint| hint.wait()) },
+        if let Some(refreshed) = self.tokens.store(answer) {
+            return refreshed;
+        }
+        match error_body(answer) {
+            Some(body) if body.code() == Some("invalid_grant") => TokenOutcome::Rejected,
+            _ => TokenOutcome::Unavailable { retry_after: self.reply(answer).hint().map(|hint| hint.wait()) },
         }
     }
 }
 
 /// The error that a response tells of. The body of a success is never read as one (H8).
-pub(crate) fn error_body(response: &Response) -> Option<ErrorBody> {
+pub fn error_body(response: &Response) -> Option<ErrorBody> {
     if response.status().is_success() {
         return None;
     }

@@ -8,6 +8,7 @@
 //! The code to copy is `client/blocking.rs` or `client/future.rs`, with `client.rs` and `client/tokens.rs`.
 
 #![allow(clippy::expect_used, reason = "an example may end where a system grants no port, thread or runtime")]
+#![allow(unreachable_pub, reason = "what is to be copied is written as it would be in a library")]
 
 mod client;
 mod record;
@@ -41,7 +42,7 @@ struct Arguments {
 }
 
 /// How much faster time runs. With more, a busy machine's own delays would look like those of a slow server.
-const FACTOR: u32 = 20;
+const FACTOR: u32 = 10;
 
 /// 22 November 2027, 10:00:00.700: between two whole seconds, as most instants are.
 const UNIX_ORIGIN_MS: u64 = 1_826_877_600_700;
@@ -81,7 +82,7 @@ struct Playing {
 impl World {
     /// Tells all stories to both clients at once, and prints them one after the other. Returns whether all went well.
     async fn tell_all(&self) -> bool {
-        println!("Time runs {} times as fast as it does.\n", self.clock.factor);
+        println!("Times are virtual: {} s of them pass in a second.\n", self.clock.factor);
         let seeds = (0..).step_by(2);
         let playing: Vec<_> = iter::zip(&STORIES, seeds)
             .map(|(story, seed)| (self.play_blocking(story, seed), self.play_async(story, seed + 1)))
@@ -93,10 +94,11 @@ impl World {
         }
         println!("{} stories took {:.1} s.", rows.len(), self.clock.origin.elapsed().as_secs_f32());
         println!("The numbers: attempts, refreshes, and how often the server did what it was asked for.\n");
-        println!("{:<36}{:<30}{:<30}{:<30}", "story", "expected", "blocking got", "async got");
+        println!("{:<36} {:<29} {:<29} {:<29}", "story", "expected", "blocking got", "async got");
         for (story, blocking, future) in &rows {
-            let mark = if blocking.is_good() && future.is_good() { "✓" } else { "✗" };
-            println!("{:<36}{:<30}{:<30}{:<30}{mark}", story.title, story.ending, blocking.got, future.got);
+            let complaints = [&blocking.complaints[..], &future.complaints[..]].concat().join("; ");
+            let mark = if complaints.is_empty() { "✓".to_owned() } else { format!("✗ {complaints}") };
+            println!("{:<36} {}  {}  {}  {mark}", story.title, story.ending, blocking.got, future.got);
         }
         rows.iter().all(|(_, blocking, future)| blocking.is_good() && future.is_good())
     }
@@ -147,7 +149,7 @@ impl World {
         let ended = call.await.expect("clients do not panic");
         let arrivals = self.server.arrivals(story.name, client);
         let verdict = Verdict::new(story, ended, &arrivals, self.server.refreshes(&grant));
-        println!("== {} ({client}) ==\n{verdict}", story.title);
+        println!("== {}: {} by the {client} client ==\n{verdict}", story.title, story.method);
         verdict
     }
 }

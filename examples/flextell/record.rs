@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
+use http::header::SET_COOKIE;
 use retry_machine::trace::{self, Replay, Setting, Told, TraceError, What};
 use retry_machine::{Action, Event, Repeat};
 use serde_json::json;
 
+use crate::client::Response;
 use crate::stories::ATTEMPT_TIMEOUT;
 use crate::timeline::Step;
 
 /// The trace of a call: a line of settings, and a line for each event. It holds what the machine was told, and so no
 /// request, no token and no body of a success. What else a response's headers carry is for the recorder to judge:
 /// cookies are left out.
-pub(crate) fn trace(seed: u64, unix_ms: u64, repeat: Repeat, steps: &[Step]) -> Vec<String> {
+pub fn trace(seed: u64, unix_ms: u64, repeat: Repeat, steps: &[Step]) -> Vec<String> {
     let attempt_timeout_ms = millis(ATTEMPT_TIMEOUT);
     let setting = json!({
         "preset": "flextell", "seed": seed, "unix_ms": unix_ms, "attempt_timeout_ms": attempt_timeout_ms,
@@ -34,22 +36,20 @@ fn told(repeat: Repeat, step: &Step) -> Told {
         Event::TransportError(attempt, kind) => Told::TransportError { attempt: Some(attempt), kind },
         Event::Reply(attempt, reply) => {
             let response = step.response.as_ref();
-            let headers = response.into_iter().flat_map(|response| response.headers());
-            let headers = headers.filter(|(name, _)| *name != http::header::SET_COOKIE);
+            let headers = response.into_iter().flat_map(Response::headers).filter(|(name, _)| *name != SET_COOKIE);
+            let body = response.filter(|response| !response.status().is_success()).map(Response::body);
             Told::Reply {
                 attempt: Some(attempt),
                 status: reply.status(),
                 headers: headers.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
-                body: response
-                    .filter(|response| !response.status().is_success())
-                    .map(|response| response.body().clone()),
+                body: body.cloned(),
             }
         }
     }
 }
 
 /// The actions that a trace leads to.
-pub(crate) fn replay(trace: &[String]) -> Result<Vec<Action>, TraceError> {
+pub fn replay(trace: &[String]) -> Result<Vec<Action>, TraceError> {
     let mut lines = trace.iter();
     let setting = Setting::parse(lines.next().map_or("{}", String::as_str))?;
     let mut replay = Replay::new(&setting)?;

@@ -19,7 +19,7 @@ use Outcome::{Done, Fails};
 /// The guide, told. GET is safe to repeat, POST is not. Counted are, in this order: the attempts, the refreshes at the
 /// token endpoint, and how often the server did what it was asked to do.
 #[rustfmt::skip]
-pub(crate) static STORIES: [Story; 23] = [
+pub static STORIES: [Story; 23] = [
     //    name on the server      what happens                              method        before       outcome                              error code             counts
     story("ok",                   "200",                                    Method::GET,  Nothing,     Done(200),                           "",                    [1, 0, 1]),
     story("expired-token",        "expired token, refresh, 200",            Method::POST, ExpireToken, Done(200),                           "",                    [2, 1, 1]),
@@ -53,19 +53,19 @@ pub(crate) static STORIES: [Story; 23] = [
 ];
 
 /// One story.
-pub(crate) struct Story {
-    pub(crate) name: &'static str,
-    pub(crate) title: &'static str,
-    method: Method,
+pub struct Story {
+    pub name: &'static str,
+    pub title: &'static str,
+    pub method: Method,
     before: Before,
     /// The code in the last error's body, or nothing.
-    pub(crate) code: &'static str,
-    pub(crate) ending: Ending,
+    pub code: &'static str,
+    pub ending: Ending,
 }
 
 /// What is done to the account before the call.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Before {
+pub enum Before {
     Nothing,
     ExpireToken,
     ClosePort,
@@ -73,15 +73,15 @@ pub(crate) enum Before {
 
 /// How a call ended, and what it took.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ending {
-    pub(crate) outcome: Outcome,
+pub struct Ending {
+    pub outcome: Outcome,
     /// Attempts, refreshes, effects.
-    pub(crate) counts: [usize; 3],
+    pub counts: [usize; 3],
 }
 
 /// What the user got.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// A response of this status.
     Done(u16),
     /// A failure of this kind, after a last response of this status.
@@ -102,11 +102,11 @@ const fn story(
 
 /// The guide's policy, with a time limit for each attempt, without which a server that hangs would be waited for for
 /// ever.
-pub(crate) fn policy() -> Policy {
+pub fn policy() -> Policy {
     Policy::flextell().to_builder().attempt_timeout(Some(ATTEMPT_TIMEOUT)).build().expect("the limit may be anything")
 }
 
-pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The lifetime of a token.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -114,7 +114,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 impl Story {
     /// A call that lives through this story, on an account that nobody else uses. `seed` is what [`derive_seed`] makes
     /// all seeds of: a program draws it once, from its system's entropy.
-    pub(crate) fn begin(&self, server: &Server, clock: Clock, client: &str, seed: u64) -> (Account, Call, Grant) {
+    pub fn begin(&self, server: &Server, clock: Clock, client: &str, seed: u64) -> (Account, Call, Grant) {
         let grant = server.grant(DAY);
         if self.before == ExpireToken {
             server.expire(&grant.access_token);
@@ -132,13 +132,13 @@ impl Story {
     }
 
     /// How many attempts reach the server.
-    pub(crate) fn arrivals(&self) -> usize {
+    pub fn arrivals(&self) -> usize {
         let [attempts, ..] = self.ending.counts;
         if self.before == ClosePort { 0 } else { attempts }
     }
 
     /// RFC 9110 §9.2.2.
-    pub(crate) fn repeat(&self) -> Repeat {
+    pub fn repeat(&self) -> Repeat {
         if self.method.is_idempotent() { Repeat::Safe } else { Repeat::Unsafe }
     }
 }

@@ -8,17 +8,17 @@ use retry_machine::{Action, ErrorBody, Event, Time, TokenOutcome, TransportError
 use crate::client::Response;
 
 /// One step of the machine.
-pub(crate) struct Step {
-    pub(crate) at: Time,
-    pub(crate) event: Event,
+pub struct Step {
+    pub at: Time,
+    pub event: Event,
     /// The whole response, where the event is a reply.
-    pub(crate) response: Option<Response>,
-    pub(crate) action: Action,
+    pub response: Option<Response>,
+    pub action: Action,
 }
 
 /// The steps of one call so far.
 #[derive(Default)]
-pub(crate) struct Log(Mutex<Notes>);
+pub struct Log(Mutex<Notes>);
 
 #[derive(Default)]
 struct Notes {
@@ -28,19 +28,19 @@ struct Notes {
 
 impl Log {
     /// A response came. The step that it leads to follows.
-    pub(crate) fn heard(&self, response: &Response) {
+    pub fn heard(&self, response: &Response) {
         self.with(|notes| notes.heard = Some(response.clone()));
     }
 
     /// The machine took a step.
-    pub(crate) fn observe(&self, at: Time, event: &Event, action: &Action) {
+    pub fn observe(&self, at: Time, event: &Event, action: &Action) {
         self.with(|notes| {
             let response = notes.heard.take().filter(|_| matches!(event, Event::Reply(..)));
             notes.steps.push(Step { at, event: *event, response, action: *action });
         });
     }
 
-    pub(crate) fn into_steps(self) -> Vec<Step> {
+    pub fn into_steps(self) -> Vec<Step> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner).steps
     }
 

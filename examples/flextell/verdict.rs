@@ -1,75 +1,83 @@
 //! What came of a story, compared with what should have come of it.
 
-use std::fmt;
+use std::error::Error;
+use std::{fmt, iter};
 
-use retry_machine::Action;
-use retry_machine::ErrorBody;
-use retry_machine::drive::Surfaced;
+use retry_machine::{Action, ErrorBody};
 
-use crate::client::{Response, error_body};
+use crate::client::{self, error_body};
 use crate::server::{Arrival, never_sooner};
 use crate::stories::{Ending, Outcome, Story};
 use crate::timeline::{Log, Step};
 
 /// What the caller got, and the steps that led there.
-pub(crate) struct Ended {
+pub struct Ended {
     outcome: Outcome,
     /// Of the last error's body.
     code: Option<String>,
     /// The client's own, in its own words.
     error: Option<String>,
-    pub(crate) steps: Vec<Step>,
+    pub steps: Vec<Step>,
 }
 
 impl Ended {
-    pub(crate) fn new<E: fmt::Display>(result: Result<Response, Surfaced<Response, E>>, log: Log) -> Ended {
+    pub fn new<E: Error + 'static>(result: client::Result<E>, log: Log) -> Ended {
         let steps = log.into_steps();
         match result {
             Ok(response) => {
                 Ended { outcome: Outcome::Done(response.status().as_u16()), code: None, error: None, steps }
             }
-            Err(Surfaced { failure, response, error, .. }) => Ended {
-                outcome: Outcome::Fails(failure.kind(), failure.status()),
-                code: response.as_ref().and_then(error_body).as_ref().and_then(ErrorBody::code).map(String::from),
-                error: error.map(|error| error.to_string()),
-                steps,
-            },
+            Err(surfaced) => {
+                let failure = surfaced.failure;
+                let body = surfaced.response.as_ref().and_then(error_body);
+                Ended {
+                    outcome: Outcome::Fails(failure.kind(), failure.status()),
+                    code: body.as_ref().and_then(ErrorBody::code).map(String::from),
+                    error: surfaced.error.as_ref().map(|error| chain(error)),
+                    steps,
+                }
+            }
         }
     }
 }
 
+/// An error with its sources: the first one alone seldom says what happened.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// What came of one story with one client.
-pub(crate) struct Verdict {
-    pub(crate) ended: Ended,
-    pub(crate) got: Ending,
-    pub(crate) complaints: Vec<String>,
+pub struct Verdict {
+    pub ended: Ended,
+    pub got: Ending,
+    pub complaints: Vec<String>,
 }
 
 impl Verdict {
     /// `arrivals` and `refreshes` are what the server saw of this call.
-    pub(crate) fn new(story: &Story, ended: Ended, arrivals: &[Arrival], refreshes: usize) -> Verdict {
+    pub fn new(story: &Story, ended: Ended, arrivals: &[Arrival], refreshes: usize) -> Verdict {
         let attempts = ended.steps.iter().filter(|step| matches!(step.action, Action::Send { .. })).count();
         let effects = arrivals.iter().filter(|arrival| arrival.applied).count();
         let got = Ending { outcome: ended.outcome, counts: [attempts, refreshes, effects] };
         let mut complaints = Vec::new();
         if got != story.ending {
-            complaints.push(format!("it did not end as expected: {}", story.ending));
+            complaints.push("it did not end as expected".to_owned());
         }
         let code = ended.code.as_deref().unwrap_or_default();
         if code != story.code {
-            complaints.push(format!("the error's code is {code:?} and not {:?}", story.code));
+            complaints.push(format!("the error's code is {code:?}, not {:?}", story.code));
         }
         // An HTTP client that repeats requests on its own would be found out here.
         let seen = arrivals.len();
         if seen != story.arrivals() {
-            complaints.push(format!("{seen} attempts reached the server, and not {}", story.arrivals()));
+            complaints.push(format!("the server saw {seen} of {attempts} attempts"));
         }
         // L1, by the server's clock.
         complaints.extend(never_sooner(arrivals).err());
         Verdict { ended, got, complaints }
     }
 
-    pub(crate) fn is_good(&self) -> bool {
+    pub fn is_good(&self) -> bool {
         self.complaints.is_empty()
     }
 }

@@ -17,7 +17,7 @@ impl Step<'_> {
             self.machine.flags.set(Flags::UNANSWERED, false);
             self.record(self.health(reply.status()), attempt);
             self.refund(reply);
-        } else if reply.is_success() && self.was_given_up(attempt) {
+        } else if reply.is_success() && self.may_succeed(attempt) {
             // F6: a failure would be the second of its attempt.
             self.record(Health::Good, attempt);
             self.refund(reply);
@@ -72,9 +72,10 @@ impl Step<'_> {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
-    /// Whether this is an attempt that was sent and brought no answer in time.
-    pub(super) fn was_given_up(&self, attempt: u32) -> bool {
+    /// Whether this is an attempt that was sent and has not succeeded already: it can but once.
+    pub(super) fn may_succeed(&self, attempt: u32) -> bool {
         let newest = self.machine.attempts;
-        (1..=newest).contains(&attempt) && !(attempt == newest && self.machine.phase == Phase::Done)
+        let succeeded = self.machine.phase == Phase::Done && matches!(self.machine.status, 200..=299);
+        (1..=newest).contains(&attempt) && !(attempt == newest && succeeded)
     }
 }

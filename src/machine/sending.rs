@@ -43,6 +43,7 @@ impl Step<'_> {
     }
 
     pub(super) fn send(&mut self) -> Action {
+        let because = self.because();
         let policy = &self.upstream.policy;
         let machine = &mut *self.machine;
         let limits = [policy.attempt_timeout.map(|limit| self.now.after(limit)), machine.deadline(self.upstream)];
@@ -67,7 +68,7 @@ impl Step<'_> {
             attempt: self.machine.attempts,
             generation: self.upstream.token.generation(),
             until: self.machine.limit(self.upstream),
-            because: self.because(),
+            because,
         }
     }
 }

@@ -71,9 +71,10 @@ impl Latest {
     /// Whether it was said more than once, and not each time the same instant: then one of them lost. Without a clock
     /// no date wins or loses.
     fn is_contradictory(&self, clock: Clock) -> bool {
-        let Some(now) = clock.unix_millis else { return self.wait_lost };
-        let at_once = |wait: u64| now.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
         let [at, short] = self.dates(clock);
+        let (Some(now), true) = (clock.unix_millis, at.is_some() || short.is_some()) else { return self.wait_lost };
+        // A division of 64 bits, but only where a wait and a date stand side by side.
+        let at_once = |wait: u64| now.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
         let mut ways = [self.after.and_then(at_once), at, short].into_iter().flatten();
         let first = ways.next();
         self.wait_lost || self.date_lost || ways.any(|other| Some(other) != first)

@@ -4,27 +4,27 @@ use std::io::ErrorKind;
 use std::thread;
 use std::time::Duration;
 
-use retry_machine::drive::{Attempt, Surfaced, blocking};
+use retry_machine::drive::{Attempt, blocking};
 use retry_machine::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
 use ureq::{Agent, Error, Timeout};
 
 use super::{Account, Call, Request, Response};
 
-pub(crate) struct Client {
+pub struct Client {
     agent: Agent,
     account: Account,
 }
 
 impl Client {
-    pub(crate) fn new(account: Account) -> Client {
+    pub fn new(account: Account) -> Client {
         // A 4xx or 5xx is a response like any other; and loopback needs no proxy.
         let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
         Client { agent, account }
     }
 
-    pub(crate) fn call(&self, call: &Call) -> Result<Response, Surfaced<Response, Error>> {
+    pub fn call(&self, call: &Call) -> super::Result<Error> {
         let machine = RetryMachine::new(call.repeat, call.seed);
-        blocking::run(machine, &self.account.upstream, &Driven { client: self, call })
+        blocking::run(machine, &self.account.upstream, &Driven { client: self, call }).map_err(Box::new)
     }
 
     /// Sends a request and reads the whole response, or gives up at `until`.
@@ -73,6 +73,7 @@ impl blocking::Client for Driven<'_> {
 
 /// What an error says about where the request is (D13). If in doubt, the server may have it: an unsafe request is then
 /// not sent again, and a safe one is sent again all the same.
+#[allow(clippy::match_same_arms, reason = "each has a reason of its own")]
 fn kind(error: &Error) -> TransportError {
     match error {
         // Before there is a connection nothing can have been sent. Of the kinds of `io::Error` only this one comes from

@@ -3,25 +3,25 @@
 use std::time::Duration;
 
 use reqwest::Error;
-use retry_machine::drive::{Attempt, Surfaced, future};
+use retry_machine::drive::{Attempt, future};
 use retry_machine::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
 
 use super::{Account, Call, Request, Response};
 
-pub(crate) struct Client {
+pub struct Client {
     http: reqwest::Client,
     account: Account,
 }
 
 impl Client {
-    pub(crate) fn new(account: Account) -> Client {
+    pub fn new(account: Account) -> Client {
         let http = reqwest::Client::builder().no_proxy().build().expect("there is nothing to go wrong without TLS");
         Client { http, account }
     }
 
-    pub(crate) async fn call(&self, call: &Call) -> Result<Response, Surfaced<Response, Error>> {
+    pub async fn call(&self, call: &Call) -> super::Result<Error> {
         let machine = RetryMachine::new(call.repeat, call.seed);
-        future::run(machine, &self.account.upstream, &Driven { client: self, call }).await
+        future::run(machine, &self.account.upstream, &Driven { client: self, call }).await.map_err(Box::new)
     }
 
     /// Sends a request and reads the whole response. There is no time limit in it: the driver drops it in time.

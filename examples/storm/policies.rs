@@ -1,0 +1,43 @@
+//! The policies that are compared, from none to all that the crate has.
+
+use std::time::Duration;
+
+use retry_machine::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder};
+
+pub struct Contestant {
+    pub name: &'static str,
+    pub policy: Policy,
+    /// Whether it heeds `Retry-After`.
+    pub heeds_hints: bool,
+    /// Whether it matters which requests share an upstream value: only gate, budget and breaker live there.
+    pub shares: bool,
+    /// Whether this is what the crate does unless told otherwise.
+    pub is_default: bool,
+}
+
+pub const NAIVE: &str = "naive, 5 at once";
+
+pub fn contestants() -> [Contestant; 7] {
+    let guide = || Policy::flextell().to_builder().gate(false).budget(None);
+    // Without a gate a retry after a 429 costs as much as any.
+    let budget = BudgetPolicy { throttle_cost: BudgetPolicy::DEFAULT.retry_cost, ..BudgetPolicy::DEFAULT };
+    let default = || Policy::flextell().to_builder();
+    [
+        alone("no retries", guide().max_retries(0)),
+        Contestant { heeds_hints: false, ..alone(NAIVE, guide().base(Duration::ZERO).jitter(Jitter::None)) },
+        alone("back-off, no jitter", guide().jitter(Jitter::None)),
+        alone("the guide's back-off", guide()),
+        sharing("+ budget", guide().budget(Some(budget))),
+        Contestant { is_default: true, ..sharing("+ gate (the default)", default()) },
+        sharing("+ breaker", default().breaker(Some(BreakerPolicy::PROPOSED))),
+    ]
+}
+
+fn alone(name: &'static str, policy: PolicyBuilder) -> Contestant {
+    Contestant { shares: false, ..sharing(name, policy) }
+}
+
+fn sharing(name: &'static str, policy: PolicyBuilder) -> Contestant {
+    let policy = policy.attempt_timeout(Some(Duration::from_secs(2))).build().expect("a good policy");
+    Contestant { name, policy, heeds_hints: true, shares: true, is_default: false }
+}

@@ -1,0 +1,193 @@
+//! One run: a fleet of clients, each request with a machine of its own, against the service, in virtual time.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use fastrand::Rng;
+use retry_machine::{Action, Event, HintSource, Policy, Repeat, Reply, RetryMachine, Time, Upstream, derive_seed};
+use slab::Slab;
+
+use crate::figures::Figures;
+use crate::queue::{Answer, Due, Queue};
+use crate::service::{Disturbance, Service};
+use crate::{DISTURBED, SECOND, SECONDS};
+
+/// What a run depends on.
+#[derive(Clone)]
+pub struct Setting {
+    pub disturbance: Disturbance,
+    pub policy: Policy,
+    pub heeds_hints: bool,
+    /// How many upstream values the clients share out between them.
+    pub upstreams: u32,
+    pub clients: u32,
+    /// Nanoseconds between two requests of all clients, on average.
+    pub interval: u64,
+    pub seed: u64,
+}
+
+struct Simulation {
+    setting: Setting,
+    upstreams: Vec<Upstream>,
+    /// Only those that are under way.
+    requests: Slab<Request>,
+    queue: Queue,
+    service: Service,
+    figures: Figures,
+}
+
+/// A live request waits for one thing at a time: its answer, or a tick.
+struct Request {
+    machine: RetryMachine,
+    upstream: u32,
+    /// Milliseconds.
+    begun: u32,
+}
+
+const MILLISECOND: u64 = SECOND / 1_000;
+
+/// Runs to the end; calls `progress` after every second.
+pub fn run(setting: Setting, progress: impl Fn()) -> Figures {
+    // The service could do a third more than is asked of it.
+    let cost = setting.interval * 3 / 4;
+    let mut simulation = Simulation {
+        upstreams: vec![Upstream::new(setting.policy.clone()); setting.upstreams as usize],
+        requests: Slab::new(),
+        queue: Queue::new(),
+        service: Service::new(setting.disturbance, cost),
+        figures: Figures::new(SECOND / cost),
+        setting,
+    };
+    simulation.run(&progress);
+    simulation.figures
+}
+
+impl Simulation {
+    fn run(&mut self, progress: &impl Fn()) {
+        let mut rng = Rng::with_seed(self.setting.seed);
+        let mut number = 0;
+        let mut arrival = 0;
+        while self.queue.now() < SECONDS * 1_000 {
+            let due = self.queue.advance();
+            self.touch(&due);
+            for due in due {
+                self.happen(due);
+            }
+            let now = self.queue.now() * MILLISECOND;
+            while arrival <= now {
+                self.begin(rng.u32(0..self.setting.clients), number);
+                number += 1;
+                arrival += self.gap(arrival, &mut rng);
+            }
+            if now % SECOND == 0 {
+                progress();
+            }
+        }
+    }
+
+    /// How long after `now` the next request comes: a Poisson process.
+    fn gap(&self, now: u64, rng: &mut Rng) -> u64 {
+        let spike = self.setting.disturbance == Disturbance::Spike && DISTURBED.contains(&now);
+        let mean = if spike { self.setting.interval / 3 } else { self.setting.interval };
+        u64::try_from((u128::from(mean) * u128::from(exponential(rng))) >> 32).expect("a gap of some seconds")
+    }
+
+    fn begin(&mut self, client: u32, number: u64) {
+        let machine = RetryMachine::new(Repeat::Safe, derive_seed(self.setting.seed, number));
+        let begun = u32::try_from(self.queue.now()).expect("minutes");
+        let request = Request { machine, upstream: client % self.setting.upstreams, begun };
+        let key = u32::try_from(self.requests.insert(request)).expect("fewer than four billion at a time");
+        self.figures.begun += 1;
+        self.drive(key, Event::Start);
+    }
+
+    /// Looks at all that is due before anything is done about it: with a million clients nothing of it is in the
+    /// cache, and it comes from memory much faster when all is asked for at once.
+    fn touch(&self, due: &[Due]) {
+        for due in due {
+            black_box(self.requests[due.key()].begun);
+        }
+        for due in due {
+            let request = &self.requests[due.key()];
+            black_box(self.upstreams[request.upstream as usize].clone());
+        }
+    }
+
+    fn happen(&mut self, due: Due) {
+        match due {
+            Due::Tick(key) => self.drive(key, Event::Tick),
+            Due::Reply(key, answer) => {
+                let attempt = self.requests[key as usize].machine.attempts();
+                self.drive(key, Event::Reply(attempt, self.read(answer)));
+            }
+        }
+    }
+
+    fn read(&self, answer: Answer) -> Reply {
+        let reply = Reply::new(answer.status);
+        if answer.retry_after == 0 || !self.setting.heeds_hints {
+            return reply;
+        }
+        reply.with_hint(Duration::from_millis(answer.retry_after.into()), HintSource::RetryAfter)
+    }
+
+    /// Tells a machine what happened, and does what it asks for.
+    fn drive(&mut self, key: u32, mut event: Event) {
+        let now = self.queue.now();
+        let request = &mut self.requests[key as usize];
+        let upstream = &mut self.upstreams[request.upstream as usize];
+        loop {
+            match request.machine.handle(Time::from_millis(now), event, upstream) {
+                Action::Send { until, .. } => {
+                    let give_up = until.expect("every attempt has a limit").as_millis_ceil();
+                    let answer = self.service.take(now * MILLISECOND);
+                    // The caller of what comes too late has hung up.
+                    let in_time =
+                        answer.map(|(at, answer)| (at.div_ceil(MILLISECOND), answer)).filter(|(at, _)| *at < give_up);
+                    self.figures.sent(now, in_time.is_some_and(|(_, answer)| answer.status == 200));
+                    return match in_time {
+                        Some((at, answer)) => self.queue.put(at, Due::Reply(key, answer)),
+                        None => self.queue.put(give_up, Due::Tick(key)),
+                    };
+                }
+                Action::Wait { until, .. } if until.as_millis_ceil() > now => {
+                    return self.queue.put(until.as_millis_ceil(), Due::Tick(key));
+                }
+                Action::Wait { .. } => event = Event::Tick,
+                Action::Done { .. } => {
+                    self.figures.done(now - u64::from(request.begun));
+                    break;
+                }
+                Action::Surface(_) => {
+                    self.figures.lost += 1;
+                    break;
+                }
+                action => unreachable!("no tokens here, and nothing unasked: {action}"),
+            }
+        }
+        self.requests.remove(key as usize);
+    }
+}
+
+/// An exponential variate of mean 1, as a fixed-point number with 32 bits of fraction. After von Neumann (1951): it
+/// takes comparisons only, so it is the same on every machine.
+fn exponential(rng: &mut Rng) -> u64 {
+    let mut whole = 0;
+    loop {
+        let first = rng.u32(..);
+        let mut last = first;
+        let mut falling = 1;
+        loop {
+            let next = rng.u32(..);
+            if next >= last {
+                break;
+            }
+            last = next;
+            falling += 1;
+        }
+        if falling % 2 == 1 {
+            return whole << 32 | u64::from(first);
+        }
+        whole += 1;
+    }
+}

@@ -1,0 +1,100 @@
+//! Rate-limit fields, one value at a time, against a second reader of them and the crate `sfv`.
+
+use std::time::Duration;
+
+use retry_machine::{Field, HintSource, Reply, ResetFormat, Why};
+use sfv::{BareItem, ListEntry, Parser};
+
+use super::oracle::{Clock, count, trim};
+
+/// `data` is a field's value.
+pub fn check(data: &[u8]) {
+    check_reset(data);
+    check_limit(data);
+    check_policy(data);
+}
+
+fn check_reset(data: &[u8]) {
+    let wall = Some(Duration::from_secs(1_700_000_000));
+    for format in [ResetFormat::Auto, ResetFormat::Unix, ResetFormat::Delta] {
+        for prefix in ["X-RateLimit", "RateLimit"] {
+            let (remaining, reset) = (format!("{prefix}-Remaining"), format!("{prefix}-Reset"));
+            let headers = [(reset.as_str(), data), (remaining.as_str(), b"0".as_slice())];
+            let reply = Reply::read(429, headers, wall, format);
+            let wait = Clock::new(None, wall).reset(trim(data), format).map(Duration::from_nanos);
+            assert_eq!((reply.remaining(), reply.reset()), (Some(0), wait), "H5");
+            assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), wait.map(reset_hint), "H6");
+
+            let reply = Reply::read(429, [(remaining.as_str(), data), (reset.as_str(), b"7")], wall, format);
+            assert_eq!(reply.remaining(), count(trim(data)));
+            assert_eq!(reply.hint().is_some(), reply.remaining() == Some(0), "H6: only with nothing left");
+        }
+    }
+}
+
+fn check_limit(data: &[u8]) {
+    let reply = Reply::read(429, [("RateLimit", data)], None, ResetFormat::Auto);
+    let Some(members) = members(data) else {
+        assert_eq!((reply.remaining(), reply.hint()), (None, None), "H5: a syntax error voids the field");
+        assert_eq!(Vec::from_iter(reply.rejected().iter()), [(Field::RateLimit, Why::Void)]);
+        return;
+    };
+    let read = |member: &Option<Member>| {
+        let member = member.as_ref()?;
+        let (remaining, reset) = (member.number("r")?, member.number("t")?);
+        Some((remaining?, reset))
+    };
+    let limits: Vec<_> = members.iter().filter_map(read).collect();
+    let least = limits.iter().map(|(remaining, _)| *remaining).min();
+    assert_eq!(reply.remaining(), least, "F9: the smaller");
+    // H5: of the members with nothing left the largest reset counts.
+    let reset = limits.iter().filter(|(remaining, _)| *remaining == 0).filter_map(|(_, reset)| *reset).max();
+    let wait = reset.map(|seconds| Duration::from_nanos(seconds.saturating_mul(1_000_000_000)));
+    assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), wait.map(reset_hint), "H5");
+    assert_eq!(reply.rejected().is_empty(), limits.len() == members.len(), "F9: a dropped member is reported");
+}
+
+fn check_policy(data: &[u8]) {
+    let reply = Reply::read(429, [("RateLimit-Policy", data)], None, ResetFormat::Auto);
+    let members = members(data);
+    let read = |member: &Option<Member>| {
+        let member = member.as_ref()?;
+        member.number("w")?;
+        member.number("q")?
+    };
+    let quotas: Option<Vec<_>> = members.as_ref().map(|members| members.iter().filter_map(read).collect());
+    assert_eq!(reply.limit(), quotas.as_ref().and_then(|quotas| quotas.iter().min().copied()));
+    assert_eq!(reply.hint(), None);
+    let complete = quotas.map(|quotas| quotas.len()) == members.map(|members| members.len());
+    assert!(reply.rejected().is_empty() || !complete || Parser::new(trim(data)).parse::<sfv::List>().is_err());
+}
+
+fn reset_hint(wait: Duration) -> (Duration, HintSource) {
+    (wait, HintSource::RateLimitReset)
+}
+
+/// A named member's parameters.
+struct Member(sfv::Parameters);
+
+impl Member {
+    /// A whole number from 0 on: `None` if it is there and is none.
+    fn number(&self, key: &str) -> Option<Option<u64>> {
+        match self.0.iter().find(|(name, _)| name.as_str() == key) {
+            None => Some(None),
+            Some((_, BareItem::Integer(number))) => u64::try_from(i64::from(*number)).ok().map(Some),
+            Some(_) => None,
+        }
+    }
+}
+
+/// The members of a list, those that have a name.
+fn members(data: &[u8]) -> Option<Vec<Option<Member>>> {
+    let list = Parser::new(trim(data)).parse::<sfv::List>().ok()?;
+    let named = |entry| match entry {
+        ListEntry::Item(item) if matches!(item.bare_item, BareItem::String(_) | BareItem::Token(_)) => {
+            Some(Member(item.params))
+        }
+        _ => None,
+    };
+    Some(list.into_iter().map(named).collect())
+}

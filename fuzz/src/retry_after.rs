@@ -1,0 +1,39 @@
+//! `Retry-After` and the millisecond fields, one value at a time, against a second reader of them.
+
+use std::time::Duration;
+
+use retry_machine::{Field, HintSource, Reply, ResetFormat, Why};
+
+use super::oracle::{Clock, Date, digits, trim};
+
+/// `data` is a field's value.
+pub fn check(data: &[u8]) {
+    let value = trim(data);
+    let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+    let wall = Duration::from_millis(1_700_000_000_123);
+    for (date, wall) in [(None, None), (Some(date), None), (None, Some(wall)), (Some(date), Some(wall))] {
+        let headers = [("Retry-After", data), ("date", date.unwrap_or_default().as_bytes())];
+        let headers = &headers[..if date.is_some() { 2 } else { 1 }];
+        let reply = Reply::read(503, headers.iter().copied(), wall, ResetFormat::Auto);
+        let clock = Clock::new(date.and_then(|date| Date::parse(date.as_bytes())), wall);
+        let wait = reply.hint().map(|hint| hint.wait());
+        assert_eq!(wait, clock.retry_after(value).map(Duration::from_nanos), "H2, H4: {reply:?}");
+        assert!(reply.hint().is_none_or(|hint| hint.source() == HintSource::RetryAfter));
+
+        let why = match (digits(value), Date::parse(value)) {
+            (None, None) => Some(Why::Malformed),
+            (None, Some(_)) if !clock.has_time() => Some(Why::NoClock),
+            // 29 February of a short year that turns out to have none.
+            (None, Some(_)) if wait.is_none() => Some(Why::Malformed),
+            _ => None,
+        };
+        let rejected: Vec<_> = reply.rejected().iter().collect();
+        assert_eq!(rejected, Vec::from_iter(why.map(|why| (Field::RetryAfter, why))), "H6");
+    }
+    for name in ["retry-after-ms", "X-MS-Retry-After-MS"] {
+        let reply = Reply::read(429, [(name, data)], None, ResetFormat::Auto);
+        let millis = digits(value).map(|millis| Duration::from_nanos(millis.saturating_mul(1_000_000)));
+        assert_eq!(reply.hint().map(|hint| hint.wait()), millis, "H5");
+        assert_eq!(reply.rejected().is_empty(), millis.is_some(), "H6");
+    }
+}
