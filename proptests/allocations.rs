@@ -1,1 +1,87 @@
-//! Later.
+//! Reading and deciding allocate nothing (H1, I11). Seen to fail with a `Box` planted in the drawing of a number.
+#![allow(clippy::unwrap_used)]
+
+use std::hint::black_box;
+
+use allocation_counter::measure;
+use retry_machine::{
+    Action, BreakerPolicy, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome,
+    TransportError, Upstream, derive_seed,
+};
+
+const HEADERS: [(&str, &str); 12] = [
+    ("Date", "Tue, 14 Nov 2023 22:13:20 GMT"),
+    ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT"),
+    ("Retry-After", "Tuesday, 14-Nov-23 22:13:50 GMT"),
+    ("Retry-After", "99999999999999999999999999"),
+    ("retry-after-ms", "soon"),
+    ("X-RateLimit-Limit", "60"),
+    ("X-RateLimit-Remaining", "0"),
+    ("X-RateLimit-Reset", "1700000030"),
+    ("RateLimit", r#""default";r=0;t=30, (a b);x=:AAAA:, "#),
+    ("RateLimit-Policy", r#""default";q=100;w=60"#),
+    ("WWW-Authenticate", r#"Negotiate dG9rZW4=, Bearer realm="a\"b", error="invalid_token""#),
+    ("WWW-Authenticate", "Bearer error="),
+];
+
+#[track_caller]
+fn allocates_nothing(work: impl FnOnce()) {
+    let counted = measure(work);
+    assert_eq!((counted.count_total, counted.bytes_total), (0, 0));
+}
+
+#[test]
+fn i11_the_counter_counts() {
+    assert_eq!(measure(|| drop(black_box(Box::new(7)))).count_total, 1);
+}
+
+#[test]
+fn h1_i11_reading_allocates_nothing() {
+    allocates_nothing(|| {
+        for status in [200, 401, 429, 503] {
+            let reply = Reply::read(status, HEADERS, None, ResetFormat::Auto);
+            assert!(reply.hint().is_some() && !reply.rejected().is_empty());
+            let mut reader = Reader::new(status, None, ResetFormat::Unix);
+            for (name, value) in HEADERS {
+                reader.feed(name.as_bytes(), value.as_bytes());
+                reader.feed(value.as_bytes(), name.as_bytes());
+            }
+            black_box(reader.finish());
+        }
+    });
+}
+
+#[test]
+fn i11_deciding_allocates_nothing() {
+    let policy = Policy::common().to_builder().breaker(Some(BreakerPolicy::PROPOSED));
+    let policy = policy.deadline(Some(std::time::Duration::from_secs(100))).build().unwrap();
+    allocates_nothing(|| {
+        let mut upstream = Upstream::new(policy);
+        let hinted = Reply::read(429, HEADERS, None, ResetFormat::Auto);
+        let mut sends = 0;
+        for request in 0..200 {
+            let repeat = if request % 2 == 0 { Repeat::Safe } else { Repeat::Unsafe };
+            let mut machine = RetryMachine::new(repeat, derive_seed(1, request));
+            for n in 0..40_u32 {
+                let attempt = machine.attempts().saturating_sub(n % 3 / 2);
+                let event = match (u64::from(n) * 7 + request) % 11 {
+                    0 => Event::Start,
+                    1 | 2 => Event::Reply(attempt, Reply::new(503)),
+                    3 => Event::Reply(attempt, hinted),
+                    4 => Event::Reply(attempt, Reply::new(401)),
+                    5 => Event::Token(TokenOutcome::Refreshed { expires_in: None }),
+                    6 => Event::Token(TokenOutcome::Unavailable { retry_after: None }),
+                    7 => Event::TransportError(attempt, TransportError::Broken),
+                    8 if n > 30 => Event::Reply(attempt, Reply::new(200)),
+                    _ => Event::Tick,
+                };
+                let now = machine.next_tick(&upstream).unwrap_or(Time::from_millis(request));
+                let action = machine.handle(now, event, &mut upstream);
+                sends += u32::from(matches!(action, Action::Send { .. }));
+            }
+        }
+        upstream.token_replaced(Time::ZERO, None);
+        upstream.open_gate(Time::ZERO);
+        assert!(sends > 200, "{sends}");
+    });
+}

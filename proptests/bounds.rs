@@ -101,7 +101,7 @@ impl Waits {
         let (at, spread) = (step.at, if settings.jitter == Jitter::None { 0 } else { settings.spread });
         self.not_before = self.not_before.max(hint.map_or(0, |(nanos, _)| at.saturating_add(nanos)));
         let Some(Action::Wait { until, reason, .. }) = step.action else { return };
-        let is_retry = step.ended().is_some();
+        let is_retry = step.failure().is_some();
         self.retries += u32::from(is_retry);
         if matches!(step.before.last, Some(Action::Wait { until: before, .. }) if before == until) {
             return;
@@ -126,7 +126,7 @@ impl Waits {
             }
         };
         assert!(range.contains(&until), "{until} is not within {range:?}: {step:?}");
-        if let (true, Some((_, Ended::Answered(response)))) = (is_retry, step.ended()) {
+        if let Some(Ended::Answered(response)) = step.failure() {
             // L2: the longer of the two, but after a 429.
             let (low, _) = back_off(settings, self.retries);
             let shortest = if response.status == 429 && hint.is_some_and(|hint| hint.0 > 0) { 0 } else { low };

@@ -1,13 +1,13 @@
 //! What happened when a plan was played: events and actions, and what can be told from them alone. The judges in
 //! `invariants.rs` see nothing of the machine but this.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
 use retry_machine::{
     Action, Event, HintSource, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome, TransportError, Upstream,
     derive_seed,
 };
 
-use crate::strategies::{Plan, PlannedStep, Response, Settings, What, When};
+use crate::strategies::{Plan, PlannedStep, Response, Settings, What, When, Which};
 
 /// A plan that was played.
 pub struct History {
@@ -86,10 +86,26 @@ impl Step {
         }
     }
 
+    /// How the attempt in flight failed, a 401 aside: what a retry may follow (B3).
+    pub fn failure(&self) -> Option<Ended> {
+        let (_, ended) = self.ended()?;
+        (!matches!(ended, Ended::Answered(response) if response.status == 401)).then_some(ended)
+    }
+
     /// The response that came with this event, if anybody listened: before the first send nobody does (T3).
     pub fn heard(&self) -> Option<Response> {
         match self.told {
             Told::Reply(_, response) if self.before.sends > 0 => Some(response),
+            _ => None,
+        }
+    }
+
+    /// The attempt of this request that succeeded.
+    pub fn success(&self) -> Option<u32> {
+        match self.told {
+            Told::Reply(attempt, response) => {
+                (response.is_success() && (1..=self.before.sends).contains(&attempt)).then_some(attempt)
+            }
             _ => None,
         }
     }
@@ -188,7 +204,7 @@ struct Player {
 
 impl Player {
     fn play(&mut self, planned: &PlannedStep) -> Step {
-        let request = planned.request.index(self.machines.len());
+        let request = usize::try_from(planned.request).expect("it is small") % self.machines.len();
         let tick = self.machines[request].next_tick(&self.upstream).map_or(self.now, Time::as_nanos);
         self.now = match planned.when {
             When::AtTick => tick,
@@ -210,11 +226,16 @@ impl Player {
     /// What is told to the request, concretely.
     fn tell(&self, what: What, request: usize) -> Told {
         let newest = self.seen[request].sends;
+        let number = |which| match which {
+            Which::Newest => newest,
+            Which::Earlier(by) => newest.saturating_sub(by),
+            Which::Numbered(number) => number,
+        };
         match what {
             What::Start => Told::Start,
             What::Tick => Told::Tick,
-            What::Reply(attempt, response) => Told::Reply(attempt.unwrap_or(newest), response),
-            What::Error(attempt, error) => Told::Error(attempt.unwrap_or(newest), error),
+            What::Reply(attempt, response) => Told::Reply(number(attempt), response),
+            What::Error(attempt, error) => Told::Error(number(attempt), error),
             What::Token(outcome) => Told::Token(outcome),
             What::Cancel => Told::Cancel,
             What::TokenReplaced(_) => Told::TokenReplaced,

@@ -1,1 +1,83 @@
-//! Later.
+//! Sizes, and what the types can do: bounds that the documentation states, most of them held at compile time.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+
+use retry_machine::{
+    Action, Advice, Because, BearerError, BodyError, BudgetPolicy, Cause, CodeClass, ErrorBody, Event, Failure,
+    FailureKind, Field, Hint, Jitter, Policy, PolicyError, Reader, Rejected, Repeat, Reply, RetryMachine, Time,
+    TokenOutcome, TransportError, Upstream, WaitReason, Why,
+};
+
+const fn shared<T: Send + Sync + Unpin + 'static>() {}
+const fn value<T: Clone + Eq + Hash + std::fmt::Debug>() {}
+const fn copied<T: Copy + Eq + Hash + std::fmt::Debug + Send + Sync>() {}
+const fn error<T: std::error::Error + Send + Sync + 'static>() {}
+
+// T6, and style rule 9.
+const _: () = {
+    shared::<RetryMachine>();
+    shared::<Upstream>();
+    shared::<Policy>();
+    shared::<Reader>();
+    value::<RetryMachine>();
+    value::<Upstream>();
+    value::<Policy>();
+    value::<ErrorBody>();
+    copied::<Action>();
+    copied::<Because>();
+    copied::<WaitReason>();
+    copied::<Event>();
+    copied::<Reply>();
+    copied::<Hint>();
+    copied::<Failure>();
+    copied::<FailureKind>();
+    copied::<Cause>();
+    copied::<Advice>();
+    copied::<TransportError>();
+    copied::<TokenOutcome>();
+    copied::<Repeat>();
+    copied::<Time>();
+    copied::<Jitter>();
+    copied::<CodeClass>();
+    copied::<BearerError>();
+    copied::<Rejected>();
+    copied::<Field>();
+    copied::<Why>();
+    copied::<BudgetPolicy>();
+    error::<Failure>();
+    error::<PolicyError>();
+    error::<BodyError>();
+};
+
+#[test]
+fn s5_a_request_takes_64_bytes_and_an_upstream_less_than_400() {
+    assert!(size_of::<RetryMachine>() <= 64, "{}", size_of::<RetryMachine>());
+    assert!(size_of::<Upstream>() <= 400, "{}", size_of::<Upstream>());
+}
+
+#[test]
+fn t6_what_is_copied_is_small() {
+    assert!(size_of::<Action>() <= 128, "{}", size_of::<Action>());
+    assert!(size_of::<Event>() <= 128, "{}", size_of::<Event>());
+    assert!(size_of::<Reply>() <= 112, "{}", size_of::<Reply>());
+    assert!(size_of::<Failure>() <= 64, "{}", size_of::<Failure>());
+}
+
+#[test]
+fn s5_nothing_is_behind_a_pointer() {
+    assert!(!std::mem::needs_drop::<RetryMachine>());
+    assert!(!std::mem::needs_drop::<Upstream>());
+    assert!(!std::mem::needs_drop::<Reader>());
+}
+
+#[test]
+fn t6_equal_machines_hash_alike_and_different_ones_differ() {
+    let machines = [
+        RetryMachine::new(Repeat::Safe, 1),
+        RetryMachine::new(Repeat::Safe, 1),
+        RetryMachine::new(Repeat::Unsafe, 1),
+        RetryMachine::new(Repeat::Safe, 2),
+    ];
+    assert_eq!(machines.into_iter().collect::<HashSet<_>>().len(), 3);
+}

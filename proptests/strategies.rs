@@ -1,5 +1,5 @@
 //! Any policy, any requests, any events: what the property tests draw from.
-#![allow(unreachable_pub)]
+#![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
@@ -74,7 +74,8 @@ pub struct Plan {
 
 #[derive(Clone, Debug)]
 pub struct PlannedStep {
-    pub request: prop::sample::Index,
+    /// One of the plan's, wrapping around.
+    pub request: u64,
     pub when: When,
     pub what: What,
 }
@@ -95,13 +96,21 @@ pub enum What {
     Obey(Result<Response, TransportError>, TokenOutcome),
     Start,
     Tick,
-    /// To the newest attempt, or to the one with this number.
-    Reply(Option<u32>, Response),
-    Error(Option<u32>, TransportError),
+    Reply(Which, Response),
+    Error(Which, TransportError),
     Token(TokenOutcome),
     Cancel,
     TokenReplaced(Option<u64>),
     OpenGate,
+}
+
+/// Which attempt is named.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Newest,
+    /// So many before the newest.
+    Earlier(u32),
+    Numbered(u32),
 }
 
 /// What a response says.
@@ -151,10 +160,10 @@ pub fn settings() -> BoxedStrategy<Settings> {
     let back_off = (nanos(), prop_oneof![4 => 1_u32..5, 1 => 1..=u32::MAX], nanos(), jitter(), nanos());
     let limits = (
         small_or_any(),
-        prop_oneof![3 => 0_u8..3, 1 => any::<u8>()],
+        prop_oneof![4 => 0_u8..4, 1 => any::<u8>()],
         nanos(),
-        option::weighted(0.3, nanos()),
-        option::weighted(0.3, nanos()),
+        option::weighted(0.4, nanos()),
+        option::weighted(0.5, nanos()),
     );
     let shared = (
         prop::bool::weighted(0.8),
@@ -188,73 +197,151 @@ pub fn settings() -> BoxedStrategy<Settings> {
         .boxed()
 }
 
-pub fn response() -> BoxedStrategy<Response> {
-    let status = prop_oneof![
-        4 => select(vec![429_u16, 500, 503]),
-        3 => Just(401),
-        2 => select(vec![200, 201, 301]),
-        1 => select(vec![400, 403, 404, 409, 422, 502]),
-        1 => any::<u16>(),
-    ];
-    let number = || prop_oneof![6 => 0_u64..400, 1 => any::<u64>()];
-    let limit = option::weighted(0.2, (0_u64..3, number()));
-    (status, option::weighted(0.4, number()), option::weighted(0.1, number()), limit)
-        .prop_map(|(status, retry_after, retry_after_ms, limit)| Response { status, retry_after, retry_after_ms, limit })
-        .boxed()
+/// A number that is taken apart by weights. Cheap, where a tree of strategies for each of a hundred steps is not; and 0
+/// is everywhere the first choice, so that it shrinks.
+#[derive(Debug)]
+struct Dice {
+    spots: u128,
+    /// For the rare choice of any number at all.
+    any: u64,
 }
 
-pub fn transport_error() -> impl Strategy<Value = TransportError> {
-    use TransportError::{Broken, NotSent, Other, TimedOut};
-    select(vec![NotSent, TimedOut, Broken, Other])
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        let spot = self.spots % u128::from(n);
+        self.spots /= u128::from(n);
+        u64::try_from(spot).expect("it is below a u64")
+    }
+
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        let choice = self.below(choices.len() as u64);
+        choices[usize::try_from(choice).expect("it is an index")]
+    }
+
+    fn chance(&mut self, of: u64) -> bool {
+        self.below(of) == of - 1
+    }
+
+    fn number(&mut self) -> u64 {
+        if self.chance(10) { self.any } else { self.below(200) }
+    }
+
+    fn nanos(&mut self) -> u64 {
+        match self.below(8) {
+            0..4 => self.below(5_000) * 1_000_000,
+            4..7 => self.below(300) * 1_000_000_000,
+            _ => self.any,
+        }
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        self.chance(2).then(|| Duration::from_nanos(self.nanos()))
+    }
+
+    fn response(&mut self, mood: Mood) -> Response {
+        let usual: &[u16] = match mood {
+            Mood::Failing => &[500, 503, 502, 504, 429, 200],
+            Mood::Throttled => &[429, 503, 200, 429, 403, 201],
+            Mood::Expired => &[401, 401, 401, 503, 200, 429],
+        };
+        let status = match self.below(8) {
+            0..6 => self.one_of(usual),
+            6 => self.one_of(&[200, 301, 400, 403, 404, 409, 422, 502, 401, 408]),
+            _ => u16::try_from(self.any % 1_000).expect("it is below a thousand"),
+        };
+        Response {
+            status,
+            retry_after: self.chance(2).then(|| self.number()),
+            retry_after_ms: self.chance(8).then(|| self.number()),
+            limit: self.chance(4).then(|| (self.below(2), self.number())),
+        }
+    }
+
+    fn transport_error(&mut self) -> TransportError {
+        use TransportError::{Broken, NotSent, Other, TimedOut};
+        self.one_of(&[NotSent, TimedOut, Broken, Other])
+    }
+
+    fn result(&mut self, mood: Mood) -> Result<Response, TransportError> {
+        if self.chance(6) { Err(self.transport_error()) } else { Ok(self.response(mood)) }
+    }
+
+    fn outcome(&mut self) -> TokenOutcome {
+        match self.below(8) {
+            0..5 => TokenOutcome::Refreshed { expires_in: self.duration() },
+            5..7 => TokenOutcome::Unavailable { retry_after: self.duration() },
+            _ => TokenOutcome::Rejected,
+        }
+    }
+
+    fn when(&mut self) -> When {
+        match self.below(16) {
+            0..6 => When::AtTick,
+            6..8 => When::OneBeforeTick,
+            8..13 => When::After(self.below(1_000) * 1_000_000),
+            13 => When::After(self.nanos()),
+            14 => When::Back(self.nanos()),
+            _ => When::FarLater,
+        }
+    }
+
+    fn which(&mut self) -> Which {
+        match self.below(8) {
+            0..3 => Which::Newest,
+            3..7 => Which::Earlier(1 + u32::from(self.chance(4))),
+            _ => Which::Numbered(self.one_of(&[0, 1, 2, 7, u32::MAX])),
+        }
+    }
+
+    fn step(mut self, mood: Mood) -> PlannedStep {
+        let what = match self.below(32) {
+            0..18 => What::Obey(self.result(mood), self.outcome()),
+            18..22 => What::Tick,
+            22..26 => What::Reply(self.which(), self.response(mood)),
+            26 => What::Error(self.which(), self.transport_error()),
+            27 => What::Token(self.outcome()),
+            28 => What::Start,
+            29 => self.one_of(&[What::Cancel, What::OpenGate]),
+            30 => What::TokenReplaced(self.chance(2).then(|| self.nanos())),
+            _ => What::Reply(Which::Earlier(1), Response { status: 200, ..self.response(mood) }),
+        };
+        PlannedStep { request: self.below(5), when: self.when(), what }
+    }
 }
 
-pub fn outcome() -> BoxedStrategy<TokenOutcome> {
-    let duration = || option::of(nanos().prop_map(Duration::from_nanos));
-    prop_oneof![
-        4 => duration().prop_map(|expires_in| TokenOutcome::Refreshed { expires_in }),
-        1 => Just(TokenOutcome::Rejected),
-        2 => duration().prop_map(|retry_after| TokenOutcome::Unavailable { retry_after }),
-    ]
-    .boxed()
+/// What the upstream mostly answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Mood {
+    Failing,
+    Throttled,
+    Expired,
 }
 
-/// How a send ends that was done as asked for.
-pub fn result() -> BoxedStrategy<Result<Response, TransportError>> {
-    prop_oneof![5 => response().prop_map(Ok), 1 => transport_error().prop_map(Err)].boxed()
+fn dice() -> impl Strategy<Value = Dice> {
+    (any::<u128>(), any::<u64>()).prop_map(|(spots, any)| Dice { spots, any })
 }
 
-pub fn step() -> BoxedStrategy<PlannedStep> {
-    let when = prop_oneof![
-        4 => Just(When::AtTick),
-        2 => Just(When::OneBeforeTick),
-        5 => nanos().prop_map(|nanos| When::After(nanos % 1_000_000_000)),
-        1 => nanos().prop_map(When::After),
-        1 => nanos().prop_map(When::Back),
-        1 => Just(When::FarLater),
-    ];
-    let attempt = || option::weighted(0.5, 0_u32..6);
-    let what = prop_oneof![
-        14 => (result(), outcome()).prop_map(|(result, outcome)| What::Obey(result, outcome)),
-        1 => Just(What::Start),
-        4 => Just(What::Tick),
-        3 => (attempt(), response()).prop_map(|(attempt, response)| What::Reply(attempt, response)),
-        2 => (attempt(), transport_error()).prop_map(|(attempt, error)| What::Error(attempt, error)),
-        2 => outcome().prop_map(What::Token),
-        1 => prop_oneof![Just(What::Cancel), Just(What::OpenGate)],
-        1 => option::of(nanos()).prop_map(What::TokenReplaced),
-    ];
-    (any::<prop::sample::Index>(), when, what)
-        .prop_map(|(request, when, what)| PlannedStep { request, when, what })
-        .boxed()
+fn mood() -> impl Strategy<Value = Mood> {
+    select(vec![Mood::Failing, Mood::Throttled, Mood::Expired])
 }
 
 pub fn repeat() -> impl Strategy<Value = Repeat> {
     select(vec![Repeat::Safe, Repeat::Unsafe])
 }
 
-/// One to five requests to one upstream, and up to 80 events.
+/// One to five requests to one upstream, and up to 60 events.
 pub fn plan() -> impl Strategy<Value = Plan> {
-    (settings(), any::<u64>(), option::weighted(0.3, nanos()), vec(repeat(), 1..6), vec(step(), 1..80)).prop_map(
-        |(settings, seed, token_expires_in, requests, steps)| Plan { settings, seed, token_expires_in, requests, steps },
-    )
+    let setting = (settings(), any::<u64>(), option::weighted(0.4, nanos()), mood());
+    (setting, vec(repeat(), 1..6), vec(dice(), 1..60)).prop_map(|(setting, requests, dice)| {
+        let (settings, seed, token_expires_in, mood) = setting;
+        let steps = dice.into_iter().map(|dice| dice.step(mood)).collect();
+        Plan { settings, seed, token_expires_in, requests, steps }
+    })
+}
+
+/// How sends and refreshes end that were done as asked for.
+pub fn results() -> impl Strategy<Value = Vec<(Result<Response, TransportError>, TokenOutcome)>> {
+    (mood(), vec(dice(), 1..20)).prop_map(|(mood, dice)| {
+        dice.into_iter().map(|mut dice| (dice.result(mood), dice.outcome())).collect()
+    })
 }

@@ -62,6 +62,11 @@ impl Scene {
         &self.requests[&request]
     }
 
+    /// The machines of the requests that have begun.
+    pub fn requests(&self) -> &BTreeMap<u64, RetryMachine> {
+        &self.requests
+    }
+
     /// When request 0 wants its next tick.
     pub fn next_tick(&self) -> Option<Time> {
         self.machine(0).next_tick(&self.upstream)

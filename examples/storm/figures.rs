@@ -7,11 +7,11 @@ use crate::{DISTURBED, SECOND, SECONDS};
 pub struct Figures {
     /// Requests per second.
     pub capacity: u64,
-    /// Attempts sent in each second, and those of them that were answered well and in time.
+    /// In each second: the requests that began, the attempts that were sent, and those of them that were answered well
+    /// and in time.
+    begun: Vec<u64>,
     sent: Vec<u64>,
     good: Vec<u64>,
-    /// Requests that began; those that ended well are in the histogram.
-    pub begun: u64,
     /// Requests that ended badly.
     pub lost: u64,
     /// Milliseconds.
@@ -20,18 +20,25 @@ pub struct Figures {
 
 /// The last seconds have no answers yet when a run ends.
 const UNANSWERED: usize = 3;
+/// For so many seconds it must be well to count as recovered.
+const AT_LEAST: usize = 10;
 const DISTURBED_TO: usize = (DISTURBED.end / SECOND) as usize;
 
 impl Figures {
     pub fn new(capacity: u64) -> Figures {
         let latency = Histogram::new_with_max(SECONDS * 1_000, 3).expect("good bounds");
         let seconds = vec![0; SECONDS as usize];
-        Figures { capacity, sent: seconds.clone(), good: seconds, begun: 0, lost: 0, latency }
+        Figures { capacity, begun: seconds.clone(), sent: seconds.clone(), good: seconds, lost: 0, latency }
     }
 
-    /// An attempt is sent at millisecond `now`.
+    /// A request begins at millisecond `now`, which is never 0.
+    pub fn begun(&mut self, now: u64) {
+        self.begun[((now - 1) / 1_000) as usize] += 1;
+    }
+
+    /// An attempt is sent.
     pub fn sent(&mut self, now: u64, good: bool) {
-        let second = (now.saturating_sub(1) / 1_000) as usize;
+        let second = ((now - 1) / 1_000) as usize;
         self.sent[second] += 1;
         self.good[second] += u64::from(good);
     }
@@ -58,20 +65,21 @@ impl Figures {
 
     /// Hundredths.
     pub fn attempts_per_request(&self) -> u64 {
-        self.sent.iter().sum::<u64>() * 100 / self.begun.max(1)
+        self.sent.iter().sum::<u64>() * 100 / self.begun.iter().sum::<u64>().max(1)
     }
 
-    /// How many seconds after the disturbance 95 % of all attempts succeed, for good. None if that never comes.
+    /// After how many seconds the service has recovered for good. None if it never does, although the cause has gone: a
+    /// metastable failure.
     pub fn recovery(&self) -> Option<usize> {
         let judged = SECONDS as usize - UNANSWERED;
-        let bad = |second: &usize| self.good[*second] * 100 < self.sent[*second] * 95;
-        let recovered = (DISTURBED_TO..judged).rev().find(bad).map_or(DISTURBED_TO, |last| last + 1);
-        (recovered < judged).then(|| recovered - DISTURBED_TO)
+        let recovered =
+            (DISTURBED_TO..judged).rev().find(|second| !self.is_well(*second)).map_or(DISTURBED_TO, |last| last + 1);
+        (recovered + AT_LEAST < judged).then(|| recovered - DISTURBED_TO)
     }
 
-    /// Whether the load stays above capacity to the end, although the cause has gone.
-    pub fn is_metastable(&self) -> bool {
-        self.recovery().is_none()
+    /// Whether most attempts succeed, and about as many requests are answered as begin.
+    fn is_well(&self, second: usize) -> bool {
+        self.good[second] * 100 >= self.sent[second] * 95 && self.good[second] * 100 >= self.begun[second] * 90
     }
 
     /// Milliseconds: what so many per cent of the requests that ended well did not exceed.
@@ -82,9 +90,5 @@ impl Figures {
     /// Tenths of a per cent of the requests that ended.
     pub fn lost(&self) -> u64 {
         self.lost * 1_000 / (self.lost + self.latency.len()).max(1)
-    }
-
-    pub fn attempts(&self) -> u64 {
-        self.sent.iter().sum()
     }
 }

@@ -18,6 +18,17 @@ pub enum Disturbance {
     Spike,
 }
 
+impl Disturbance {
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Disturbance::Brownout => "Brownout: for a minute the service works at 30 % of its speed.",
+            Disturbance::Outage => "Outage: for a minute everything is answered with 503, at a fifth of the cost.",
+            Disturbance::Closed => "Closed: for a minute everything is answered with 429, until one instant.",
+            Disturbance::Spike => "Spike: for a minute three times the load; the excess gets 429, Retry-After: 30.",
+        }
+    }
+}
+
 /// All that is asked of the service waits in one first-in-first-out queue. Work whose caller has given up is done all
 /// the same. What finds the queue full is dropped without an answer.
 pub struct Service {

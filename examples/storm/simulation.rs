@@ -31,6 +31,8 @@ struct Simulation {
     upstreams: Vec<Upstream>,
     /// Only those that are under way.
     requests: Slab<Request>,
+    /// How many have begun.
+    number: u64,
     queue: Queue,
     service: Service,
     figures: Figures,
@@ -53,6 +55,7 @@ pub fn run(setting: Setting, progress: impl Fn()) -> Figures {
     let mut simulation = Simulation {
         upstreams: vec![Upstream::new(setting.policy.clone()); setting.upstreams as usize],
         requests: Slab::new(),
+        number: 0,
         queue: Queue::new(),
         service: Service::new(setting.disturbance, cost),
         figures: Figures::new(SECOND / cost),
@@ -65,19 +68,22 @@ pub fn run(setting: Setting, progress: impl Fn()) -> Figures {
 impl Simulation {
     fn run(&mut self, progress: &impl Fn()) {
         let mut rng = Rng::with_seed(self.setting.seed);
-        let mut number = 0;
         let mut arrival = 0;
+        let mut arrivals = Vec::new();
         while self.queue.now() < SECONDS * 1_000 {
             let due = self.queue.advance();
-            self.touch(&due);
+            let now = self.queue.now() * MILLISECOND;
+            arrivals.clear();
+            while arrival <= now {
+                arrivals.push(rng.u32(0..self.setting.clients) % self.setting.upstreams);
+                arrival += self.gap(arrival, &mut rng);
+            }
+            self.touch(&due, &arrivals);
             for due in due {
                 self.happen(due);
             }
-            let now = self.queue.now() * MILLISECOND;
-            while arrival <= now {
-                self.begin(rng.u32(0..self.setting.clients), number);
-                number += 1;
-                arrival += self.gap(arrival, &mut rng);
+            for upstream in &arrivals {
+                self.begin(*upstream);
             }
             if now % SECOND == 0 {
                 progress();
@@ -92,24 +98,26 @@ impl Simulation {
         u64::try_from((u128::from(mean) * u128::from(exponential(rng))) >> 32).expect("a gap of some seconds")
     }
 
-    fn begin(&mut self, client: u32, number: u64) {
-        let machine = RetryMachine::new(Repeat::Safe, derive_seed(self.setting.seed, number));
+    fn begin(&mut self, upstream: u32) {
+        let machine = RetryMachine::new(Repeat::Safe, derive_seed(self.setting.seed, self.number));
         let begun = u32::try_from(self.queue.now()).expect("minutes");
-        let request = Request { machine, upstream: client % self.setting.upstreams, begun };
+        self.number += 1;
+        let request = Request { machine, upstream, begun };
         let key = u32::try_from(self.requests.insert(request)).expect("fewer than four billion at a time");
-        self.figures.begun += 1;
+        self.figures.begun(self.queue.now());
         self.drive(key, Event::Start);
     }
 
     /// Looks at all that is due before anything is done about it: with a million clients nothing of it is in the
     /// cache, and it comes from memory much faster when all is asked for at once.
-    fn touch(&self, due: &[Due]) {
-        for due in due {
-            black_box(self.requests[due.key()].begun);
-        }
+    fn touch(&self, due: &[Due], arrivals: &[u32]) {
         for due in due {
             let request = &self.requests[due.key()];
-            black_box(self.upstreams[request.upstream as usize].clone());
+            black_box((request.begun, request.machine.attempts()));
+        }
+        let due = due.iter().map(|due| &self.requests[due.key()].upstream);
+        for upstream in due.chain(arrivals) {
+            black_box(self.upstreams[*upstream as usize].clone());
         }
     }
 

@@ -20,6 +20,10 @@ pub(crate) struct Token {
     lease_open: bool,
     /// The newest lease of this generation that ended without a useful answer, or else the generation's begin.
     unavailable: Stamp,
+    /// The oldest of the leases that, with none between them that ended otherwise, ended like it.
+    unavailable_since: Stamp,
+    /// Whether a lease after those ended otherwise.
+    run_is_over: bool,
     /// No new lease before.
     throttled_until: Time,
 }
@@ -80,6 +84,8 @@ impl Token {
             lease_end: Time::ZERO,
             lease_open: false,
             unavailable: Stamp::NONE,
+            unavailable_since: Stamp::NONE,
+            run_is_over: false,
             throttled_until: Time::ZERO,
         }
     }
@@ -120,6 +126,8 @@ impl Token {
         self.generation = self.generation.wrapping_add(1);
         self.installed = self.advance();
         self.unavailable = self.installed;
+        self.unavailable_since = self.installed;
+        self.run_is_over = false;
         self.rejected = false;
         self.lease_open = false;
         self.set_lifetime(now, lifetime, margin);
@@ -140,6 +148,8 @@ impl Token {
         } else if now < self.throttled_until {
             Turn::LeaveAlone
         } else {
+            // The one before may have ended in another way.
+            self.run_is_over |= self.lease != self.unavailable;
             self.lease = self.advance();
             self.lease_end = now.after(timeout);
             self.lease_open = true;
@@ -161,6 +171,10 @@ impl Token {
 
     /// The refresh of the current lease brought no useful answer (K6).
     pub(crate) fn fail(&mut self, throttled_until: Time) {
+        if self.run_is_over {
+            self.unavailable_since = self.lease;
+            self.run_is_over = false;
+        }
         self.unavailable = self.lease;
         self.throttled_until = self.throttled_until.max(throttled_until);
         self.lease_open = false;
@@ -182,8 +196,7 @@ impl Token {
             Finding::NewToken
         } else if self.rejected {
             Finding::Rejected
-        } else if lease == self.unavailable {
-            // A later one that failed alike counts too: one that came to nothing is not tried again by each in turn.
+        } else if !self.unavailable_since.is_after(lease) && !lease.is_after(self.unavailable) {
             Finding::Unavailable
         } else if lease == self.lease && self.lease_open && now < self.lease_end {
             Finding::UnderWay

@@ -1,0 +1,113 @@
+//! The picture: load over time, a panel for each disturbance and scope, drawn as an SVG. Needs no fonts.
+
+use std::error::Error;
+use std::path::Path;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::service::Disturbance;
+use crate::{Case, DISTURBED, SECOND, SECONDS, Scope};
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+
+const SIZE: (u32, u32) = (1000, 1080);
+const TITLE: u32 = 34;
+const LEGEND: u32 = 52;
+/// Seconds that one point of a line stands for.
+const STEP: usize = 2;
+/// Load over capacity: where the panels end.
+const LOWEST: f64 = 0.05;
+const HIGHEST: f64 = 100.0;
+
+/// Of the contestants, in their order: told apart by those who see no red or no green, too.
+const COLOURS: [RGBColor; 7] = [
+    RGBColor(0x99, 0x99, 0x99),
+    RGBColor(0x00, 0x00, 0x00),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+];
+
+pub fn draw(cases: &[Case], path: &Path) -> Result<(), Box<dyn Error>> {
+    let mut disturbances: Vec<Disturbance> = cases.iter().map(|case| case.disturbance).collect();
+    disturbances.dedup();
+    let height = TITLE + LEGEND + (SIZE.1 - TITLE - LEGEND) / 4 * disturbances.len() as u32;
+    let root = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let (title, rest) = root.split_vertically(TITLE);
+    let text = ("sans-serif", 17).into_font().color(&BLACK);
+    title.draw_text(
+        "Load on a service whose callers retry (load / capacity, disturbed from 60 s to 120 s)",
+        &text,
+        (12, 10),
+    )?;
+    let (legend, panels) = rest.split_vertically(LEGEND);
+    draw_legend(&legend)?;
+    let panels = panels.split_evenly((disturbances.len(), 2));
+    for (row, panels) in disturbances.iter().zip(panels.chunks(2)) {
+        for (panel, scope) in panels.iter().zip([Scope::Own, Scope::Shared]) {
+            let shown = |case: &&Case| case.disturbance == *row && [Scope::Any, scope].contains(&case.scope);
+            draw_panel(panel, *row, scope, cases.iter().filter(shown))?;
+        }
+    }
+    root.present()?;
+    Ok(())
+}
+
+fn draw_legend(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
+    for (n, contestant) in crate::contestants().iter().enumerate() {
+        let (x, y) = (16 + (n as i32 % 4) * 245, 10 + (n as i32 / 4) * 22);
+        area.draw(&PathElement::new([(x, y), (x + 26, y)], line(n)))?;
+        let text = ("sans-serif", 14).into_font().color(&BLACK);
+        area.draw_text(contestant.name, &text, (x + 33, y - 6))?;
+    }
+    Ok(())
+}
+
+fn draw_panel<'a>(
+    area: &Area<'_>,
+    disturbance: Disturbance,
+    scope: Scope,
+    cases: impl Iterator<Item = &'a Case>,
+) -> Result<(), Box<dyn Error>> {
+    let sharing = if scope == Scope::Own { "each client by itself" } else { "clients share upstream values" };
+    let mut chart = ChartBuilder::on(area)
+        .caption(format!("{disturbance:?}: {sharing}"), ("sans-serif", 14))
+        .margin(6)
+        .x_label_area_size(22)
+        .y_label_area_size(42)
+        .build_cartesian_2d(0..SECONDS, (LOWEST..HIGHEST).log_scale())?;
+    let [from, to] = [DISTURBED.start, DISTURBED.end].map(|at| at / SECOND);
+    let shade = RGBColor(0xee, 0xee, 0xf4).filled();
+    chart.draw_series([Rectangle::new([(from, LOWEST), (to, HIGHEST)], shade)])?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(RGBColor(0xdd, 0xdd, 0xdd))
+        .x_label_formatter(&|second| format!("{second} s"))
+        .y_label_formatter(&|load| format!("{load}"))
+        .label_style(("sans-serif", 12))
+        .draw()?;
+    chart.draw_series([PathElement::new([(0, 1.0), (SECONDS, 1.0)], RGBColor(0x44, 0x44, 0x44).stroke_width(1))])?;
+    let names = crate::contestants().map(|contestant| contestant.name);
+    for case in cases {
+        let n = names.iter().position(|name| *name == case.contestant.name).expect("a contestant");
+        let load: Vec<u64> = case.figures().load().collect();
+        let points = load.chunks(STEP).enumerate().map(|(n, loads)| {
+            let mean = loads.iter().sum::<u64>() / loads.len() as u64;
+            ((n * STEP) as u64, f64::from(mean as u32) / 100.0)
+        });
+        chart.draw_series(LineSeries::new(points, line(n)))?;
+    }
+    Ok(())
+}
+
+/// The default policy's line is the thick one.
+fn line(contestant: usize) -> ShapeStyle {
+    let width = if crate::contestants()[contestant].is_default { 3 } else { 1 };
+    COLOURS[contestant].stroke_width(width)
+}
