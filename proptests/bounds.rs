@@ -128,9 +128,12 @@ impl Waits {
         assert!(range.contains(&until), "{until} is not within {range:?}: {step:?}");
         if let Some(Ended::Answered(response)) = step.failure() {
             // L2: the longer of the two, but after a 429.
-            let (low, _) = back_off(settings, self.retries);
-            let shortest = if response.status == 429 && hint.is_some_and(|hint| hint.0 > 0) { 0 } else { low };
-            assert!(until >= at.saturating_add(shortest), "shorter than its back-off: {step:?}");
+            if response.status == 429 && hint.is_some_and(|(nanos, _)| nanos > 0) {
+                assert!(reason != WaitReason::Backoff, "{step:?}");
+            } else {
+                let (low, _) = back_off(settings, self.retries);
+                assert!(until >= at.saturating_add(low), "shorter than its back-off: {step:?}");
+            }
         }
     }
 }

@@ -123,13 +123,16 @@ pub struct Response {
     pub limit: Option<(u64, u64)>,
 }
 
+/// A quarter of a second, in nanoseconds: most times are some of these, so that they often coincide.
+const QUARTER: u64 = 250_000_000;
+
 /// Nanoseconds: mostly of a size that is met with, sometimes any.
 pub fn nanos() -> BoxedStrategy<u64> {
     prop_oneof![
         1 => select(vec![0, 1, 499_999_999, u64::MAX - 1, u64::MAX]),
         1 => any::<u64>(),
-        6 => (1_u64..5_000).prop_map(|ms| ms * 1_000_000),
-        4 => (1_u64..600).prop_map(|s| s * 1_000_000_000),
+        6 => (1_u64..24).prop_map(|quarters| quarters * QUARTER),
+        4 => (1_u64..400).prop_map(|seconds| seconds * 4 * QUARTER),
     ]
     .boxed()
 }
@@ -140,14 +143,14 @@ pub fn jitter() -> impl Strategy<Value = Jitter> {
 }
 
 pub fn settings() -> BoxedStrategy<Settings> {
-    let small_or_any = || prop_oneof![9 => 0_u32..7, 1 => any::<u32>()];
+    let small_or_any = || prop_oneof![5 => 0_u32..3, 4 => 3_u32..7, 1 => any::<u32>()];
     let status = (400_u16..600).prop_filter("a 401 cannot be retried", |status| *status != 401);
     let statuses = prop_oneof![
         4 => Just(vec![429, 500, 503]),
         1 => Just(vec![408, 425, 429, 500, 502, 503, 504]),
         1 => vec(status, 0..6),
     ];
-    let budget = (0_u32..30, 0_u32..8, 0_u32..8, 0_u32..8).prop_map(
+    let budget = (0_u32..12, 1_u32..5, 0_u32..5, 0_u32..4).prop_map(
         |(capacity, retry_cost, throttle_cost, success_refund)| BudgetPolicy {
             capacity,
             retry_cost,
@@ -223,13 +226,17 @@ impl Dice {
     }
 
     fn number(&mut self) -> u64 {
-        if self.chance(10) { self.any } else { self.below(200) }
+        match self.below(10) {
+            0..6 => self.below(10),
+            6..9 => self.below(400),
+            _ => self.any,
+        }
     }
 
     fn nanos(&mut self) -> u64 {
         match self.below(8) {
-            0..4 => self.below(5_000) * 1_000_000,
-            4..7 => self.below(300) * 1_000_000_000,
+            0..4 => self.below(24) * QUARTER,
+            4..7 => self.below(300) * 4 * QUARTER,
             _ => self.any,
         }
     }
@@ -278,7 +285,7 @@ impl Dice {
         match self.below(16) {
             0..6 => When::AtTick,
             6..8 => When::OneBeforeTick,
-            8..13 => When::After(self.below(1_000) * 1_000_000),
+            8..13 => When::After(self.below(8) * QUARTER),
             13 => When::After(self.nanos()),
             14 => When::Back(self.nanos()),
             _ => When::FarLater,

@@ -96,6 +96,7 @@ impl Action {
 /// What decided the end of a wait: of several, the one that ends last.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "a wait has no other reasons")]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WaitReason {
     /// The policy's own back-off (rules B1, B2).
     Backoff,

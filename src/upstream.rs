@@ -25,9 +25,9 @@ use self::token::Token;
 /// - **Token**: its generation, its expiry, and the lease of the request that refreshes it (rules K3–K8).
 /// - **Gate**: a 429's hint, and a rate limit with nothing left, close it for every request until then (rule S1). When
 ///   it opens, the requests that it held come through spread over a while, or they would all come at once: the first
-///   one held within the policy's spread (500 ms), any further ones within as long again as the gate was closed. A
-///   gate that closes again before it has been open for as long as it was closed counts on, so that a fleet which is
-///   throttled again and again drifts apart.
+///   one held within the policy's spread (500 ms), any further ones within as long again as the gate was closed. If a
+///   429 closes it once more before it has been open for as long as it was closed, the first one is spread as widely,
+///   so that a fleet which is throttled again and again drifts apart.
 /// - **Budget**: retries draw on it, successes refill it (rule S2).
 /// - **Breaker**: off by default (rule S3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

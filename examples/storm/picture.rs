@@ -11,7 +11,7 @@ use crate::{Case, DISTURBED, SECOND, SECONDS, Scope};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
-const SIZE: (u32, u32) = (1000, 1080);
+const SIZE: (u32, u32) = (1000, 1040);
 const TITLE: u32 = 34;
 const LEGEND: u32 = 52;
 /// Seconds that one point of a line stands for.
@@ -61,8 +61,7 @@ fn draw_legend(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
     for (n, contestant) in crate::contestants().iter().enumerate() {
         let (x, y) = (16 + (n as i32 % 4) * 245, 10 + (n as i32 / 4) * 22);
         area.draw(&PathElement::new([(x, y), (x + 26, y)], line(n)))?;
-        let text = ("sans-serif", 14).into_font().color(&BLACK);
-        area.draw_text(contestant.name, &text, (x + 33, y - 6))?;
+        area.draw_text(contestant.name, &text(14), (x + 33, y - 6))?;
     }
     Ok(())
 }
@@ -73,7 +72,8 @@ fn draw_panel<'a>(
     scope: Scope,
     cases: impl Iterator<Item = &'a Case>,
 ) -> Result<(), Box<dyn Error>> {
-    let sharing = if scope == Scope::Own { "each client by itself" } else { "clients share upstream values" };
+    let sharing =
+        if scope == Scope::Own { "each client its own upstream value" } else { "clients share upstream values" };
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{disturbance:?}: {sharing}"), ("sans-serif", 14))
         .margin(6)
@@ -94,7 +94,9 @@ fn draw_panel<'a>(
         .draw()?;
     chart.draw_series([PathElement::new([(0, 1.0), (SECONDS, 1.0)], RGBColor(0x44, 0x44, 0x44).stroke_width(1))])?;
     let names = crate::contestants().map(|contestant| contestant.name);
-    for case in cases {
+    // The default policy's line on top.
+    let (default, others): (Vec<_>, Vec<_>) = cases.partition(|case| case.contestant.is_default);
+    for case in others.into_iter().chain(default) {
         let n = names.iter().position(|name| *name == case.contestant.name).expect("a contestant");
         let load: Vec<u64> = case.figures().load().collect();
         let points = load.chunks(STEP).enumerate().map(|(n, loads)| {
@@ -108,6 +110,10 @@ fn draw_panel<'a>(
 
 /// The default policy's line is the thick one.
 fn line(contestant: usize) -> ShapeStyle {
-    let width = if crate::contestants()[contestant].is_default { 3 } else { 1 };
+    let width = if crate::contestants()[contestant].is_default { 3 } else { 2 };
     COLOURS[contestant].stroke_width(width)
+}
+
+fn text(size: i32) -> TextStyle<'static> {
+    ("sans-serif", size).into_font().color(&BLACK)
 }

@@ -5,6 +5,7 @@ use crate::reply::HintSource;
 
 /// The yes-or-no facts of a request in one byte, and the source of its hint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Flags(u8);
 
 impl Flags {

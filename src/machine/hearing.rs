@@ -21,8 +21,10 @@ impl Step<'_> {
         if self.upstream.policy.gate {
             let throttled = reply.hint().filter(|_| status == 429).map(|hint| hint.nanos());
             let exhausted = reply.closed_for().filter(|_| counts || reply.is_success() || status == 403);
-            for wait in [throttled, exhausted].into_iter().flatten() {
-                self.upstream.gate.close(self.now, self.now.after(wait));
+            for (wait, throttled) in [(throttled, true), (exhausted, false)] {
+                if let Some(wait) = wait {
+                    self.upstream.gate.close(self.now, self.now.after(wait), throttled);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use crate::policy::BreakerPolicy;
 use crate::time::{Time, nanos};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Breaker {
     state: State,
     /// The number of the newest ticket. A new one is printed at every opening and for every probe, so that a ticket
@@ -14,6 +15,7 @@ pub(crate) struct Breaker {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum State {
     /// Every attempt is let through.
     Closed { failures_in_a_row: u32 },
@@ -25,6 +27,7 @@ enum State {
 
 /// When an attempt was sent, in the breaker's own order of events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Ticket(u32);
 
 impl Ticket {
@@ -79,8 +82,8 @@ impl Breaker {
         }
         match (health, self.state) {
             (Health::Good, _) => self.state = State::Closed { failures_in_a_row: 0 },
-            (Health::Bad, State::Closed { failures_in_a_row }) if failures_in_a_row + 1 < policy.failures => {
-                self.state = State::Closed { failures_in_a_row: failures_in_a_row + 1 };
+            (Health::Bad, State::Closed { failures_in_a_row: run }) if run.saturating_add(1) < policy.failures => {
+                self.state = State::Closed { failures_in_a_row: run + 1 };
             }
             (Health::Bad, _) => {
                 self.opening = self.print_ticket();

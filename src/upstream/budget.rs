@@ -3,6 +3,7 @@
 use crate::policy::BudgetPolicy;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Budget {
     /// Never more than the capacity (I9).
     balance: u32,

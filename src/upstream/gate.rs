@@ -4,16 +4,21 @@ use crate::policy::{Jitter, Policy};
 use crate::time::Time;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Gate {
     closed_at: Time,
     opens_at: Time,
-    /// Whether it has held a request already, this time or shortly before.
-    crowded: bool,
+    /// Whether it holds a request already.
+    holds: bool,
+    /// Whether a 429 closed it, now or shortly before.
+    throttled: bool,
+    /// Whether a 429 closed it now, and another one shortly before.
+    throttled_again: bool,
 }
 
 impl Gate {
     pub(crate) const fn new() -> Gate {
-        Gate { closed_at: Time::ZERO, opens_at: Time::ZERO, crowded: false }
+        Gate { closed_at: Time::ZERO, opens_at: Time::ZERO, holds: false, throttled: false, throttled_again: false }
     }
 
     /// When it opens, if it is closed.
@@ -21,19 +26,20 @@ impl Gate {
         (now < self.opens_at).then_some(self.opens_at)
     }
 
-    /// Closes it until `until`; it never opens sooner than was said before.
-    pub(crate) fn close(&mut self, now: Time, until: Time) {
+    /// Closes it until `until`, for a 429 or since nothing is left; it never opens sooner than was said before.
+    pub(crate) fn close(&mut self, now: Time, until: Time, throttled: bool) {
         if until <= now.max(self.opens_at) {
             return;
         }
         if self.opening(now).is_none() {
-            let was_closed_for = self.opens_at.since(self.closed_at);
             // Open for longer than it was closed: those it held have come through.
-            if now.since(self.opens_at) > was_closed_for {
-                self.crowded = false;
-            }
+            let is_calm = now.since(self.opens_at) > self.opens_at.since(self.closed_at);
+            self.throttled &= !is_calm;
+            self.throttled_again = throttled && self.throttled;
+            self.holds = false;
             self.closed_at = now;
         }
+        self.throttled |= throttled;
         self.opens_at = until;
     }
 
@@ -44,8 +50,8 @@ impl Gate {
 
     /// Takes in a request that has to wait, and says over how many nanoseconds after the opening it may be spread.
     pub(crate) fn hold(&mut self, policy: &Policy) -> u64 {
-        let lone = !self.crowded;
-        self.crowded = true;
+        let lone = !self.holds && !self.throttled_again;
+        self.holds = true;
         match (policy.gate_spread, policy.jitter) {
             (Some(spread), _) => spread,
             // F2: where clients are told to be exact, the gate is.

@@ -3,6 +3,7 @@
 use crate::time::Time;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Token {
     generation: u32,
     /// Whether the refresh of the current generation was rejected for good.
@@ -29,6 +30,7 @@ pub(crate) struct Token {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 struct Expiry {
     due: Time,
     expires: Time,
@@ -36,6 +38,7 @@ struct Expiry {
 
 /// A point in the order of the token's events. Wraps around; no request lives through half of four billion of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Stamp(u32);
 
 impl Stamp {
