@@ -39,7 +39,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(config(4000))]
+    #![proptest_config(config(2_000))]
 
     /// Planted: `wait` ignores a late hint; `proceed` does not look at `not_before`.
     #[test]
@@ -259,7 +259,7 @@ fn obey(
 }
 
 proptest! {
-    #![proptest_config(config(4000))]
+    #![proptest_config(config(2_000))]
 
     /// Planted: a late hint's wait is begun anew at its end; the number of follows is not counted.
     #[test]

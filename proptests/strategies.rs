@@ -139,7 +139,7 @@ pub fn nanos() -> BoxedStrategy<u64> {
 
 pub fn jitter() -> impl Strategy<Value = Jitter> {
     use Jitter::{Decorrelated, Equal, Full, None, Proportional, Spread};
-    select(vec![None, Spread, Spread, Full, Equal, Decorrelated, Proportional])
+    select(vec![None, None, Spread, Spread, Full, Equal, Decorrelated, Proportional])
 }
 
 pub fn settings() -> BoxedStrategy<Settings> {
@@ -150,7 +150,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
         1 => Just(vec![408, 425, 429, 500, 502, 503, 504]),
         1 => vec(status, 0..6),
     ];
-    let budget = (0_u32..12, 1_u32..5, 0_u32..5, 0_u32..4).prop_map(
+    let budget = (0_u32..8, 1_u32..4, 0_u32..4, 0_u32..4).prop_map(
         |(capacity, retry_cost, throttle_cost, success_refund)| BudgetPolicy {
             capacity,
             retry_cost,
@@ -165,7 +165,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
         small_or_any(),
         prop_oneof![4 => 0_u8..4, 1 => any::<u8>()],
         nanos(),
-        option::weighted(0.4, nanos()),
+        option::weighted(0.4, prop_oneof![3 => (0_u64..12).prop_map(|seconds| seconds * 4 * QUARTER), 1 => nanos()]),
         option::weighted(0.5, nanos()),
     );
     let shared = (
@@ -312,7 +312,7 @@ impl Dice {
             30 => What::TokenReplaced(self.chance(2).then(|| self.nanos())),
             _ => What::Reply(Which::Earlier(1), Response { status: 200, ..self.response(mood) }),
         };
-        PlannedStep { request: self.below(5), when: self.when(), what }
+        PlannedStep { request: self.below(7), when: self.when(), what }
     }
 }
 
@@ -336,10 +336,11 @@ pub fn repeat() -> impl Strategy<Value = Repeat> {
     select(vec![Repeat::Safe, Repeat::Unsafe])
 }
 
-/// One to five requests to one upstream, and up to 60 events.
+/// One to seven requests to one upstream, and up to 60 events.
 pub fn plan() -> impl Strategy<Value = Plan> {
     let setting = (settings(), any::<u64>(), option::weighted(0.4, nanos()), mood());
-    (setting, vec(repeat(), 1..6), vec(dice(), 1..60)).prop_map(|(setting, requests, dice)| {
+    let requests = prop_oneof![vec(repeat(), 1..3), vec(repeat(), 3..8)];
+    (setting, requests, vec(dice(), 1..60)).prop_map(|(setting, requests, dice)| {
         let (settings, seed, token_expires_in, mood) = setting;
         let steps = dice.into_iter().map(|dice| dice.step(mood)).collect();
         Plan { settings, seed, token_expires_in, requests, steps }

@@ -86,6 +86,9 @@ mod machine;
 mod policy;
 mod reply;
 mod seed;
+#[cfg(feature = "serde")]
+#[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
+pub mod snapshot;
 mod time;
 #[cfg(all(feature = "json", feature = "serde"))]
 #[cfg_attr(docsrs, doc(cfg(all(feature = "json", feature = "serde"))))]

@@ -6,6 +6,8 @@ mod hearing;
 mod late;
 mod refreshing;
 mod sending;
+#[cfg(feature = "serde")]
+pub(crate) mod snapshot;
 mod waiting;
 
 use self::flags::Flags;
@@ -64,6 +66,7 @@ pub struct RetryMachine {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Phase {
     /// Not begun.
     Ready,

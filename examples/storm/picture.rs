@@ -58,8 +58,8 @@ pub fn draw(cases: &[Case], path: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 fn draw_legend(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
-    for (n, contestant) in crate::contestants().iter().enumerate() {
-        let (x, y) = (16 + (n as i32 % 4) * 245, 10 + (n as i32 / 4) * 22);
+    let places = [10, 32].into_iter().flat_map(|y| [16, 261, 506, 751].map(|x| (x, y)));
+    for (n, (contestant, (x, y))) in crate::contestants().iter().zip(places).enumerate() {
         area.draw(&PathElement::new([(x, y), (x + 26, y)], line(n)))?;
         area.draw_text(contestant.name, &text(14), (x + 33, y - 6))?;
     }

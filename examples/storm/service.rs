@@ -79,12 +79,12 @@ impl Service {
 
     /// The rejection comes from a gateway and costs the service nothing.
     fn closed(&mut self, now: u64) -> Option<(u64, Answer)> {
-        if DISTURBED.contains(&now) { throttle(now, DISTURBED.end - now) } else { self.work(now, self.cost, 200) }
+        if DISTURBED.contains(&now) { Some(throttle(now, DISTURBED.end - now)) } else { self.work(now, self.cost, 200) }
     }
 
     /// The load is made elsewhere. The limit is there all the time; it is what the service can do.
     fn spike(&mut self, now: u64) -> Option<(u64, Answer)> {
-        if self.limit.admits(now) { self.work(now, self.cost, 200) } else { throttle(now, 30 * SECOND) }
+        if self.limit.admits(now) { self.work(now, self.cost, 200) } else { Some(throttle(now, 30 * SECOND)) }
     }
 
     /// Appends work to the queue.
@@ -112,9 +112,9 @@ impl Service {
     }
 }
 
-fn throttle(now: u64, wait: u64) -> Option<(u64, Answer)> {
+fn throttle(now: u64, wait: u64) -> (u64, Answer) {
     let retry_after = u32::try_from(wait.div_ceil(SECOND / 1_000)).expect("a minute at most");
-    Some((now + WAY, Answer { status: 429, retry_after }))
+    (now + WAY, Answer { status: 429, retry_after })
 }
 
 /// As many requests as the service can do, and a second's worth at once.

@@ -106,4 +106,12 @@ impl Breaker {
         self.newest = self.newest.wrapping_add(1);
         self.newest
     }
+
+    /// T7.
+    #[cfg(feature = "serde")]
+    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) {
+        if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
+            shift.ahead(until);
+        }
+    }
 }

@@ -38,4 +38,10 @@ impl Budget {
             self.balance = self.balance.saturating_add(policy.success_refund).min(policy.capacity);
         }
     }
+
+    /// T7, I9: what a snapshot says is no more than there can be.
+    #[cfg(feature = "serde")]
+    pub(crate) fn cut(&mut self, policy: Option<BudgetPolicy>) {
+        self.balance = self.balance.min(policy.map_or(0, |policy| policy.capacity));
+    }
 }

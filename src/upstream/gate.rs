@@ -62,4 +62,11 @@ impl Gate {
             (None, _) => policy.spread.max(self.opens_at.since(self.closed_at)),
         }
     }
+
+    /// T7.
+    #[cfg(feature = "serde")]
+    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) -> Result<(), crate::snapshot::SnapshotError> {
+        shift.exact(&mut self.closed_at)?;
+        shift.exact(&mut self.opens_at)
+    }
 }

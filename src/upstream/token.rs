@@ -212,4 +212,15 @@ impl Token {
         self.clock = Stamp(self.clock.0.wrapping_add(1));
         self.clock
     }
+
+    /// T7.
+    #[cfg(feature = "serde")]
+    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) {
+        shift.ahead(&mut self.lease_end);
+        shift.ahead(&mut self.throttled_until);
+        if let Some(Expiry { due, expires }) = &mut self.expiry {
+            shift.ahead(due);
+            shift.ahead(expires);
+        }
+    }
 }

@@ -1,0 +1,276 @@
+//! Snapshots: what is saved, written down, read again and restored under another clock goes on as if nothing had happened
+//! (T7, I13); what nobody saved is refused, or behaves.
+
+#[path = "reference"]
+mod reference {
+    pub mod generator;
+}
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use reference::generator::Generator;
+use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
+use retry_machine::trace::{self, Setting, Told, What};
+use retry_machine::{
+    Action, ErrorBody, Event, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome, Upstream, derive_seed,
+};
+use serde_json::Value;
+
+/// The origin of the second world's clock, before that of the first: 100 days.
+const OFFSET_MS: u64 = 100 * 86_400_000;
+
+/// An upstream and its requests.
+struct World {
+    upstream: Upstream,
+    requests: BTreeMap<u64, RetryMachine>,
+    offset_ms: u64,
+}
+
+impl World {
+    fn new(policy: Policy) -> World {
+        World { upstream: Upstream::new(policy), requests: BTreeMap::new(), offset_ms: 0 }
+    }
+
+    fn time(&self, at_ms: u64) -> Time {
+        Time::from_millis(at_ms + self.offset_ms)
+    }
+
+    /// Saves all of it, and restores it from its written form under another clock.
+    fn restored(&self, at_ms: u64, offset_ms: u64) -> World {
+        let now = self.time(at_ms);
+        let mut world = World { upstream: self.upstream.clone(), requests: BTreeMap::new(), offset_ms };
+        let policy = self.upstream.policy().clone();
+        let there = world.time(at_ms);
+        let text = serde_json::to_string(&UpstreamSnapshot::new(&self.upstream, now)).unwrap();
+        world.upstream = serde_json::from_str::<UpstreamSnapshot>(&text).unwrap().restore(policy, there).unwrap();
+        for (number, machine) in &self.requests {
+            let text = serde_json::to_string(&MachineSnapshot::new(machine, now)).unwrap();
+            let machine = serde_json::from_str::<MachineSnapshot>(&text).unwrap().restore(there).unwrap();
+            world.requests.insert(*number, machine);
+        }
+        world
+    }
+
+    fn step(&mut self, event: &trace::Event) -> Option<Action> {
+        let now = self.time(event.at_ms);
+        let (number, told) = match &event.what {
+            What::TokenReplaced { expires_in_ms } => {
+                self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
+                return None;
+            }
+            What::OpenGate => {
+                self.upstream.open_gate(now);
+                return None;
+            }
+            What::Request { number, event } => (*number, event),
+        };
+        if let Told::Start { repeat } = told {
+            self.requests.insert(number, RetryMachine::new(*repeat, derive_seed(7, number)));
+        }
+        let machine = self.requests.get_mut(&number)?;
+        let newest = machine.attempts();
+        let event = match told {
+            Told::Start { .. } => Event::Start,
+            Told::Tick => Event::Tick,
+            Told::Cancel => Event::Cancel,
+            Told::Token(outcome) => Event::Token(*outcome),
+            Told::TransportError { attempt, kind } => Event::TransportError(attempt.unwrap_or(newest), *kind),
+            Told::Reply { attempt, status, headers, body } => {
+                let headers = headers.iter().map(|(name, value)| (name, value));
+                let reply = Reply::read(*status, headers, None, self.upstream.policy().reset());
+                let class = body.as_deref().and_then(|body| ErrorBody::parse(body).ok()).map(|body| body.class());
+                Event::Reply(attempt.unwrap_or(newest), reply.with_code(class.unwrap_or_default()))
+            }
+        };
+        Some(machine.handle(now, event, &mut self.upstream))
+    }
+
+    /// An action in words and instants, the instants counted from the trace's origin.
+    fn describe(&self, action: &Action) -> String {
+        let offset = Duration::from_millis(self.offset_ms);
+        let until = match action {
+            Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
+            Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitToken { until, .. } => {
+                Some(*until)
+            }
+            Action::Surface(failure) => failure.not_before(),
+            Action::Done { .. } => None,
+        };
+        let until = until.map(|until| until.saturating_duration_since(Time::ZERO.saturating_add(offset)));
+        format!("{action}; attempt {}, until {until:?}", action.attempt())
+    }
+}
+
+/// Where time ends it ends, and sums that reach beyond it differ between two clocks.
+fn is_at_the_end_of_time(action: &Action) -> bool {
+    let far = |until: Time| until > Time::from_millis(1 << 43);
+    match action {
+        Action::Wait { until, .. } => far(*until),
+        Action::Surface(failure) => failure.not_before().is_some_and(far),
+        _ => false,
+    }
+}
+
+#[test]
+fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
+    for seed in 0..1_500 {
+        let mut generator = Generator::new(seed);
+        let setting = Setting::parse(&generator.setting.to_string()).unwrap();
+        let mut world = World::new(setting.policy().unwrap());
+        if let Some(lifetime) = setting.token_expires_in_ms {
+            world.upstream.token_expires_in(Time::ZERO, Duration::from_millis(lifetime));
+        }
+        let mut restored = world.restored(0, OFFSET_MS);
+        // The latest instant: to save it earlier would let time go back.
+        let mut latest = 0;
+        for n in 0.. {
+            let Some(line) = generator.next_event() else { break };
+            let event = trace::Event::parse(&line.to_string()).unwrap();
+            latest = event.at_ms.max(latest);
+            if latest >= 1 << 42 {
+                break;
+            }
+            let action = world.step(&event);
+            let again = restored.step(&event);
+            if action.as_ref().is_some_and(is_at_the_end_of_time) {
+                break;
+            }
+            assert_eq!(
+                action.map(|action| world.describe(&action)),
+                again.map(|action| restored.describe(&action)),
+                "seed {seed}, event {n}: {line}"
+            );
+            // Every third time it is saved and restored once more, under yet another clock.
+            if n % 3 == 0 {
+                restored = restored.restored(latest, OFFSET_MS + n * 1_000);
+            }
+            generator.answered(&line, action.map(|action| to_line(&action)));
+        }
+    }
+}
+
+/// As much of an action line as the generator looks at.
+fn to_line(action: &Action) -> Value {
+    let ms = |until: Time| until.as_millis_ceil();
+    let (name, until) = match *action {
+        Action::Send { until, .. } => ("send", until.map(ms)),
+        Action::Wait { until, .. } => ("wait", Some(ms(until))),
+        Action::RefreshToken { until, .. } => ("refresh_token", Some(ms(until))),
+        Action::AwaitToken { until, .. } => ("await_token", Some(ms(until))),
+        Action::InFlight { until, .. } => ("in_flight", until.map(ms)),
+        Action::Done { .. } => ("done", None),
+        Action::Surface(_) => ("surface", None),
+    };
+    serde_json::json!({"action": name, "until_ms": until, "attempt": action.attempt()})
+}
+
+fn saved() -> (Upstream, RetryMachine) {
+    let mut upstream = Upstream::new(Policy::flextell());
+    let mut machine = RetryMachine::new(Repeat::Safe, 7);
+    let _ = machine.handle(Time::from_millis(1_000), Event::Start, &mut upstream);
+    let _ = machine.handle(Time::from_millis(1_100), Event::Reply(1, Reply::new(503)), &mut upstream);
+    (upstream, machine)
+}
+
+#[test]
+fn t7_another_version_is_refused() {
+    let (upstream, machine) = saved();
+    let mut machine = serde_json::to_value(MachineSnapshot::new(&machine, Time::from_millis(1_100))).unwrap();
+    let mut upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, Time::from_millis(1_100))).unwrap();
+    assert_eq!((&machine["version"], &upstream["version"]), (&1.into(), &1.into()));
+    for version in [0, 2, u32::MAX] {
+        machine["version"] = version.into();
+        upstream["version"] = version.into();
+        let machine: MachineSnapshot = serde_json::from_value(machine.clone()).unwrap();
+        let upstream: UpstreamSnapshot = serde_json::from_value(upstream.clone()).unwrap();
+        assert_eq!(machine.restore(Time::MAX), Err(SnapshotError::Version { version }));
+        assert_eq!(upstream.restore(Policy::flextell(), Time::MAX), Err(SnapshotError::Version { version }));
+    }
+}
+
+#[test]
+fn t7_a_clock_that_is_too_young_is_refused() {
+    let (_, machine) = saved();
+    let snapshot = MachineSnapshot::new(&machine, Time::from_millis(5_000));
+    assert_eq!(snapshot.restore(Time::from_millis(3_999)), Err(SnapshotError::TooEarly));
+    assert!(snapshot.restore(Time::from_millis(4_000)).is_ok());
+}
+
+#[test]
+fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
+    let mut upstream = Upstream::new(Policy::flextell());
+    let mut machine = RetryMachine::new(Repeat::Unsafe, 7);
+    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    let _ = machine.handle(Time::ZERO, Event::TransportError(1, retry_machine::TransportError::NotSent), &mut upstream);
+    let mut snapshot = serde_json::to_value(MachineSnapshot::new(&machine, Time::ZERO)).unwrap();
+    assert_eq!(snapshot["machine"]["cause"], "not_sent");
+    snapshot["machine"]["cause"] = "timed_out".into();
+    let snapshot: MachineSnapshot = serde_json::from_value(snapshot).unwrap();
+    assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible));
+}
+
+/// Every number of a snapshot replaced by hostile ones, one at a time and two at a time: refused, or it behaves.
+#[test]
+fn i11_a_hostile_snapshot_is_refused_or_behaves() {
+    let (upstream, machine) = saved();
+    let now = Time::from_millis(1_100);
+    let upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, now)).unwrap();
+    let machine = serde_json::to_value(MachineSnapshot::new(&machine, now)).unwrap();
+    let policy =
+        || Policy::flextell().to_builder().breaker(Some(retry_machine::BreakerPolicy::PROPOSED)).build().unwrap();
+    let (mut refused, mut behaved) = (0, 0);
+    let hostile = [0, 1, 2, 255, 65_535, u32::MAX.into(), 1 << 62, u64::MAX];
+    let states = ["Ready", "InFlight", "Leading", "Done"];
+    let mut machines = Vec::new();
+    for field in machine["machine"].as_object().unwrap().keys() {
+        for value in hostile {
+            for phase in states {
+                let mut other = machine.clone();
+                other["machine"]["phase"] = phase.into();
+                if field != "phase" {
+                    other["machine"][field] = value.into();
+                }
+                machines.push(other);
+            }
+        }
+    }
+    for machine in machines {
+        let Ok(snapshot) = serde_json::from_value::<MachineSnapshot>(machine) else {
+            refused += 1;
+            continue;
+        };
+        let Ok(mut machine) = snapshot.restore(now) else {
+            refused += 1;
+            continue;
+        };
+        for value in hostile {
+            let mut other = upstream.clone();
+            other["budget"]["balance"] = value.into();
+            other["breaker"]["newest"] = value.into();
+            other["token"]["lease"] = value.into();
+            let Ok(snapshot) = serde_json::from_value::<UpstreamSnapshot>(other) else { continue };
+            let mut upstream = snapshot.restore(policy(), now).unwrap();
+            behaves(&mut machine, &mut upstream);
+            behaved += 1;
+        }
+    }
+    assert!(refused > 50 && behaved > 500, "{refused} refused, {behaved} behaved");
+}
+
+/// I3, I7: whatever it was, it comes to an end, and stays there.
+fn behaves(machine: &mut RetryMachine, upstream: &mut Upstream) {
+    let mut now = Time::from_millis(1_100);
+    let mut last: Option<Action> = None;
+    let unavailable = Event::Token(TokenOutcome::Unavailable { retry_after: None });
+    for n in 0..60 {
+        let events = [Event::Tick, Event::Reply(machine.attempts(), Reply::new(503)), unavailable];
+        let action = machine.handle(now, events[n % 3], upstream);
+        if let Some(last) = last.filter(Action::is_terminal) {
+            assert_eq!(last, action);
+        }
+        now = machine.next_tick(upstream).unwrap_or(now).max(now);
+        last = Some(action);
+    }
+    assert!(last.is_some_and(|last| last.is_terminal()), "{last:?}");
+}
