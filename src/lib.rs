@@ -66,7 +66,8 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub)]
+#![warn(unreachable_pub, clippy::pedantic)]
+#![allow(clippy::missing_errors_doc, clippy::module_name_repetitions)]
 // Each public type decides whether it is exhaustive, and says why; and nothing panics.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]

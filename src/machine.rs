@@ -51,9 +51,9 @@ pub struct RetryMachine {
     attempts: u32,
     /// The lease that is led or followed, else when the newest attempt took its token.
     stamp: Stamp,
-    /// When the newest attempt was sent, in the breaker's order, and the first attempt for which that holds.
+    /// When the newest attempt was sent, in the breaker's order, and the first attempt since the opening before that.
     ticket: Ticket,
-    ticket_from: u32,
+    first_heard: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
     /// How often it waited at the gate before a send. Wraps: it only tells draws apart.
@@ -95,7 +95,7 @@ impl RetryMachine {
             attempts: 0,
             stamp: Stamp::NONE,
             ticket: Ticket::NONE,
-            ticket_from: 0,
+            first_heard: 0,
             status: 0,
             gate_waits: 0,
             recoveries: 0,

@@ -52,8 +52,8 @@ impl Step<'_> {
 
     /// Tells the breaker how an attempt ended.
     pub(super) fn record(&mut self, health: Health, attempt: u32) {
-        // S3: the breaker has opened since an attempt from before this ticket.
-        if attempt < self.machine.ticket_from {
+        // S3: the breaker has opened since.
+        if attempt < self.machine.first_heard {
             return;
         }
         let ticket = self.machine.ticket;

@@ -49,11 +49,10 @@ impl Step<'_> {
         let limits = [policy.attempt_timeout.map(|limit| self.now.after(limit)), machine.deadline(self.upstream)];
         machine.until = limits.into_iter().flatten().min().unwrap_or(Time::MAX);
         machine.attempts = machine.attempts.saturating_add(1);
-        let ticket = self.upstream.breaker.send(self.now, policy.breaker);
-        if ticket != machine.ticket || machine.attempts == 1 {
-            machine.ticket = ticket;
-            machine.ticket_from = machine.attempts;
+        if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.ticket) {
+            machine.first_heard = machine.attempts;
         }
+        machine.ticket = self.upstream.breaker.send(self.now, policy.breaker);
         // A lease that ran out while it was led may still bring an outcome that counts (K5).
         if !self.upstream.token.is_current(machine.stamp) {
             machine.flags.set(Flags::HOLDS_LEASE, false);

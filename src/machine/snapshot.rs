@@ -22,7 +22,7 @@ pub(crate) struct Fields {
     attempts: u32,
     stamp: Stamp,
     ticket: Ticket,
-    ticket_from: u32,
+    first_heard: u32,
     status: u16,
     gate_waits: u8,
     recoveries: u8,
@@ -59,7 +59,7 @@ impl RetryMachine {
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Other));
         // I2: each recovery followed an attempt.
-        let counted = u32::from(self.recoveries) <= self.attempts && self.ticket_from <= self.attempts;
+        let counted = u32::from(self.recoveries) <= self.attempts && self.first_heard <= self.attempts;
         let phase = match self.phase {
             Phase::Ready => self.attempts == 0,
             Phase::InFlight => self.attempts > 0 && self.flags.has(Flags::UNANSWERED),

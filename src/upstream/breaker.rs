@@ -77,7 +77,7 @@ impl Breaker {
         jitter: impl FnOnce(u32, u64) -> u64,
     ) {
         let Some(policy) = policy else { return };
-        if self.is_before_opening(ticket) {
+        if self.has_opened_since(ticket) {
             return;
         }
         match (health, self.state) {
@@ -97,8 +97,9 @@ impl Breaker {
         }
     }
 
-    /// Tickets wrap around; no attempt is under way for half of four billion openings.
-    fn is_before_opening(&self, ticket: Ticket) -> bool {
+    /// Whether an attempt with this ticket was sent before the latest opening. Tickets wrap around; no attempt is under
+    /// way for half of four billion openings.
+    pub(crate) fn has_opened_since(&self, ticket: Ticket) -> bool {
         ticket.0.wrapping_sub(self.opening) > u32::MAX / 2
     }
 

@@ -1,0 +1,35 @@
+//! The fuzz targets' committed inputs, through the same checks, on stable: what fuzzing once found stays found.
+
+#[path = "../fuzz/src/lib.rs"]
+mod fuzz;
+
+use std::fs;
+
+/// One test for each target, so that they run side by side.
+fn replay(target: &str) {
+    let (_, check) = fuzz::CHECKS.into_iter().find(|(name, _)| *name == target).unwrap();
+    let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    inputs.sort();
+    for input in &inputs {
+        println!("{}", input.display());
+        check(&fs::read(input).unwrap());
+    }
+    assert!(inputs.len() >= 10, "{target}: {} inputs", inputs.len());
+}
+
+macro_rules! targets {
+    ($($target:ident),* $(,)?) => {
+        $(#[test]
+        fn $target() {
+            replay(stringify!($target));
+        })*
+
+        #[test]
+        fn every_target_is_replayed() {
+            assert_eq!(fuzz::CHECKS.map(|(name, _)| name), [$(stringify!($target)),*]);
+        }
+    };
+}
+
+targets!(body, challenge, events, http_date, rate_limit, response, retry_after, structured_field, trace);
