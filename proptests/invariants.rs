@@ -21,7 +21,7 @@ mod strategies;
 mod support;
 
 use history::{Ended, History, Step};
-use strategies::{plan, repeat, results, settings};
+use strategies::{plan, plan_of_few_attempts, plan_on_a_budget, repeat, results, settings};
 
 fn config(cases: u32) -> ProptestConfig {
     let regressions = FileFailurePersistence::WithSource("regressions");
@@ -39,7 +39,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(3_000))]
 
     /// Planted: `wait` ignores a late hint; `proceed` does not look at `not_before`.
     #[test]
@@ -66,7 +66,7 @@ proptest! {
 
     /// Planted: `retry > max_retries + 1`; recoveries not counted up.
     #[test]
-    fn i2_attempts_are_at_most_one_and_retries_and_recoveries(plan in plan()) {
+    fn i2_attempts_are_at_most_one_and_retries_and_recoveries(plan in plan_of_few_attempts()) {
         let most = 1 + u64::from(plan.settings.max_retries) + u64::from(plan.settings.max_recoveries);
         plan.play().judge(|attempts: &mut u64, step| {
             let Some(sent) = step.sent() else { return };
@@ -140,7 +140,7 @@ proptest! {
 
     /// Planted: a retry is charged after the check, and twice; a refund is not capped; a cancel refunds.
     #[test]
-    fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan()) {
+    fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan_on_a_budget()) {
         let Some(budget) = plan.settings.budget else { return Ok(()) };
         let (mut balance, mut refunds, mut charged) = (budget.capacity, 0_u64, 0_u64);
         let mut succeeded = BTreeSet::new();
@@ -259,7 +259,7 @@ fn obey(
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(3_000))]
 
     /// Planted: a late hint's wait is begun anew at its end; the number of follows is not counted.
     #[test]

@@ -142,6 +142,12 @@ pub fn jitter() -> impl Strategy<Value = Jitter> {
     select(vec![None, None, Spread, Spread, Full, Equal, Decorrelated, Proportional])
 }
 
+fn budget() -> impl Strategy<Value = BudgetPolicy> {
+    (0_u32..8, 1_u32..4, 0_u32..4, 0_u32..4).prop_map(|(capacity, retry_cost, throttle_cost, success_refund)| {
+        BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund }
+    })
+}
+
 pub fn settings() -> BoxedStrategy<Settings> {
     let small_or_any = || prop_oneof![5 => 0_u32..3, 4 => 3_u32..7, 1 => any::<u32>()];
     let status = (400_u16..600).prop_filter("a 401 cannot be retried", |status| *status != 401);
@@ -150,14 +156,6 @@ pub fn settings() -> BoxedStrategy<Settings> {
         1 => Just(vec![408, 425, 429, 500, 502, 503, 504]),
         1 => vec(status, 0..6),
     ];
-    let budget = (0_u32..8, 1_u32..4, 0_u32..4, 0_u32..4).prop_map(
-        |(capacity, retry_cost, throttle_cost, success_refund)| BudgetPolicy {
-            capacity,
-            retry_cost,
-            throttle_cost,
-            success_refund,
-        },
-    );
     let breaker = (1_u32..5, nanos())
         .prop_map(|(failures, open)| BreakerPolicy { failures, open: Duration::from_nanos(open) });
     let back_off = (nanos(), prop_oneof![4 => 1_u32..5, 1 => 1..=u32::MAX], nanos(), jitter(), nanos());
@@ -171,7 +169,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
     let shared = (
         prop::bool::weighted(0.8),
         option::weighted(0.2, nanos()),
-        option::of(budget),
+        option::of(budget()),
         option::weighted(0.3, breaker),
         nanos(),
         nanos(),
@@ -336,12 +334,40 @@ pub fn repeat() -> impl Strategy<Value = Repeat> {
     select(vec![Repeat::Safe, Repeat::Unsafe])
 }
 
-/// One to seven requests to one upstream, and up to 60 events.
+/// One to seven requests to one upstream, and up to 80 events.
 pub fn plan() -> impl Strategy<Value = Plan> {
-    let setting = (settings(), any::<u64>(), option::weighted(0.4, nanos()), mood());
+    plan_of(settings(), mood())
+}
+
+/// One where the budget is soon empty, and little else ends a request.
+pub fn plan_on_a_budget() -> impl Strategy<Value = Plan> {
+    let settings = (settings(), budget()).prop_map(|(settings, budget)| Settings {
+        budget: Some(budget),
+        max_retries: 9,
+        deadline: None,
+        breaker: None,
+        ..settings
+    });
+    plan_of(settings, Just(Mood::Failing))
+}
+
+/// One where attempts run out, by retries and by refreshes.
+pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
+    let settings = settings().prop_map(|settings| Settings {
+        max_retries: settings.max_retries % 3,
+        max_recoveries: settings.max_recoveries % 3,
+        budget: None,
+        deadline: None,
+        ..settings
+    });
+    plan_of(settings, select(vec![Mood::Failing, Mood::Expired, Mood::Expired]))
+}
+
+fn plan_of(settings: impl Strategy<Value = Settings>, mood: impl Strategy<Value = Mood>) -> impl Strategy<Value = Plan> {
+    let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), mood);
     let requests = prop_oneof![vec(repeat(), 1..3), vec(repeat(), 3..8)];
-    (setting, requests, vec(dice(), 1..60)).prop_map(|(setting, requests, dice)| {
-        let (settings, seed, token_expires_in, mood) = setting;
+    let steps = prop_oneof![1 => vec(dice(), 1..20), 3 => vec(dice(), 40..80)];
+    (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, mood), requests, dice)| {
         let steps = dice.into_iter().map(|dice| dice.step(mood)).collect();
         Plan { settings, seed, token_expires_in, requests, steps }
     })

@@ -51,6 +51,10 @@ impl Step<'_> {
             if self.machine.deadline(self.upstream).is_some_and(|deadline| until >= deadline) {
                 return self.fail(FailureKind::Deadline);
             }
+            if self.machine.phase == Phase::Waiting(WaitReason::Gate) {
+                // F3: what it has waited at the gate counts, what it would have does not.
+                self.pass_gate();
+            }
             self.because.news = News::LateHint(reply.status());
             self.machine.until = until;
             self.machine.phase = Phase::Waiting(WaitReason::Hint(hint.source()));

@@ -60,10 +60,16 @@ impl Step<'_> {
     pub(super) fn wait_over(&mut self, reason: WaitReason) -> Action {
         self.because.news = News::WaitOver;
         if reason == WaitReason::Gate {
-            let late = self.now.since(self.machine.until);
-            self.machine.gate_time = self.machine.gate_time.saturating_add(late);
+            self.pass_gate();
         }
         self.proceed()
+    }
+
+    /// F3: the time actually waited at the gate counts, not the time that was planned.
+    pub(super) fn pass_gate(&mut self) {
+        let (now, planned) = (self.now, self.machine.until);
+        let time = &mut self.machine.gate_time;
+        *time = time.saturating_add(now.since(planned)).saturating_sub(planned.since(now));
     }
 
     /// L2: over how long clients that were all told the same are spread.

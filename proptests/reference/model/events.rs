@@ -182,7 +182,7 @@ impl Model {
         self.rule("T3 F4: a late hint");
         let at = after(self.now, hint);
         r.raise(at, reason);
-        let State::Waiting { until, begun, .. } = r.state else {
+        let State::Waiting { until, begun, reason: before } = r.state else {
             return self.same(r);
         };
         if hint > self.setting.max_server_wait {
@@ -192,7 +192,10 @@ impl Model {
             if r.past_deadline(at) {
                 return self.surface(r, "deadline");
             }
-            r.state = State::Waiting { begun, until: Span::exactly(at), reason };
+            if before == Reason::Gate {
+                r.gate_waited += self.now - begun; // F3: time actually waited
+            }
+            r.state = State::Waiting { begun: self.now, until: Span::exactly(at), reason };
         }
         self.same(r)
     }
