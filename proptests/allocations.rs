@@ -57,7 +57,7 @@ fn i11_deciding_allocates_nothing() {
     let policy = policy.deadline(Some(std::time::Duration::from_secs(100))).build().unwrap();
     allocates_nothing(|| {
         let mut upstream = Upstream::new(policy);
-        let hinted = Reply::read(429, HEADERS, None, ResetFormat::Auto);
+        let hinted = Reply::read(429, [("Retry-After", "1")], None, ResetFormat::Auto);
         let mut sends = 0;
         for request in 0..200 {
             let repeat = if request % 2 == 0 { Repeat::Safe } else { Repeat::Unsafe };

@@ -347,11 +347,11 @@ fn i1_to_i11_one_unsafe_request_explored() {
 
 #[test]
 fn i1_to_i11_two_requests_on_one_upstream_explored() {
-    explore(2, Repeat::Safe, 5);
+    explore(2, Repeat::Safe, 7);
 }
 
 #[test]
 #[ignore = "goes deeper than two minutes allow"]
 fn i1_to_i11_two_requests_on_one_upstream_explored_deeper() {
-    explore(2, Repeat::Safe, 8);
+    explore(2, Repeat::Safe, 9);
 }

@@ -21,7 +21,7 @@ mod strategies;
 mod support;
 
 use history::{Ended, History, Step};
-use strategies::{plan, plan_of_few_attempts, plan_on_a_budget, repeat, results, settings};
+use strategies::{plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, repeat, results, settings};
 
 fn config(cases: u32) -> ProptestConfig {
     let regressions = FileFailurePersistence::WithSource("regressions");
@@ -39,7 +39,7 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(config(3_000))]
+    #![proptest_config(config(2_000))]
 
     /// Planted: `wait` ignores a late hint; `proceed` does not look at `not_before`.
     #[test]
@@ -141,7 +141,7 @@ proptest! {
     /// Planted: a retry is charged after the check, and twice; a refund is not capped; a cancel refunds.
     #[test]
     fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan_on_a_budget()) {
-        let Some(budget) = plan.settings.budget else { return Ok(()) };
+        let budget = plan.settings.budget.unwrap();
         let (mut balance, mut refunds, mut charged) = (budget.capacity, 0_u64, 0_u64);
         let mut succeeded = BTreeSet::new();
         for step in &plan.play().steps {
@@ -211,8 +211,8 @@ proptest! {
 
     /// Planted: a wait's end is not compared with the deadline.
     #[test]
-    fn l3_no_wait_ends_at_or_after_the_deadline(plan in plan()) {
-        let Some(deadline) = plan.settings.deadline else { return Ok(()) };
+    fn l3_no_wait_ends_at_or_after_the_deadline(plan in plan_with_a_deadline()) {
+        let deadline = plan.settings.deadline.unwrap();
         for step in &plan.play().steps {
             let end_of_time = step.before.started.unwrap_or(step.at).saturating_add(deadline);
             if let Some(Action::Wait { until, .. }) = step.action {
@@ -259,7 +259,7 @@ fn obey(
 }
 
 proptest! {
-    #![proptest_config(config(3_000))]
+    #![proptest_config(config(2_000))]
 
     /// Planted: a late hint's wait is begun anew at its end; the number of follows is not counted.
     #[test]

@@ -363,6 +363,18 @@ pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
     plan_of(settings, select(vec![Mood::Failing, Mood::Expired, Mood::Expired]))
 }
 
+/// One where waits often end just at the deadline.
+pub fn plan_with_a_deadline() -> impl Strategy<Value = Plan> {
+    let settings = (settings(), 0_u64..12, 1_u64..24).prop_map(|(settings, seconds, quarters)| Settings {
+        deadline: Some(seconds * 4 * QUARTER),
+        jitter: if seconds % 3 == 0 { settings.jitter } else { Jitter::None },
+        base: quarters * QUARTER,
+        budget: None,
+        ..settings
+    });
+    plan_of(settings, mood())
+}
+
 fn plan_of(settings: impl Strategy<Value = Settings>, mood: impl Strategy<Value = Mood>) -> impl Strategy<Value = Plan> {
     let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), mood);
     let requests = prop_oneof![vec(repeat(), 1..3), vec(repeat(), 3..8)];

@@ -25,7 +25,7 @@ type State = (&'static str, fn() -> Scene);
 const STATES: [State; 11] = [
     ("ready", Scene::exact),
     ("in flight", || started(Scene::exact())),
-    ("in flight, limited", || started(Scene::with(exact().attempt_timeout(Some(secs(5)))))),
+    ("in flight, limited", || started(Scene::with(exact().attempt_timeout(Some(secs(15)))))),
     ("in flight again", || {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -34,7 +34,7 @@ const STATES: [State; 11] = [
         scene
     }),
     ("waiting, back-off", || {
-        let mut scene = started(Scene::with(exact().attempt_timeout(Some(secs(5)))));
+        let mut scene = started(Scene::exact());
         scene.at(NOW).reply(503).is("wait 11000 backoff");
         scene
     }),

@@ -31,6 +31,8 @@ pub(crate) enum Purpose {
     Gate = 1,
     /// How long the breaker stays open; the number counts its openings.
     Breaker = 2,
+    /// How much longer a gate stays closed that was closed before; the number is that of the attempt.
+    Opening = 3,
 }
 
 /// Draws evenly from `range`. The result depends on the arguments alone, not on how many draws went before, so that

@@ -26,8 +26,10 @@ use self::token::Token;
 /// - **Gate**: a 429's hint, and a rate limit with nothing left, close it for every request until then (rule S1). When
 ///   it opens, the requests that it held come through spread over a while, or they would all come at once: the first
 ///   one held within the policy's spread (500 ms), any further ones within as long again as the gate was closed. If a
-///   429 closes it once more before it has been open for as long as it was closed, the first one is spread as widely,
-///   so that a fleet which is throttled again and again drifts apart.
+///   429 closes it once more before it has been open for as long as it was closed, the first one is spread as widely, and
+///   the gate itself opens later, by up to as long again, so that a fleet which is throttled again and again drifts apart.
+///   One 429 holds back all that share the upstream: with thousands of busy clients behind one value a service that
+///   sheds only some of its load is left idle; give each hundred of them a value of its own.
 /// - **Budget**: retries draw on it, successes refill it (rule S2).
 /// - **Breaker**: off by default (rule S3).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

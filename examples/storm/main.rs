@@ -49,7 +49,7 @@ struct Arguments {
     /// Seconds between two requests of one client, on average. The service can do a third more.
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(1..=3600))]
     every: u64,
-    /// How many upstream values the clients have in the runs called "shared".
+    /// How many clients share an upstream value in the runs called "shared".
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     share: u32,
     /// The same seed gives the same figures.
@@ -153,7 +153,7 @@ impl Case {
             upstreams: match self.scope {
                 Scope::Any => 1,
                 Scope::Own => clients,
-                Scope::Shared => arguments.share.min(clients),
+                Scope::Shared => clients.div_ceil(arguments.share),
             },
             clients,
             interval: arguments.every * SECOND / u64::from(clients),

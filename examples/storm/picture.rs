@@ -1,6 +1,7 @@
 //! The picture: load over time, a panel for each disturbance and scope, drawn as an SVG. Needs no fonts.
 
 use std::error::Error;
+use std::fs;
 use std::path::Path;
 
 use plotters::coord::Shift;
@@ -32,6 +33,9 @@ const COLOURS: [RGBColor; 7] = [
 ];
 
 pub fn draw(cases: &[Case], path: &Path) -> Result<(), Box<dyn Error>> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
     let mut disturbances: Vec<Disturbance> = cases.iter().map(|case| case.disturbance).collect();
     disturbances.dedup();
     let height = TITLE + LEGEND + (SIZE.1 - TITLE - LEGEND) / 4 * disturbances.len() as u32;
@@ -77,6 +81,7 @@ fn draw_panel<'a>(
     let mut chart = ChartBuilder::on(area)
         .caption(format!("{disturbance:?}: {sharing}"), ("sans-serif", 14))
         .margin(6)
+        .margin_right(18)
         .x_label_area_size(22)
         .y_label_area_size(42)
         .build_cartesian_2d(0..SECONDS, (LOWEST..HIGHEST).log_scale())?;

@@ -9,7 +9,7 @@ const FALLBACK_YEAR: i64 = 2026;
 
 /// H2: `1*DIGIT`, saturating.
 pub fn digits(value: &[u8]) -> Option<u64> {
-    let text = str::from_utf8(value).ok()?;
+    let text = std::str::from_utf8(value).ok()?;
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
@@ -42,7 +42,7 @@ pub struct Date {
 
 impl Date {
     pub fn parse(value: &[u8]) -> Option<Date> {
-        let words: Vec<&str> = str::from_utf8(value).ok()?.split(' ').collect();
+        let words: Vec<&str> = std::str::from_utf8(value).ok()?.split(' ').collect();
         let is_day = |name: &str| ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"].contains(&name);
         let (year, is_short, month, day, time) = match *words {
             [name, day, month, year, time, "GMT"] if is_day(name.strip_suffix(',')?) => {

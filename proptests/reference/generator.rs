@@ -114,7 +114,8 @@ fn setting(dice: &mut Dice) -> Value {
     if dice.one_in(3) {
         set("reset", json!(dice.pick(&["auto", "unix", "delta"])));
     }
-    if dice.one_in(8) {
+    // The policy's own rule draws when the gate opens, which nobody else can know.
+    if jitter != "none" || dice.one_in(8) {
         set("gate_spread", json!(dice.pick(&[0, 500, 3000])));
     }
     match dice.roll(6) {

@@ -83,10 +83,10 @@ fn e2_the_sentences_of_each_action() {
     let _ = scene.at(0).request(1).start();
     assert_eq!(said(scene.at(30_000).tick()), "the wait is over; sending attempt 2 with token 0");
     assert_eq!(said(scene.at(30_000).tick()), "an attempt or a refresh is under way");
-    assert_eq!(said(scene.at(30_000).reply(401)), "attempt 2 of 6 got 401; refreshing the token");
+    assert_eq!(said(scene.at(30_000).reply(401)), "attempt 2 of 7 got 401; refreshing the token");
     assert_eq!(said(scene.at(30_100).token(REFRESHED)), "there is a new token; sending attempt 3 with token 1");
     let gone = said(scene.at(30_200).error(TransportError::Broken));
-    assert_eq!(gone, "attempt 3 of 6 was cut off; waiting 2 s (back-off 2 s)");
+    assert_eq!(gone, "attempt 3 of 7 was cut off; waiting 2 s (back-off 2 s)");
     let _ = scene.at(32_200).tick();
     assert_eq!(said(scene.at(32_300).reply(200)), "done with 200");
 }
@@ -104,7 +104,7 @@ fn e2_malformed_and_dropped_hints_are_named() {
 #[test]
 fn e2_a_failure_is_one_sentence() {
     let (_, end) = Scene::exact().fail_until_the_end(503);
-    let sentence = "gave up after 6 attempts and 31s, the last response was 503: no retries are left; try later";
+    let sentence = "gave up after 6 attempts and 31 s, the last response was 503: no retries are left; try later";
     assert_eq!(end.to_string(), sentence);
 }
 

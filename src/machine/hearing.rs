@@ -4,6 +4,7 @@ use super::Step;
 use crate::policy::Jitter;
 use crate::reply::Reply;
 use crate::seed::{Purpose, draw};
+use crate::upstream::Upstream;
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
@@ -23,7 +24,10 @@ impl Step<'_> {
             let exhausted = reply.closed_for().filter(|_| counts || reply.is_success() || status == 403);
             for (wait, throttled) in [(throttled, true), (exhausted, false)] {
                 if let Some(wait) = wait {
-                    self.upstream.gate.close(self.now, self.now.after(wait), throttled);
+                    let (seed, number) = (self.machine.seed, self.machine.attempts);
+                    let jitter = |most| draw(seed, Purpose::Opening, number, 0..=most);
+                    let Upstream { gate, policy, .. } = &mut *self.upstream;
+                    gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
                 }
             }
         }

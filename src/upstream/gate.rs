@@ -26,8 +26,16 @@ impl Gate {
         (now < self.opens_at).then_some(self.opens_at)
     }
 
-    /// Closes it until `until`, for a 429 or since nothing is left; it never opens sooner than was said before.
-    pub(crate) fn close(&mut self, now: Time, until: Time, throttled: bool) {
+    /// Closes it until `until`, for a 429 or since nothing is left; it never opens sooner than was said before. What it is
+    /// closed for beyond that is drawn by `jitter`, from none to as much.
+    pub(crate) fn close(
+        &mut self,
+        now: Time,
+        until: Time,
+        throttled: bool,
+        policy: &Policy,
+        jitter: impl FnOnce(u64) -> u64,
+    ) {
         if until <= now.max(self.opens_at) {
             return;
         }
@@ -41,6 +49,10 @@ impl Gate {
         }
         self.throttled |= throttled;
         self.opens_at = until;
+        // Many clients, each with a gate of its own, were told the same: they must not open in step for ever.
+        if self.throttled_again && policy.gate_spread.is_none() && policy.jitter != Jitter::None {
+            self.opens_at = until.after(jitter(until.since(self.closed_at)));
+        }
     }
 
     /// Opens it now.

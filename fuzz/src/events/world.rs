@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
     Action, BearerError, CodeClass, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome,
     TransportError, Upstream, WaitReason, derive_seed,
@@ -161,17 +162,34 @@ impl World {
         self.requests[n].last = Some(action);
     }
 
-    /// I12: the same state and event give the same action and state.
+    /// I12: the same state and event give the same action and state; I13: a restored state gives the same action.
     fn handle(&mut self, n: usize, now: Time, event: Event) -> Action {
+        let is_near = self.is_near(n);
         let machine = &mut self.requests[n].machine;
         let (mut same_machine, mut same_upstream) = (machine.clone(), self.upstream.clone());
+        let restored = is_near.then(|| {
+            let upstream = UpstreamSnapshot::new(&self.upstream, self.now);
+            let upstream = upstream.restore(self.upstream.policy().clone(), self.now).expect("T7");
+            (MachineSnapshot::new(machine, self.now).restore(self.now).expect("T7"), upstream)
+        });
         let action = machine.handle(now, event, &mut self.upstream);
+        let restored = restored.map(|(mut machine, mut upstream)| machine.handle(now, event, &mut upstream));
         assert_eq!(same_machine.handle(now, event, &mut same_upstream), action, "I12");
         assert!(same_machine == *machine && same_upstream == self.upstream, "I12");
+        if let Some(restored) = restored.filter(|_| self.is_near(n)) {
+            assert_eq!(restored, action, "I13");
+        }
         let mut sentence = Sentence(0);
         write!(sentence, "{action}").expect("no formatter fails");
         assert!(sentence.0 > 0, "E2");
         action
+    }
+
+    /// Whether all instants that matter lie within a snapshot's reach: it cannot tell centuries apart.
+    fn is_near(&self, n: usize) -> bool {
+        let request = &self.requests[n];
+        let instants = [self.now, self.gate, request.hint, self.next_tick(n).unwrap_or_default()];
+        instants.iter().all(|instant| instant.as_nanos() < 1 << 62)
     }
 
     // ---- What an onlooker learns ----

@@ -91,7 +91,13 @@ impl Model {
             self.rule("K6: shared outcome");
             return self.surface(r, "token_rejected");
         }
-        if matches!(followed.outcome, Some(Outcome::Unavailable { .. })) {
+        // S5: an upstream of constant size remembers the newest run of failures, so one that looks
+        // when a later lease has come to nothing, and one after that has failed, finds it forgotten.
+        let failed = |lease: &Lease| matches!(lease.outcome, Some(Outcome::Unavailable { .. }));
+        let newest = self.upstream.leases.iter().rposition(failed);
+        let is_remembered =
+            newest.is_some_and(|newest| lease <= newest && self.upstream.leases[lease..=newest].iter().all(failed));
+        if is_remembered {
             self.rule("K6: shared outcome");
             return self.no_token(r, need);
         }
