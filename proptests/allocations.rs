@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use allocation_counter::measure;
 use retry_machine::{
-    Action, BreakerPolicy, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome,
+    Action, BreakerPolicy, BudgetPolicy, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome,
     TransportError, Upstream, derive_seed,
 };
 
@@ -53,8 +54,10 @@ fn h1_i11_reading_allocates_nothing() {
 
 #[test]
 fn i11_deciding_allocates_nothing() {
-    let policy = Policy::common().to_builder().breaker(Some(BreakerPolicy::PROPOSED));
-    let policy = policy.deadline(Some(std::time::Duration::from_secs(100))).build().unwrap();
+    let breaker = BreakerPolicy { failures: 50, ..BreakerPolicy::PROPOSED };
+    let budget = BudgetPolicy { capacity: 500, ..BudgetPolicy::DEFAULT };
+    let policy = Policy::common().to_builder().breaker(Some(breaker)).budget(Some(budget));
+    let policy = policy.deadline(Some(Duration::from_secs(100))).build().unwrap();
     allocates_nothing(|| {
         let mut upstream = Upstream::new(policy);
         let hinted = Reply::read(429, [("Retry-After", "1")], None, ResetFormat::Auto);

@@ -1,1 +1,314 @@
-//! Later.
+//! Both drivers, in virtual time: what they do with each action, and what they hand back.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use retry_machine::drive::{Attempt, Shared, SharedUpstream, Surfaced, blocking, future};
+use retry_machine::{
+    Cause, FailureKind, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time, TokenOutcome, TransportError,
+    Upstream,
+};
+
+mod scripted;
+mod support;
+
+use scripted::{Client, Send, run_until};
+use support::{REFRESHED, UNAVAILABLE, exact, ms, secs};
+
+type Ended = Result<String, Surfaced<String, String>>;
+
+/// Drives a request to its end with the one driver or the other.
+type Drive = fn(&Client, PolicyBuilder) -> Ended;
+
+const BOTH: [Drive; 2] = [with_threads, with_tasks];
+
+fn machine() -> RetryMachine {
+    RetryMachine::new(Repeat::Safe, 7)
+}
+
+fn shared(policy: PolicyBuilder) -> SharedUpstream {
+    SharedUpstream::new(policy.build().unwrap())
+}
+
+fn with_threads(client: &Client, policy: PolicyBuilder) -> Ended {
+    blocking::run(machine(), &shared(policy), client)
+}
+
+fn with_tasks(client: &Client, policy: PolicyBuilder) -> Ended {
+    let upstream = shared(policy);
+    let result = RefCell::new(None);
+    let mut task = pin!(async { drop(result.replace(Some(future::run(machine(), &upstream, client).await))) });
+    run_all(client, &mut [task.as_mut()]);
+    result.take().expect("it has ended")
+}
+
+fn run_all(client: &Client, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
+    run_until(&client.clock, Time::MAX, tasks);
+}
+
+fn limited() -> PolicyBuilder {
+    exact().attempt_timeout(Some(secs(2)))
+}
+
+#[test]
+fn t4_both_drivers_carry_out_each_action() {
+    for drive in BOTH {
+        let sends = [
+            Send::Answer(Some(100), 503),
+            Send::Hinted(429, "30"),
+            Send::Answer(Some(100), 401),
+            Send::Fail(50, TransportError::NotSent),
+            Send::Answer(Some(100), 200),
+        ];
+        let client = Client::new(&sends, &[(500, REFRESHED)]);
+        assert_eq!(drive(&client, exact()), Ok("5: 200".into()));
+        let log = [
+            "send 1",
+            "wait 1100 backoff",
+            "send 2",
+            "wait 31100 retry_after",
+            "send 3",
+            "refresh until 61200",
+            "send 4 token 1",
+            "wait 35750 backoff",
+            "send 5 token 1",
+            "done 200",
+        ];
+        assert_eq!(client.log(), log);
+        assert_eq!(client.clock.now(), Time::from_millis(35_850));
+    }
+}
+
+#[test]
+fn e1_the_last_response_is_handed_back_with_a_failure() {
+    for drive in BOTH {
+        let client = Client::new(&[Send::Answer(Some(1), 503), Send::Answer(Some(1), 404)], &[]);
+        let surfaced = drive(&client, exact()).unwrap_err();
+        assert_eq!(surfaced.failure.kind(), FailureKind::NotFound);
+        assert_eq!((surfaced.response.as_deref(), surfaced.error), (Some("2: 404"), None));
+    }
+}
+
+#[test]
+fn e1_the_clients_own_error_is_handed_back_beside_the_last_response() {
+    for drive in BOTH {
+        let client = Client::new(&[Send::Answer(Some(1), 503), Send::Fail(1, TransportError::Broken)], &[]);
+        let surfaced = drive(&client, exact().max_retries(1)).unwrap_err();
+        assert_eq!((surfaced.failure.status(), surfaced.failure.cause()), (Some(503), Some(Cause::Broken)));
+        assert_eq!(surfaced.response.as_deref(), Some("1: 503"));
+        assert_eq!(surfaced.error.as_deref(), Some("2: Broken"));
+        assert_eq!(surfaced.to_string(), surfaced.failure.to_string());
+    }
+}
+
+#[test]
+fn e1_an_error_before_the_last_response_is_forgotten() {
+    for drive in BOTH {
+        let client = Client::new(&[Send::Fail(1, TransportError::NotSent), Send::Answer(Some(1), 422)], &[]);
+        let surfaced = drive(&client, exact()).unwrap_err();
+        assert_eq!((surfaced.response.as_deref(), surfaced.error), (Some("2: 422"), None));
+    }
+}
+
+#[test]
+fn e1_an_attempt_that_was_dropped_does_not_bring_back_an_older_error() {
+    let client = Client::new(&[Send::Fail(1, TransportError::NotSent), Send::Answer(None, 200)], &[]);
+    let surfaced = with_tasks(&client, limited().max_retries(1)).unwrap_err();
+    assert_eq!(surfaced.failure.cause(), Some(Cause::TimedOut));
+    assert_eq!(surfaced.error, None);
+}
+
+#[test]
+fn e1_a_request_that_was_never_sent_hands_back_nothing() {
+    for drive in BOTH {
+        let client = Client::new(&[], &[]);
+        let surfaced = drive(&client, exact().deadline(Some(Duration::ZERO))).unwrap_err();
+        assert_eq!(surfaced.failure.kind(), FailureKind::Deadline);
+        assert_eq!((surfaced.response, surfaced.error), (None, None));
+    }
+}
+
+// ---- Limits ----
+
+#[test]
+fn s4_at_its_limit_an_attempt_is_dropped_and_the_next_begun() {
+    for drive in BOTH {
+        let client = Client::new(&[Send::Answer(None, 200), Send::Answer(Some(1_999), 200)], &[]);
+        assert_eq!(drive(&client, limited()), Ok("2: 200".into()));
+        assert_eq!(client.log(), ["send 1 until 2000", "wait 3000 backoff", "send 2 until 5000", "done 200"]);
+        assert_eq!(client.under_way.get(), 0);
+    }
+}
+
+#[test]
+fn s4_a_refresh_ends_with_the_requests_deadline() {
+    let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
+    let surfaced = with_tasks(&client, exact().deadline(Some(secs(5)))).unwrap_err();
+    assert_eq!((surfaced.failure.kind(), surfaced.failure.elapsed()), (FailureKind::Deadline, secs(5)));
+}
+
+#[test]
+fn k5_a_refresh_ends_with_its_lease() {
+    let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
+    let surfaced = with_tasks(&client, exact()).unwrap_err();
+    assert_eq!(surfaced.failure.kind(), FailureKind::TokenUnavailable);
+    assert_eq!(surfaced.failure.elapsed(), ms(30_100));
+}
+
+#[test]
+fn t4_b4_early_timers_are_harmless() {
+    for drive in BOTH {
+        let sends = [Send::Answer(Some(1), 503), Send::Hinted(429, "30"), Send::Answer(Some(1_500), 200)];
+        let calm = Client::new(&sends, &[]);
+        let hasty = Client { hasty: true, ..Client::new(&sends, &[]) };
+        assert_eq!(drive(&calm, limited()), drive(&hasty, limited()));
+        let steps = |client: &Client| {
+            let mut log = client.log();
+            log.dedup();
+            log
+        };
+        assert_eq!(steps(&calm), steps(&hasty));
+        assert_eq!(calm.clock.now(), hasty.clock.now());
+    }
+}
+
+// ---- Cancelling ----
+
+#[test]
+fn s6_a_future_that_is_dropped_frees_its_lease() {
+    let upstream = shared(exact());
+    let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
+    {
+        let mut task = pin!(async { drop(future::run(machine(), &upstream, &client).await) });
+        run_until(&client.clock, Time::from_millis(5_000), &mut [task.as_mut()]);
+        assert_eq!(client.log().last().unwrap(), "refresh until 30100");
+    }
+    let next = Client::new(&[Send::Answer(Some(0), 401), Send::Answer(Some(0), 200)], &[(0, REFRESHED)]);
+    assert_eq!(blocking::run(machine(), &upstream, &next), Ok("2: 200".into()));
+    assert_eq!(next.log(), ["send 1", "refresh until 30100", "send 2 token 1", "done 200"]);
+}
+
+#[test]
+fn s6_a_future_that_is_dropped_drops_its_send() {
+    let upstream = shared(exact());
+    let client = Client::new(&[Send::Answer(None, 200)], &[]);
+    {
+        let mut task = pin!(async { drop(future::run(machine(), &upstream, &client).await) });
+        run_until(&client.clock, Time::MAX, &mut [task.as_mut()]);
+        assert_eq!(client.under_way.get(), 1);
+    }
+    assert_eq!(client.under_way.get(), 0);
+}
+
+#[test]
+fn s6_a_panic_in_the_client_frees_the_lease() {
+    let upstream = shared(exact());
+    let client = Client::new(&[Send::Answer(Some(0), 401)], &[]);
+    let run = || blocking::run(machine(), &upstream, &client);
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "its script has no refresh");
+    let next = Client::new(&[Send::Answer(Some(0), 401)], &[(0, UNAVAILABLE)]);
+    let surfaced = blocking::run(machine(), &upstream, &next).unwrap_err();
+    assert_eq!(surfaced.failure.kind(), FailureKind::TokenUnavailable);
+    assert_eq!(next.log()[1], "refresh until 30000", "it leads");
+}
+
+// ---- Followers ----
+
+/// A leader whose refresh takes 5 s, and two followers; returns when each has ended.
+fn one_leads(upstream: &impl Shared) -> Vec<Time> {
+    let ends = RefCell::new(Vec::new());
+    let leader = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
+    let follower = || Client {
+        clock: leader.clock.clone(),
+        ..Client::new(&[Send::Answer(Some(200), 401), Send::Answer(Some(0), 200)], &[])
+    };
+    let (one, other) = (follower(), follower());
+    let run = async |client: &Client| {
+        assert_eq!(future::run(machine(), upstream, client).await, Ok("2: 200".into()));
+        ends.borrow_mut().push(client.clock.now());
+    };
+    let (a, b, c) = (pin!(run(&leader)), pin!(run(&one)), pin!(run(&other)));
+    run_all(&leader, &mut [a, b, c]);
+    assert_eq!(one.log(), ["send 1", "await until 30100", "send 2 token 1", "done 200"]);
+    ends.take()
+}
+
+#[test]
+fn k8_tasks_that_follow_are_woken_when_the_refresh_is_done() {
+    assert_eq!(one_leads(&shared(exact())), [Time::from_millis(5_100); 3]);
+}
+
+#[test]
+fn k8_where_nothing_wakes_them_they_look_at_the_leases_end() {
+    let upstream = RefCell::new(Upstream::new(exact().build().unwrap()));
+    let [leads, follow @ ..] = &one_leads(&upstream)[..] else { panic!("three have ended") };
+    assert_eq!(*leads, Time::from_millis(5_100));
+    assert_eq!(*follow, [Time::from_millis(30_100); 2]);
+}
+
+/// Real threads: the leader's refresh ends when the follower has begun to wait.
+struct Threaded<'a> {
+    upstream: &'a SharedUpstream,
+    leads: bool,
+    sent: mpsc::Sender<()>,
+    others: RefCell<mpsc::Receiver<()>>,
+}
+
+impl blocking::Client for Threaded<'_> {
+    type Response = u16;
+    type Error = ();
+
+    fn now(&self) -> Time {
+        Time::ZERO
+    }
+
+    fn sleep(&self, wait: Duration) {
+        panic!("nobody sleeps here, for {wait:?} or at all");
+    }
+
+    fn send(&self, attempt: Attempt) -> Result<(Reply, u16), (TransportError, ())> {
+        let status = if attempt.generation == 0 { 401 } else { 200 };
+        if !self.leads && attempt.number == 1 {
+            // Not before the other leads.
+            self.others.borrow().recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+        Ok((Reply::new(status), status))
+    }
+
+    fn refresh(&self, _: Time) -> TokenOutcome {
+        self.sent.send(()).unwrap();
+        self.others.borrow().recv_timeout(Duration::from_secs(20)).unwrap();
+        // The follower may be about to wait, or wait already: it is woken either way.
+        assert_eq!(self.upstream.with(|upstream| upstream.generation()), 0);
+        REFRESHED
+    }
+
+    fn observe(&self, _: Time, _: &retry_machine::Event, action: &retry_machine::Action) {
+        if matches!(action, retry_machine::Action::AwaitToken { .. }) {
+            self.sent.send(()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn k8_threads_that_follow_are_woken_when_the_refresh_is_done() {
+    let upstream = SharedUpstream::new(Policy::flextell());
+    let (to_follower, from_leader) = mpsc::channel();
+    let (to_leader, from_follower) = mpsc::channel();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for (leads, sent, others) in [(true, to_follower, from_follower), (false, to_leader, from_leader)] {
+            let upstream = &upstream;
+            scope.spawn(move || {
+                let client = Threaded { upstream, leads, sent, others: RefCell::new(others) };
+                assert_eq!(blocking::run(machine(), upstream, &client), Ok(200));
+            });
+        }
+    });
+    assert!(begun.elapsed() < Duration::from_secs(15), "long before the lease of 30 s ends");
+}
