@@ -121,7 +121,8 @@ impl Waits {
             }
             WaitReason::Gate => {
                 assert!(gate.opens_at.saturating_sub(at) <= settings.max_server_wait, "S1: {step:?}");
-                let own_rule = if settings.jitter == Jitter::None { 0 } else { spread.max(gate.opens_at - gate.closed_at) };
+                let own_rule =
+                    if settings.jitter == Jitter::None { 0 } else { spread.max(gate.opens_at - gate.closed_at) };
                 gate.opens_at..=gate.opens_at.saturating_add(settings.gate_spread.unwrap_or(own_rule))
             }
         };

@@ -9,7 +9,10 @@ use support::{Answer, Scene, secs};
 #[test]
 fn t1_t5_derived_seeds_are_those_of_splitmix64() {
     // The first outputs of SplitMix64 seeded with 0 and with 1234567, as published by others.
-    assert_eq!([0, 1, 2].map(|n| derive_seed(0, n)), [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]);
+    assert_eq!(
+        [0, 1, 2].map(|n| derive_seed(0, n)),
+        [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
+    );
     assert_eq!(
         [0, 1, 2, 3, 4].map(|n| derive_seed(1_234_567, n)),
         [

@@ -7,7 +7,8 @@ use retry_machine::{
     derive_seed,
 };
 
-use crate::strategies::{Plan, PlannedStep, Response, Settings, What, When, Which};
+use crate::plans::{Plan, PlannedStep, Response, What, When, Which};
+use crate::strategies::Settings;
 
 /// A plan that was played.
 pub struct History {

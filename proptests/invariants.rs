@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
-use proptest::test_runner::{FileFailurePersistence, TestRunner};
+use proptest::test_runner::TestRunner;
 
 use retry_machine::{
     Action, BudgetPolicy, Event, FailureKind, Repeat, RetryMachine, Time, TokenOutcome, TransportError, Upstream,
@@ -17,16 +17,13 @@ use retry_machine::{
 
 mod bounds;
 mod history;
+mod plans;
 mod strategies;
 mod support;
 
 use history::{Ended, History, Step};
-use strategies::{plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, repeat, results, settings};
-
-fn config(cases: u32) -> ProptestConfig {
-    let regressions = FileFailurePersistence::WithSource("regressions");
-    ProptestConfig { cases, failure_persistence: Some(Box::new(regressions)), ..ProptestConfig::default() }
-}
+use plans::{plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, repeat, results};
+use strategies::{config, settings};
 
 impl History {
     /// Each request's steps in turn, with a state of the judge's own per request.
@@ -229,7 +226,7 @@ proptest! {
 fn obey(
     policy: &strategies::Settings,
     requests: &[Repeat],
-    answers: &[(Result<strategies::Response, TransportError>, TokenOutcome)],
+    answers: &[(Result<plans::Response, TransportError>, TokenOutcome)],
 ) -> usize {
     let mut upstream = Upstream::new(policy.builder().build().unwrap());
     let mut now = Time::ZERO;
@@ -334,4 +331,3 @@ fn i9_under_many_threads_no_more_is_granted_than_the_budget_holds() {
     });
     assert_eq!(granted.into_inner(), 10);
 }
-

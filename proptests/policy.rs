@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use retry_machine::{Action, BreakerPolicy, Jitter, Policy, PolicyBuilder, PolicyError, Time};
+use retry_machine::snapshot::MachineSnapshot;
+use retry_machine::{Action, BreakerPolicy, Event, Jitter, Policy, PolicyBuilder, PolicyError, Reply, Time};
 
 #[allow(dead_code)]
 mod bounds;
 #[allow(dead_code)]
 mod history;
 #[allow(dead_code)]
+mod plans;
+#[allow(dead_code)]
 mod strategies;
 mod support;
 
 use strategies::Settings;
-use support::{Scene, ms, secs};
+use support::{Answer, Scene, ms, secs};
 
 const JITTERS: [Jitter; 6] =
     [Jitter::None, Jitter::Spread, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional];
@@ -29,7 +32,8 @@ fn flextell() -> PolicyBuilder {
 
 #[test]
 fn d11_a_refused_status_is_named() {
-    for (statuses, refused) in [(&[399][..], 399), (&[600], 600), (&[401], 401), (&[503, 0, 1], 0), (&[u16::MAX], u16::MAX)]
+    for (statuses, refused) in
+        [(&[399][..], 399), (&[600], 600), (&[401], 401), (&[503, 0, 1], 0), (&[u16::MAX], u16::MAX)]
     {
         let error = flextell().retry_statuses(statuses).build().unwrap_err();
         assert_eq!(error, PolicyError::StatusCannotBeRetried { status: refused });
@@ -111,6 +115,29 @@ fn b1_attempts_57_64_70_and_beyond_stay_under_the_cap() {
     }
 }
 
+/// The wait after attempt number `attempts` has failed.
+fn wait_after(attempts: u32, policy: PolicyBuilder) -> u64 {
+    let mut scene = Scene::with(policy.max_retries(u32::MAX).budget(None));
+    let _ = scene.at(0).start();
+    let mut saved = serde_json::to_value(MachineSnapshot::new(scene.machine(0), Time::ZERO)).unwrap();
+    saved["machine"]["attempts"] = attempts.into();
+    let saved: MachineSnapshot = serde_json::from_value(saved).unwrap();
+    let mut machine = saved.restore(Time::ZERO).unwrap();
+    let action = machine.handle(Time::ZERO, Event::Reply(attempts, Reply::new(503)), &mut scene.upstream);
+    action.end_of_wait().as_nanos()
+}
+
+#[test]
+fn b1_attempt_four_billion_stays_under_the_cap() {
+    for jitter in JITTERS {
+        for attempts in [57, 64, 70, 1 << 31, u32::MAX - 1] {
+            let wait = wait_after(attempts, flextell().jitter(jitter));
+            let shortest = if matches!(jitter, Jitter::Full | Jitter::Decorrelated) { 0 } else { 30_000_000_000 };
+            assert!((shortest..=60_000_000_000).contains(&wait), "{jitter:?}, attempt {attempts}: {wait}");
+        }
+    }
+}
+
 #[test]
 fn b1_a_base_of_zero_waits_for_the_jitter_alone() {
     assert_eq!(waits(flextell().base(Duration::ZERO).jitter(Jitter::None), 70), [0; 70]);
@@ -137,7 +164,7 @@ fn b2_the_widest_of_everything_is_no_overflow() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(strategies::config(1_000))]
 
     /// Planted: `saturating_pow` as `wrapping_pow`; the spread added after the cap.
     #[test]

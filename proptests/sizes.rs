@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use retry_machine::{
-    Action, Advice, Because, BearerError, BodyError, BudgetPolicy, Cause, CodeClass, ErrorBody, Event, Failure,
+    Action, Advice, BearerError, Because, BodyError, BudgetPolicy, Cause, CodeClass, ErrorBody, Event, Failure,
     FailureKind, Field, Hint, Jitter, Policy, PolicyError, Reader, Rejected, Repeat, Reply, RetryMachine, Time,
     TokenOutcome, TransportError, Upstream, WaitReason, Why,
 };

@@ -171,7 +171,7 @@ impl Step<'_> {
 
 /// What a test wants to know of an action.
 pub trait Answer {
-    /// The action in few words: "send 2", "wait 30100 retry_after" (the instant of its end in milliseconds).
+    /// The action in few words: `send 2`, `wait 30100 retry_after` (the instant of its end in milliseconds).
     fn short(&self) -> String;
 
     /// Asserts the short form.

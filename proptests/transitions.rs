@@ -7,9 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use std::{env, fs};
 
-use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, Time, TokenOutcome, TransportError,
-};
+use retry_machine::{Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, Time, TokenOutcome, TransportError};
 
 mod support;
 use support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
