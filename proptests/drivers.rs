@@ -1,5 +1,5 @@
 //! Both drivers, in virtual time: what they do with each action, and what they hand back.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::cell::RefCell;
 use std::future::Future;

@@ -12,7 +12,6 @@ use crate::strategies::Settings;
 
 /// A plan that was played.
 pub struct History {
-    pub settings: Settings,
     pub requests: Vec<Repeat>,
     pub steps: Vec<Step>,
     /// How the machines and the upstream stood in the end.
@@ -191,7 +190,7 @@ impl Plan {
             steps.push(step);
         }
         let Player { upstream, machines, .. } = player;
-        History { settings: self.settings.clone(), requests: self.requests.clone(), steps, end: (machines, upstream) }
+        History { requests: self.requests.clone(), steps, end: (machines, upstream) }
     }
 }
 

@@ -9,9 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 
-use retry_machine::{
-    BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder, Repeat, ResetFormat, TokenOutcome, TransportError,
-};
+use retry_machine::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder, ResetFormat};
 
 /// So many cases; what fails is kept beside the test, as a regression to commit.
 pub fn config(cases: u32) -> ProptestConfig {

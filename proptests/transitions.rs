@@ -127,7 +127,10 @@ fn unsafe_failed(error: TransportError) -> Scene {
     scene
 }
 
-const EVENTS: [(&str, fn(&mut Scene) -> Action); 22] = [
+/// An event, told to the request.
+type Told = (&'static str, fn(&mut Scene) -> Action);
+
+const EVENTS: [Told; 22] = [
     ("start", |scene| scene.at(NOW).start()),
     ("early tick", |scene| scene.at(NOW - 8_000).tick()),
     ("due tick", |scene| {
