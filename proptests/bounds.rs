@@ -9,14 +9,27 @@ use crate::strategies::Settings;
 /// S1: when the upstream is closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate {
-    pub closed_at: u64,
+    closed_at: u64,
+    /// Until when the server said; it never opens sooner.
     pub opens_at: u64,
+    /// It may open later, where it is closed again and again: by as long again as it was closed.
+    latest: u64,
 }
 
 impl Gate {
+    /// Over how long after its opening those that it held come through, at most.
+    fn last_through(&self, settings: &Settings) -> u64 {
+        match (settings.gate_spread, settings.jitter) {
+            (Some(spread), _) => self.opens_at.saturating_add(spread),
+            (None, Jitter::None) => self.opens_at,
+            (None, _) => self.latest.saturating_add(settings.spread.max(self.latest - self.closed_at)),
+        }
+    }
+
     pub fn hear(&mut self, step: &Step, settings: &Settings) {
         if step.told == Told::OpenGate {
             self.opens_at = self.opens_at.min(step.at);
+            self.latest = self.latest.min(step.at);
         }
         let Some(response) = step.heard().filter(|_| settings.gate) else { return };
         let status = response.status;
@@ -26,10 +39,11 @@ impl Gate {
         for nanos in [throttled, exhausted].into_iter().flatten() {
             let until = step.at.saturating_add(nanos);
             if until > step.at && until > self.opens_at {
-                if step.at >= self.opens_at {
+                if step.at >= self.latest {
                     self.closed_at = step.at;
                 }
                 self.opens_at = until;
+                self.latest = self.latest.max(until.saturating_add(until - self.closed_at));
             }
         }
     }
@@ -121,9 +135,7 @@ impl Waits {
             }
             WaitReason::Gate => {
                 assert!(gate.opens_at.saturating_sub(at) <= settings.max_server_wait, "S1: {step:?}");
-                let own_rule =
-                    if settings.jitter == Jitter::None { 0 } else { spread.max(gate.opens_at - gate.closed_at) };
-                gate.opens_at..=gate.opens_at.saturating_add(settings.gate_spread.unwrap_or(own_rule))
+                gate.opens_at..=gate.last_through(settings)
             }
         };
         assert!(range.contains(&until), "{until} is not within {range:?}: {step:?}");

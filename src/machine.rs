@@ -41,7 +41,8 @@ use crate::upstream::token::Stamp;
 pub struct RetryMachine {
     seed: u64,
     started: Time,
-    /// The server asked this request not to call before. Of a failed request: what its failure says of it.
+    /// The server asked this request not to call before. Of a failed request: what its failure says of it. Of an answered
+    /// one: the number of the attempt that was.
     not_before: Time,
     /// The end of the wait, of the attempt if there is a limit, or of the lease. Of an ended request: when it ended.
     until: Time,
@@ -216,9 +217,10 @@ impl Step<'_> {
 
     // ---- The end ----
 
-    fn done(&mut self, status: u16) -> Action {
+    fn done(&mut self, attempt: u32, status: u16) -> Action {
         self.end(Phase::Done);
         self.machine.status = status;
+        self.machine.not_before = Time::from_nanos(attempt.into());
         self.again()
     }
 

@@ -78,8 +78,11 @@ pub async fn run<C: Client>(
                         error = Some(cause);
                         Event::TransportError(number, kind)
                     }
-                    // S4: its time is over.
-                    None => Event::Tick,
+                    // S4: its time is over, and with it what it could have brought.
+                    None => {
+                        error = None;
+                        Event::Tick
+                    }
                 }
             }
             Action::RefreshToken { until, .. } => {

@@ -22,7 +22,7 @@ impl Step<'_> {
         self.record(self.health(status), self.machine.attempts);
         self.refund(reply);
         match status {
-            200..=399 => self.done(status),
+            200..=399 => self.done(self.machine.attempts, status),
             401 => self.unauthorized(reply),
             _ => self.retry(self.verdict_on_status(status), reply.hint()),
         }

@@ -4,6 +4,7 @@ use super::{Flags, Phase, Step};
 use crate::action::{Action, News, WaitReason};
 use crate::failure::FailureKind;
 use crate::reply::{Hint, Reply};
+use crate::time::Time;
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
@@ -28,7 +29,7 @@ impl Step<'_> {
         if reply.is_success() {
             self.machine.status = reply.status();
             self.because.rejected = reply.rejected();
-            return self.done(reply.status());
+            return self.done(attempt, reply.status());
         }
         match self.machine.phase {
             Phase::Waiting(_) => self.prolong(reply),
@@ -78,8 +79,9 @@ impl Step<'_> {
 
     /// Whether this is an attempt that was sent and has not succeeded already: it can but once.
     pub(super) fn may_succeed(&self, attempt: u32) -> bool {
-        let newest = self.machine.attempts;
-        let succeeded = self.machine.phase == Phase::Done && matches!(self.machine.status, 200..=299);
-        (1..=newest).contains(&attempt) && !(attempt == newest && succeeded)
+        let succeeded = self.machine.phase == Phase::Done
+            && matches!(self.machine.status, 200..=299)
+            && self.machine.not_before == Time::from_nanos(attempt.into());
+        (1..=self.machine.attempts).contains(&attempt) && !succeeded
     }
 }
