@@ -56,7 +56,8 @@
 //!   complete record of an incident (with the features `serde` and `json`: the module `trace`).
 //!
 //! Each promise is made of numbered rules. [`pages::rules`] lists them with the tests that hold them, and
-//! [`pages::decisions`] says how they are read where they can be read in two ways.
+//! [`pages::decisions`] says how they are read where they can be read in two ways; [`pages::peer_bugs`] has what went
+//! wrong in other retry code, and why it cannot here.
 //!
 //! # Features
 //!
@@ -103,6 +104,8 @@ pub mod pages {
     pub mod rules {}
     #[doc = include_str!("../docs/decisions.md")]
     pub mod decisions {}
+    #[doc = include_str!("../docs/peer_bugs.md")]
+    pub mod peer_bugs {}
 }
 
 /// The code blocks of the README, compiled by the tests.
