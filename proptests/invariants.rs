@@ -38,7 +38,7 @@ impl History {
 proptest! {
     #![proptest_config(config(2_000))]
 
-    /// Planted: `wait` ignores a late hint; `proceed` does not look at `not_before`.
+    /// Planted: late hints bind neither a wait nor a send; half of each hint is waited; the shorter of hint and back-off.
     #[test]
     fn i1_never_sooner_than_any_hint_that_counts(plan in plan()) {
         let history = plan.play();
@@ -51,7 +51,7 @@ proptest! {
         });
     }
 
-    /// Planted: the gate takes a 429's hint only if it is longer than a second.
+    /// Planted: no look at the gate before a send; a later hint opens it sooner; a 403 that leaves nothing is not heard.
     #[test]
     fn i1_never_through_a_closed_gate(plan in plan()) {
         let mut gate = bounds::Gate::default();
@@ -61,7 +61,7 @@ proptest! {
         }
     }
 
-    /// Planted: `retry > max_retries + 1`; recoveries not counted up.
+    /// Planted: one retry too many; recoveries are not counted.
     #[test]
     fn i2_attempts_are_at_most_one_and_retries_and_recoveries(plan in plan_of_few_attempts()) {
         let most = 1 + u64::from(plan.settings.max_retries) + u64::from(plan.settings.max_recoveries);
@@ -73,7 +73,7 @@ proptest! {
         });
     }
 
-    /// Planted: a tick in `Done` begins anew.
+    /// Planted: a tick sends again after the answer; a cancel after the end surfaces `cancelled`.
     #[test]
     fn i3_after_a_terminal_action_the_same_comes_back_for_ever(plan in plan()) {
         plan.play().judge(|end: &mut Option<Action>, step| {
@@ -82,7 +82,7 @@ proptest! {
         });
     }
 
-    /// Planted: 502 is retried like 503.
+    /// Planted: 502 is retried.
     #[test]
     fn i4_no_attempt_follows_a_status_that_is_not_retried(plan in plan()) {
         plan.play().judge(|is_over: &mut bool, step| {
@@ -93,7 +93,7 @@ proptest! {
         });
     }
 
-    /// Planted: a 401 is backed off from like a 503; `no_token` sends with the old token after a 401 too.
+    /// Planted: a 401 is backed off from; after an early refresh a 401 is sent again with the old token.
     #[test]
     fn i5_after_a_401_an_attempt_has_a_newer_token(plan in plan()) {
         plan.play().judge(|refused: &mut Option<u32>, step| {
@@ -106,7 +106,7 @@ proptest! {
         });
     }
 
-    /// Planted: `take_turn` always leads; a follower's outcome frees the lease.
+    /// Planted: a lease is given beside an open one; a follower's outcome counts; the throttled endpoint is not left alone.
     #[test]
     fn i6_at_most_one_unexpired_lease(plan in plan()) {
         let mut lease = bounds::Lease::default();
@@ -123,7 +123,8 @@ proptest! {
         }
     }
 
-    /// Planted: the jitter is added after the cap; the cap is left out; the gate's spread is doubled.
+    /// Planted: jitter after the cap; no cap; one doubling too many; twice the gate's spread; the longer of two after a 429; the
+    /// hint after a 503 even where it is shorter.
     #[test]
     fn i8_waits_are_within_the_policys_bounds(plan in plan()) {
         let history = plan.play();
@@ -135,7 +136,7 @@ proptest! {
         }
     }
 
-    /// Planted: a retry is charged after the check, and twice; a refund is not capped; a cancel refunds.
+    /// Planted: a retry is granted for less than its cost; a refund beyond the capacity; none for a late success; two for one.
     #[test]
     fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan_on_a_budget()) {
         let budget = plan.settings.budget.unwrap();
@@ -166,7 +167,7 @@ proptest! {
         prop_assert!(charged <= u64::from(budget.capacity) + refunds);
     }
 
-    /// Planted: broken off is retried for all; a give-up at the limit is taken for `Other`.
+    /// Planted: broken off is retried for all; a give-up counts as not sent; of the 5xx only 500 is ambiguous.
     #[test]
     fn i10_an_unsafe_request_is_never_sent_again_after_an_ambiguous_failure(plan in plan()) {
         plan.play().judge(|is_ambiguous: &mut bool, step| {
@@ -182,7 +183,7 @@ proptest! {
         });
     }
 
-    /// Planted: the jitter's draw also takes the address of the machine.
+    /// Planted: a draw depends on the draws before it.
     #[test]
     fn i12_the_same_input_gives_the_same_output(plan in plan()) {
         let (one, other) = (plan.play(), plan.play());
@@ -196,7 +197,7 @@ proptest! {
         prop_assert_eq!(hash(&one), hash(&other));
     }
 
-    /// Planted: a tick draws the end of its wait anew; a tick in flight without a limit gives the attempt up.
+    /// Planted: an early tick prolongs its wait; an early tick gives the attempt up.
     #[test]
     fn t4_early_ticks_change_nothing(plan in plan()) {
         let (calm, nervous) = (plan.play(), plan.play_with(true));
@@ -206,7 +207,7 @@ proptest! {
         prop_assert_eq!(calm.end, nervous.end);
     }
 
-    /// Planted: a wait's end is not compared with the deadline.
+    /// Planted: a wait may end just at the deadline; no look at the deadline before a send.
     #[test]
     fn l3_no_wait_ends_at_or_after_the_deadline(plan in plan_with_a_deadline()) {
         let deadline = plan.settings.deadline.unwrap();
@@ -258,7 +259,7 @@ fn obey(
 proptest! {
     #![proptest_config(config(2_000))]
 
-    /// Planted: a late hint's wait is begun anew at its end; the number of follows is not counted.
+    /// Planted: retries are not counted; a hint binds at the instant of its end.
     #[test]
     fn i7_every_request_ends_after_a_bounded_number_of_answers(
         settings in settings(),
@@ -308,7 +309,7 @@ fn i11_plans_reach_every_kind_of_action_and_of_failure() {
 
 /// One upstream shared by many threads, each with requests of its own: whatever the order, the budget holds.
 ///
-/// Planted: none fits, the upstream has no way in but `&mut`.
+/// No bug to plant: the upstream has no way in but `&mut`.
 #[test]
 fn i9_under_many_threads_no_more_is_granted_than_the_budget_holds() {
     let budget = BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 0 };

@@ -5,6 +5,7 @@ mod rules {
     mod backing_off;
     mod breaker;
     mod deciding;
+    mod late;
     mod reading;
     mod reading_bodies;
     mod reading_limits;

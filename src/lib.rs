@@ -61,7 +61,7 @@
 //!
 //! # Features
 //!
-//! `std` (default) brings [`drive::SharedUpstream`](drive); `serde` makes the small enumerations serialisable; `json`
+//! `std` (default) brings [`drive::SharedUpstream`](drive); `serde` stores requests and upstreams (`snapshot`); `json`
 //! reads error bodies (`ErrorBody`), and with `serde` brings the trace format. Without any the crate needs neither an
 //! allocator nor atomics.
 

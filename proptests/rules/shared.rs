@@ -318,30 +318,3 @@ fn f6_a_late_2xx_refunds_and_a_late_failure_is_no_second_one() {
     let _ = scene.at(1_600).request(2).start();
     scene.at(1_600).request(2).reply(500).is("wait 2600 backoff");
 }
-
-/// Two attempts were given up at their limit of 1 s, and the first succeeded late. It pays for one retry, or for none.
-fn succeeded_late(capacity: u32) -> Scene {
-    let mut scene = Scene::with(budget(capacity, 5, 0, 5).attempt_timeout(Some(secs(1))));
-    scene.at(0).start().is("send 1 until 1000");
-    scene.at(1_000).tick().is("wait 2000 backoff");
-    scene.at(2_000).tick().is("send 2 until 3000");
-    scene.at(3_000).tick().is("wait 5000 backoff");
-    scene.at(4_000).reply_to(1, 200, &[]).is("done 200");
-    scene
-}
-
-#[test]
-fn f6_the_same_late_2xx_twice_refunds_once() {
-    let mut scene = succeeded_late(10);
-    assert_eq!(granted(&mut scene, 10..20, 503), 1);
-    scene.at(4_000).reply_to(1, 200, &[]).is("done 200");
-    assert_eq!(granted(&mut scene, 20..30, 503), 0);
-}
-
-#[test]
-fn f6_a_late_2xx_of_another_attempt_refunds_too() {
-    let mut scene = succeeded_late(10);
-    assert_eq!(granted(&mut scene, 10..20, 503), 1);
-    scene.at(4_000).reply_to(2, 200, &[]).is("done 200");
-    assert_eq!(granted(&mut scene, 20..30, 503), 1);
-}

@@ -1,0 +1,85 @@
+//! What the budget hears of late successes: F6.
+
+use retry_machine::{BudgetPolicy, FailureKind};
+
+use crate::support::{Answer, Scene, exact, secs};
+
+/// The budget is empty; each success pays for one retry.
+fn broke() -> Scene {
+    let budget = BudgetPolicy { capacity: 10, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
+    let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
+    for request in [100, 101] {
+        assert!(is_granted(&mut scene, request));
+    }
+    assert!(!is_granted(&mut scene, 102));
+    scene
+}
+
+/// Whether a new request is granted a retry.
+fn is_granted(scene: &mut Scene, request: u64) -> bool {
+    let _ = scene.at(0).request(request).start();
+    !scene.at(0).request(request).reply(503).is_terminal()
+}
+
+/// Request 0 has given up two attempts, and is done since the first of them succeeded.
+fn succeeded_late() -> Scene {
+    let budget = BudgetPolicy { capacity: 20, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
+    let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
+    scene.at(0).start().is("send 1 until 1000");
+    scene.at(1_000).tick().is("wait 2000 backoff");
+    scene.at(2_000).tick().is("send 2 until 3000");
+    scene.at(3_000).tick().is("wait 5000 backoff");
+    scene.at(4_000).reply_to(1, 200, &[]).is("done 200");
+    for request in [100, 101, 102] {
+        assert!(is_granted(&mut scene, request));
+    }
+    assert!(!is_granted(&mut scene, 103), "the budget is empty");
+    scene
+}
+
+#[test]
+fn f6_the_same_late_2xx_twice_refunds_once() {
+    let mut scene = succeeded_late();
+    scene.at(4_000).reply_to(1, 200, &[]).is("done 200");
+    assert!(!is_granted(&mut scene, 200));
+}
+
+#[test]
+fn f6_a_late_2xx_of_another_attempt_refunds_too() {
+    let mut scene = succeeded_late();
+    scene.at(4_000).reply_to(2, 200, &[]).is("done 200");
+    assert!(is_granted(&mut scene, 200));
+}
+
+#[test]
+fn f6_a_late_2xx_of_each_attempt_refunds_only_once() {
+    let mut scene = succeeded_late();
+    scene.at(4_000).reply_to(2, 200, &[]).is("done 200");
+    assert!(is_granted(&mut scene, 200));
+    for attempt in [1, 2, 1, 2] {
+        scene.at(4_000).reply_to(attempt, 200, &[]).is("done 200");
+        assert!(!is_granted(&mut scene, 300 + u64::from(attempt)), "attempt {attempt} counts again");
+    }
+}
+
+#[test]
+fn f6_after_a_cancel_the_same_2xx_twice_refunds_once() {
+    let mut scene = broke();
+    let _ = scene.at(0).start();
+    scene.at(0).cancel().fails(FailureKind::Cancelled);
+    scene.at(0).reply(200).fails(FailureKind::Cancelled);
+    assert!(is_granted(&mut scene, 200));
+    scene.at(0).reply(200).fails(FailureKind::Cancelled);
+    assert!(!is_granted(&mut scene, 201));
+}
+
+#[test]
+fn f6_of_an_attempt_that_was_never_sent_nothing_is_heard() {
+    let mut scene = broke();
+    let _ = scene.at(0).start();
+    scene.at(0).cancel().fails(FailureKind::Cancelled);
+    for attempt in [0, 2, u32::MAX] {
+        scene.at(0).reply_to(attempt, 200, &[]).fails(FailureKind::Cancelled);
+    }
+    assert!(!is_granted(&mut scene, 200));
+}
