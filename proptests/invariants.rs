@@ -36,9 +36,10 @@ impl History {
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(4_000))]
 
-    /// Planted: late hints bind neither a wait nor a send; half of each hint is waited; the shorter of hint and back-off.
+    /// Planted: late hints bind neither a wait nor a send; half of each hint is waited; the shorter of hint and
+    /// back-off.
     #[test]
     fn i1_never_sooner_than_any_hint_that_counts(plan in plan()) {
         let history = plan.play();
@@ -51,7 +52,8 @@ proptest! {
         });
     }
 
-    /// Planted: no look at the gate before a send; a later hint opens it sooner; a 403 that leaves nothing is not heard.
+    /// Planted: no look at the gate before a send; a later hint opens it sooner; a 403 that leaves nothing is not
+    /// heard.
     #[test]
     fn i1_never_through_a_closed_gate(plan in plan()) {
         let mut gate = bounds::Gate::default();
@@ -106,7 +108,8 @@ proptest! {
         });
     }
 
-    /// Planted: a lease is given beside an open one; a follower's outcome counts; the throttled endpoint is not left alone.
+    /// Planted: a lease is given beside an open one; a follower's outcome counts; the throttled endpoint is not left
+    /// alone.
     #[test]
     fn i6_at_most_one_unexpired_lease(plan in plan()) {
         let mut lease = bounds::Lease::default();
@@ -123,7 +126,8 @@ proptest! {
         }
     }
 
-    /// Planted: jitter after the cap; no cap; one doubling too many; twice the gate's spread; the longer of two after a 429; the
+    /// Planted: jitter after the cap; no cap; one doubling too many; twice the gate's spread; the longer of two after
+    /// a 429; the
     /// hint after a 503 even where it is shorter.
     #[test]
     fn i8_waits_are_within_the_policys_bounds(plan in plan()) {
@@ -136,7 +140,8 @@ proptest! {
         }
     }
 
-    /// Planted: a retry is granted for less than its cost; a refund beyond the capacity; none for a late success; two for one.
+    /// Planted: a retry is granted for less than its cost; a refund beyond the capacity; none for a late success; two
+    /// for one.
     #[test]
     fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan_on_a_budget()) {
         let budget = plan.settings.budget.unwrap();
@@ -257,7 +262,7 @@ fn obey(
 }
 
 proptest! {
-    #![proptest_config(config(2_000))]
+    #![proptest_config(config(4_000))]
 
     /// Planted: retries are not counted; a hint binds at the instant of its end.
     #[test]

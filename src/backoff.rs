@@ -18,8 +18,8 @@ pub(crate) struct Backoff {
     pub(crate) wait: u64,
 }
 
-/// How far back a decorrelated wait remembers, so that its cost has a bound. What lies further back moves it by less
-/// than a nanosecond in practice: every draw forgets most of the one before.
+/// How far back a decorrelated wait remembers, so that its cost has a bound. So many retries from the base on the waits
+/// have long reached any cap that is not beyond years.
 const MEMORY: u32 = 64;
 
 impl Backoff {

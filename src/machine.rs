@@ -25,6 +25,11 @@ use crate::upstream::token::Stamp;
 /// Pure: it reads no clock, draws no randomness from outside and does no IO (rule T1). 64 bytes, no heap. Not `Copy`,
 /// since a silent copy would hold the same lead twice (rule T6).
 ///
+/// ```compile_fail,E0277
+/// fn copied<T: Copy>() {}
+/// copied::<retry_machine::RetryMachine>();
+/// ```
+///
 /// ```
 /// use retry_machine::{Action, Event, Policy, Repeat, Reply, RetryMachine, Time, Upstream};
 ///
@@ -41,8 +46,7 @@ use crate::upstream::token::Stamp;
 pub struct RetryMachine {
     seed: u64,
     started: Time,
-    /// The server asked this request not to call before. Of a failed request: what its failure says of it. Of an answered
-    /// one: the number of the attempt that was.
+    /// The server asked this request not to call before. Of a failed request: what its failure says of it.
     not_before: Time,
     /// The end of the wait, of the attempt if there is a limit, or of the lease. Of an ended request: when it ended.
     until: Time,
@@ -57,7 +61,8 @@ pub struct RetryMachine {
     first_heard: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
-    /// How often it waited at the gate before a send. Wraps: it only tells draws apart.
+    /// How often it waited at the gate before a send. Wraps: it only tells draws apart. Of an ended request: which of its
+    /// last eight attempts have succeeded, a bit each.
     gate_waits: u8,
     recoveries: u8,
     phase: Phase,
@@ -220,7 +225,9 @@ impl Step<'_> {
     fn done(&mut self, attempt: u32, status: u16) -> Action {
         self.end(Phase::Done);
         self.machine.status = status;
-        self.machine.not_before = Time::from_nanos(attempt.into());
+        if matches!(status, 200..=299) {
+            self.is_first_success(attempt);
+        }
         self.again()
     }
 
@@ -228,7 +235,7 @@ impl Step<'_> {
         self.end(Phase::Failed(kind));
         let known = [
             Some(self.machine.not_before).filter(|hint| *hint > self.now),
-            self.upstream.gate.opening(self.now),
+            self.upstream.gate.asked_until(self.now),
             self.upstream.breaker.next_probe(self.now),
         ];
         self.machine.not_before = known.into_iter().flatten().max().unwrap_or(Time::ZERO);
@@ -244,6 +251,7 @@ impl Step<'_> {
         if self.machine.flags.has(Flags::UNANSWERED) {
             self.record(Health::Neutral, self.machine.attempts);
         }
+        self.machine.gate_waits = 0;
         self.machine.until = self.now;
         self.machine.gate_time = self.because.rejected.to_bits();
         self.machine.phase = phase;

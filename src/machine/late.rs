@@ -4,7 +4,6 @@ use super::{Flags, Phase, Step};
 use crate::action::{Action, News, WaitReason};
 use crate::failure::FailureKind;
 use crate::reply::{Hint, Reply};
-use crate::time::Time;
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
@@ -14,13 +13,14 @@ impl Step<'_> {
             return self.again();
         }
         self.hear(reply);
-        if self.is_unanswered(attempt) {
+        let first_answer = self.is_unanswered(attempt);
+        let first_success = reply.is_success() && self.is_first_success(attempt);
+        if first_answer {
             self.machine.flags.set(Flags::UNANSWERED, false);
+        }
+        // F6: a failure would be the second of its attempt.
+        if first_answer || first_success {
             self.record(self.health(reply.status()), attempt);
-            self.refund(reply);
-        } else if reply.is_success() && self.may_succeed(attempt) {
-            // F6: a failure would be the second of its attempt.
-            self.record(Health::Good, attempt);
             self.refund(reply);
         }
         if self.machine.is_ended() {
@@ -77,11 +77,20 @@ impl Step<'_> {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
-    /// Whether this is an attempt that was sent and has not succeeded already: it can but once.
-    pub(super) fn may_succeed(&self, attempt: u32) -> bool {
-        let succeeded = self.machine.phase == Phase::Done
-            && matches!(self.machine.status, 200..=299)
-            && self.machine.not_before == Time::from_nanos(attempt.into());
-        (1..=self.machine.attempts).contains(&attempt) && !succeeded
+    /// Whether this attempt, which was sent, succeeds for the first time: it can but once. While the request goes on
+    /// there is nothing to remember, for the first success ends it; after that it is remembered of the last eight
+    /// attempts, and those before are not heard.
+    pub(super) fn is_first_success(&mut self, attempt: u32) -> bool {
+        let newest = self.machine.attempts;
+        if !(1..=newest).contains(&attempt) {
+            return false;
+        }
+        if !self.machine.is_ended() {
+            return true;
+        }
+        let bit = 1_u8.checked_shl(newest - attempt).unwrap_or(0);
+        let is_first = bit & !self.machine.gate_waits != 0;
+        self.machine.gate_waits |= bit;
+        is_first
     }
 }

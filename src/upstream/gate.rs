@@ -7,6 +7,9 @@ use crate::time::Time;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Gate {
     closed_at: Time,
+    /// Until when the upstream asked not to be called.
+    asked_until: Time,
+    /// When it opens: then, or a while later.
     opens_at: Time,
     /// Whether it holds a request already.
     holds: bool,
@@ -18,12 +21,24 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) const fn new() -> Gate {
-        Gate { closed_at: Time::ZERO, opens_at: Time::ZERO, holds: false, throttled: false, throttled_again: false }
+        Gate {
+            closed_at: Time::ZERO,
+            asked_until: Time::ZERO,
+            opens_at: Time::ZERO,
+            holds: false,
+            throttled: false,
+            throttled_again: false,
+        }
     }
 
     /// When it opens, if it is closed.
     pub(crate) fn opening(&self, now: Time) -> Option<Time> {
         (now < self.opens_at).then_some(self.opens_at)
+    }
+
+    /// Until when the upstream asked not to be called, if that lies ahead.
+    pub(crate) fn asked_until(&self, now: Time) -> Option<Time> {
+        (now < self.asked_until).then_some(self.asked_until)
     }
 
     /// Closes it until `until`, for a 429 or since nothing is left; it never opens sooner than was said before. What it is
@@ -37,6 +52,7 @@ impl Gate {
         jitter: impl FnOnce(u64) -> u64,
     ) {
         if until <= now.max(self.opens_at) {
+            self.asked_until = self.asked_until.max(until);
             return;
         }
         if self.opening(now).is_none() {
@@ -48,6 +64,7 @@ impl Gate {
             self.closed_at = now;
         }
         self.throttled |= throttled;
+        self.asked_until = until;
         self.opens_at = until;
         // Many clients, each with a gate of its own, were told the same: they must not open in step for ever.
         if self.throttled_again && policy.gate_spread.is_none() && policy.jitter != Jitter::None {
@@ -58,6 +75,7 @@ impl Gate {
     /// Opens it now.
     pub(crate) fn open(&mut self, now: Time) {
         self.opens_at = self.opens_at.min(now);
+        self.asked_until = self.asked_until.min(now);
     }
 
     /// Takes in a request that has to wait, and says over how many nanoseconds after the opening it may be spread.
@@ -79,6 +97,7 @@ impl Gate {
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) -> Result<(), crate::snapshot::SnapshotError> {
         shift.exact(&mut self.closed_at)?;
+        shift.exact(&mut self.asked_until)?;
         shift.exact(&mut self.opens_at)
     }
 }

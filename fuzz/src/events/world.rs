@@ -305,7 +305,9 @@ impl World {
             }
             WaitReason::Gate if fresh => {
                 assert!(until >= *gate && since(*gate, *now) <= known.max_server_wait, "S1");
-                let widest = known.gate_spread.unwrap_or(known.spread.max(gate.as_nanos()));
+                // A gate that is throttled again stays closed for up to as long again.
+                let longest = gate.as_nanos().saturating_mul(2);
+                let widest = known.gate_spread.unwrap_or(longest.saturating_add(known.spread.max(longest)));
                 assert!(until <= after(*gate, widest), "S1");
             }
             _ => {}
