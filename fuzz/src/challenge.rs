@@ -80,7 +80,7 @@ const ERRORS: [(&[u8], BearerError); 5] = [
     (b"invalid_request", BearerError::InvalidRequest),
 ];
 
-/// The error of the Bearer challenges that asks for most care; `None` if one of them has two.
+/// The error of the Bearer challenges that asks for most care, else the first; `None` if one of them has two.
 fn expected(parts: &[Owned]) -> Option<Option<BearerError>> {
     let mut ranks = Vec::new();
     let (mut is_bearer, mut errors) = (false, 0);
@@ -97,6 +97,9 @@ fn expected(parts: &[Owned]) -> Option<Option<BearerError>> {
             return None;
         }
     }
-    let careful = ranks.into_iter().min();
-    Some(careful.map(|rank| ERRORS.get(rank).map_or(BearerError::Other, |(_, error)| *error)))
+    // Of those that ask for no care the first.
+    let careful = ranks.iter().copied().min().filter(|rank| *rank < 3);
+    Some(
+        careful.or(ranks.first().copied()).map(|rank| ERRORS.get(rank).map_or(BearerError::Other, |(_, error)| *error)),
+    )
 }
