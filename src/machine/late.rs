@@ -27,7 +27,6 @@ impl Step<'_> {
             return self.again();
         }
         if reply.is_success() {
-            self.machine.status = reply.status();
             self.because.rejected = reply.rejected();
             return self.done(attempt, reply.status());
         }
