@@ -267,6 +267,7 @@ fn b3_the_limit_counts_transport_errors_and_statuses_alike() {
 fn b3_the_limit_is_the_policys() {
     for retries in 0..4 {
         let mut scene = Scene::with(exact().max_retries(retries));
+        assert_eq!(scene.upstream.policy().max_retries(), retries);
         let (waits, end) = scene.fail_until_the_end(500);
         assert_eq!(waits.len(), retries as usize);
         assert_eq!(end.fails(FailureKind::Exhausted).attempts(), retries + 1);

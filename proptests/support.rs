@@ -57,6 +57,12 @@ impl Scene {
         Step { scene: self, now, request: 0 }
     }
 
+    /// The instant of the start, with request 0 sent.
+    pub fn after_the_start(&mut self) -> Step<'_> {
+        let _ = self.at(0).start();
+        self.at(0)
+    }
+
     /// The machine of a request that has begun.
     pub fn machine(&self, request: u64) -> &RetryMachine {
         &self.requests[&request]

@@ -277,7 +277,7 @@ impl Step<'_> {
             }
             Phase::Done => {
                 let rejected = Rejected::from_bits(self.machine.gate_time);
-                let because = Because { attempt: because.attempt, of: because.of, rejected, ..Because::default() };
+                let because = Because { attempt: because.attempt, rejected, ..Because::default() };
                 Action::Done { status: self.machine.status, because }
             }
             Phase::Failed(kind) => Action::Surface(self.machine.failure(kind)),

@@ -267,6 +267,26 @@ fn f4_a_late_hint_is_checked_against_the_limits_at_once() {
 }
 
 #[test]
+fn f4_the_wait_for_a_late_hint_names_its_source() {
+    let limit = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "9")];
+    let sources: [(&[(&str, &str)], _); 3] = [
+        (&[("Retry-After", "9")], "wait 11000 retry_after"),
+        (&[("retry-after-ms", "9000")], "wait 11000 retry_after_ms"),
+        (&limit, "wait 11000 rate_limit_reset"),
+    ];
+    for (headers, wait) in sources {
+        let mut scene = given_up(exact().gate(false));
+        scene.at(2_000).tick().is("send 2 until 3000");
+        scene.at(2_000).reply_to(1, 429, headers).is("in flight until 3000");
+        // Of hints that end together the first is named.
+        scene.at(2_000).reply_to(1, 429, &[("Retry-After", "9")]).is("in flight until 3000");
+        // One that ends sooner changes nothing.
+        scene.at(2_000).reply_to(1, 429, &[("retry-after-ms", "1")]).is("in flight until 3000");
+        scene.at(2_500).error(TransportError::Other).is(wait);
+    }
+}
+
+#[test]
 fn f4_a_late_hint_on_a_status_that_is_not_retried_moves_nothing() {
     for status in [400, 401, 403, 404, 502] {
         given_up(exact()).at(1_500).reply_to(1, status, &[("Retry-After", "9")]).is("wait 2000 backoff");

@@ -234,6 +234,12 @@ fn h6_given_twice_the_later_time_wins() {
 }
 
 #[test]
+fn h6_a_driver_may_set_the_hint_itself() {
+    let reply = read(&[("Retry-After", "9")]).with_hint(ms(1_500), HintSource::RetryAfterMs);
+    assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), Some((ms(1_500), HintSource::RetryAfterMs)));
+}
+
+#[test]
 fn h6_a_malformed_field_falls_through_and_is_reported() {
     let headers = [("retry-after-ms", "1.5"), ("Retry-After", "9")];
     assert_eq!(hint(&headers), Some((secs(9), HintSource::RetryAfter)));

@@ -94,6 +94,11 @@ fn f9_a_body_is_at_most_64_levels_deep() {
     assert!(ErrorBody::parse(body(64).as_bytes()).is_ok());
     assert_eq!(refused(body(65).as_bytes()), BodyError::TooDeep);
     assert_eq!(refused("[".repeat(60_000).as_bytes()), BodyError::TooDeep);
+    // What closes makes room again, save in a string.
+    let siblings = format!(r#"{{"error": "x", "wide": [{}{{}}]}}"#, "{},".repeat(100));
+    assert!(ErrorBody::parse(siblings.as_bytes()).is_ok());
+    let (open, close) = (r#"["]]","#.repeat(64), "]".repeat(64));
+    assert_eq!(refused(format!(r#"{{"error": "x", "deep": {open}0{close}}}"#).as_bytes()), BodyError::TooDeep);
 }
 
 #[test]

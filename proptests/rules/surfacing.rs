@@ -92,6 +92,36 @@ fn e2_the_sentences_of_each_action() {
 }
 
 #[test]
+fn e2_a_hint_that_is_shorter_than_the_back_off_is_named_beside_it() {
+    let said = |headers: &[(&str, &str)]| Scene::exact().after_the_start().reply_with(503, headers).to_string();
+    let shorter =
+        "attempt 1 of 6 got 503; waiting 1 s (back-off 1 s, which is longer than the 0.95 s that the server asked for)";
+    assert_eq!(said(&[("retry-after-ms", "950")]), shorter);
+    assert_eq!(said(&[("Retry-After", "0")]), "attempt 1 of 6 got 503; waiting 1 s (back-off 1 s)");
+    assert_eq!(said(&[("Retry-After", "2")]), "attempt 1 of 6 got 503; waiting 2 s (retry-after)");
+}
+
+#[test]
+fn e2_every_action_tells_its_attempt() {
+    let mut scene = Scene::exact();
+    let attempts = [
+        scene.at(0).start(),
+        scene.at(0).tick(),
+        scene.at(0).reply(503),
+        scene.at(1_000).tick(),
+        scene.at(1_000).reply(401),
+        scene.at(1_000).token(REFRESHED),
+        scene.at(1_000).reply(200),
+    ]
+    .map(|action| action.attempt());
+    assert_eq!(attempts, [1, 1, 1, 2, 2, 3, 3]);
+    assert_eq!(scene.machine(0).attempts(), 3);
+    scene.at(1_000).request(1).start().is("send 1 token 1");
+    assert_eq!(scene.at(1_000).request(1).reply(404).attempt(), 1);
+    assert_eq!(scene.at(1_000).request(2).cancel().attempt(), 0);
+}
+
+#[test]
 fn e2_malformed_and_dropped_hints_are_named() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
@@ -99,6 +129,8 @@ fn e2_malformed_and_dropped_hints_are_named() {
     assert!(text.contains("got 429 (retry-after is malformed)"), "{text}");
     let failure = first_failure(exact(), 404, &[("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT")]);
     assert!(failure.to_string().contains("retry-after is a date without a clock"), "{failure}");
+    let answer = Scene::exact().after_the_start().reply_with(200, &[("Retry-After", "soon")]);
+    assert_eq!(answer.to_string(), "done with 200 (retry-after is malformed)");
 }
 
 #[test]
@@ -169,6 +201,12 @@ fn f8_not_before_is_the_latest_future_instant_known() {
     assert_eq!(at(first_failure(exact(), 404, &limits)), None);
     let breaker = exact().breaker(Some(BreakerPolicy { failures: 1, open: secs(30) }));
     assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Time::from_millis(30_250)));
+    // At its end a hint has passed.
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    scene.at(0).reply_with(429, &limits[2..]).is("wait 20000 retry_after");
+    scene.at(20_000).tick().is("send 2");
+    assert_eq!(at(scene.at(20_000).reply(404).fails(FailureKind::NotFound)), None);
 }
 
 #[test]

@@ -240,7 +240,9 @@ fn t4_a_machine_says_when_it_wants_a_tick() {
     scene.at(0).start().is("send 1");
     scene.at(0).reply(503).is("wait 1000 backoff");
     assert_eq!(scene.next_tick(), Some(Time::from_millis(1_000)));
+    assert_eq!(scene.machine(0).in_flight(), None);
     scene.at(1_000).tick().is("send 2");
+    assert_eq!(scene.machine(0).in_flight(), Some(2));
     scene.at(1_000).reply(401).is("refresh until 31000");
     assert_eq!(scene.next_tick(), Some(Time::from_millis(31_000)));
     scene.at(2_000).token(REFRESHED).is("send 3 token 1");
