@@ -55,9 +55,9 @@
 //! - **Reproducible**: the same events give the same actions, bit for bit, on every target. A list of events is a
 //!   complete record of an incident (with the features `serde` and `json`: the module `trace`).
 //!
-//! Each promise is made of numbered rules. [`pages::rules`] lists them with the tests that hold them, and
-//! [`pages::decisions`] says how they are read where they can be read in two ways; [`pages::peer_bugs`] has what went
-//! wrong in other retry code, and why it cannot here.
+//! Each promise is made of numbered rules. [`pages::trust`] says why you can trust them, and how far; [`pages::rules`]
+//! lists them with the tests that hold them; [`pages::decisions`] says how they are read where they can be read in two
+//! ways; [`pages::peer_bugs`] has what went wrong in other retry code, and why it cannot here.
 //!
 //! # Features
 //!
@@ -100,6 +100,8 @@ mod upstream;
 /// Pages of the documentation.
 #[cfg(doc)]
 pub mod pages {
+    #[doc = include_str!("../docs/trust.md")]
+    pub mod trust {}
     #[doc = include_str!("../docs/rules.md")]
     pub mod rules {}
     #[doc = include_str!("../docs/decisions.md")]
