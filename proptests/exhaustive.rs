@@ -13,7 +13,7 @@ use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Event, HintSource, Jitter, Policy, Repeat, Reply, ResetFormat, RetryMachine,
     Time, TokenOutcome, TransportError, Upstream,
 };
-use stateright::{Checker, Model, Property};
+use stateright::{Checker, HasDiscoveries, Model, Property};
 
 const RETRIES: u32 = 2;
 const RECOVERIES: u32 = 1;
@@ -109,6 +109,8 @@ struct World {
     upstream: Upstream,
     machines: Vec<(RetryMachine, Seen)>,
     repeat: Repeat,
+    /// How many worlds lead here, with this one.
+    depth: usize,
     /// Who holds the lease, and until when.
     lease: Option<(usize, Time)>,
     /// What retries have cost, and what successes have given back.
@@ -137,7 +139,7 @@ impl World {
         let now = Time::from_millis(1_000_000);
         let machines = (0..machines).map(|seed| (RetryMachine::new(repeat, seed as u64), Seen::default())).collect();
         let upstream = Upstream::new(policy());
-        World { now, upstream, machines, repeat, lease: None, spent: 0, refunded: 0, broken: None }
+        World { now, upstream, machines, repeat, depth: 1, lease: None, spent: 0, refunded: 0, broken: None }
     }
 
     fn step(&mut self, who: usize, input: Input) {
@@ -245,16 +247,16 @@ impl World {
     /// I7: answered on time, with whatever keeps it going longest, every request ends.
     fn ends(&self) -> bool {
         let mut world = self.clone();
-        for who in 0..world.machines.len() {
-            for _ in 0..40 {
+        (0..world.machines.len()).all(|who| {
+            (0..40).any(|_| {
                 let input = match world.machines[who].0.in_flight() {
                     Some(_) => Input::Status(503),
                     None => Input::Due,
                 };
                 world.step(who, input);
-            }
-        }
-        world.machines.iter().all(|(_, seen)| seen.end.is_some()) && world.broken.is_none()
+                world.machines[who].1.end.is_some()
+            })
+        })
     }
 }
 
@@ -281,6 +283,7 @@ const I10: &str = "I10: an unsafe request is never sent twice after an ambiguous
 struct Exploration {
     requests: usize,
     repeat: Repeat,
+    depth: usize,
 }
 
 impl Model for Exploration {
@@ -292,6 +295,10 @@ impl Model for Exploration {
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<(usize, Input)>) {
+        // What is broken is found; what it would lead to may have no end.
+        if world.broken.is_some() || world.depth == self.depth {
+            return;
+        }
         for (who, (machine, seen)) in world.machines.iter().enumerate() {
             if machine.attempts() == 0 && machine.next_tick(&world.upstream).is_none() && seen.end.is_none() {
                 actions.extend([(who, Input::Start), (who, Input::Cancel)]);
@@ -306,11 +313,13 @@ impl Model for Exploration {
         let ended = world.machines[who].1.end.is_some();
         let mut world = world.clone();
         world.step(who, input);
+        world.depth += 1;
         (!ended || world.broken.is_some() || world.machines.len() > 1).then_some(world)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties = vec![Property::<Self>::always("I7: every request ends", |_, world| world.ends())];
+        let mut properties =
+            vec![Property::<Self>::always("I7: every request ends", |_, world| world.broken.is_some() || world.ends())];
         macro_rules! invariants {
             ($($invariant:ident),*) => {
                 $(properties.push(Property::always($invariant, |_, world: &World| world.broken != Some($invariant)));)*
@@ -323,7 +332,8 @@ impl Model for Exploration {
 
 fn explore(requests: usize, repeat: Repeat, depth: usize) {
     let begun = Instant::now();
-    let checker = Exploration { requests, repeat }.checker().threads(2).target_max_depth(depth).spawn_bfs().join();
+    let exploration = Exploration { requests, repeat, depth };
+    let checker = exploration.checker().finish_when(HasDiscoveries::Any).spawn_bfs().join();
     checker.assert_properties();
     println!(
         "{requests} request(s), {repeat:?}: {} states, {} edges, depth {}, {} in {:?}",
