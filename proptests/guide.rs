@@ -145,13 +145,27 @@ fn d10_step_1_only_429_500_and_503_are_retried() {
 
 #[test]
 fn l1_step_2_a_429_is_not_retried_sooner_than_its_retry_after() {
+    // The gate would hold it back as well.
+    for gate in [false, true] {
+        let mut scene = Scene::with(exact().gate(gate));
+        scene.at(0).start().is("send 1");
+        scene.at(0).reply_with(429, &[("Retry-After", "30")]).is("wait 30000 retry_after");
+        for early in [0, 1, 1_000, 15_000, 16_000, 29_999] {
+            scene.at(early).tick().is("wait 30000 retry_after");
+        }
+        scene.at(30_000).tick().is("send 2");
+    }
+}
+
+#[test]
+fn s1_step_2_no_request_is_sent_sooner_than_a_429s_retry_after() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
-    let wait = scene.at(0).reply_with(429, &[("Retry-After", "30")]);
-    for early in [0, 1, 1_000, 16_000, 29_999] {
-        assert_eq!(scene.at(early).tick().end_of_wait(), wait.end_of_wait(), "at {early}");
+    let _ = scene.at(0).reply_with(429, &[("Retry-After", "30")]);
+    for early in [0, 1, 1_000, 15_000, 16_000, 29_999] {
+        scene.at(early).request(1 + early).start().is("wait 30000 gate");
     }
-    scene.at(30_000).tick().is("send 2");
+    scene.at(30_000).request(1).tick().is("send 1");
 }
 
 #[test]
