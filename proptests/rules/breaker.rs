@@ -135,6 +135,15 @@ fn s3_a_neutral_probe_frees_the_permit() {
 }
 
 #[test]
+fn s3_a_neutral_result_of_an_older_probe_frees_nothing() {
+    let mut scene = open();
+    scene.at(10_000).request(4).start().is("send 1");
+    scene.at(20_000).request(5).start().is("send 1");
+    scene.at(20_100).request(4).reply(401).is("refresh until 50100");
+    assert!(is_open(&scene, 20_100), "the permit is the other's");
+}
+
+#[test]
 fn s3_a_probe_that_vanishes_blocks_for_the_open_time_only() {
     let mut scene = open();
     scene.at(10_000).request(4).start().is("send 1");
@@ -168,7 +177,7 @@ fn s3_results_of_attempts_sent_before_the_opening_are_ignored() {
 }
 
 #[test]
-fn f6_the_open_time_is_jittered_by_half() {
+fn s3_f6_the_open_time_is_jittered_by_half() {
     let ends: BTreeSet<Time> = (0..500)
         .map(|seed| {
             let policy = Policy::flextell().to_builder().breaker(Some(BreakerPolicy { failures: 1, open: secs(10) }));

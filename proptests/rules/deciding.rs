@@ -240,18 +240,31 @@ fn p2_a_reply_is_on_time_if_no_tick_gave_its_attempt_up() {
 #[test]
 fn p3_only_a_granted_wait_is_charged() {
     let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
-    let mut scene = Scene::with(exact().budget(Some(one)).max_server_wait(secs(50)));
-    for request in 0..3 {
-        scene.at(0).request(request).start().is("send 1");
+    let policy = || exact().budget(Some(one)).max_server_wait(secs(50));
+    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
+    let (in_5, in_60) = (("Retry-After", "5"), ("Retry-After", "60"));
+    let nothing_left = [in_5, ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")];
+    let refusals = [
+        (policy(), &[in_60][..], FailureKind::ServerWaitTooLong),
+        (policy(), &nothing_left, FailureKind::ServerWaitTooLong),
+        (policy().max_server_wait(secs(90)).deadline(Some(secs(30))), &[in_60], FailureKind::Deadline),
+        (policy().breaker(Some(breaker)), &[in_5], FailureKind::BreakerOpen),
+    ];
+    for (policy, headers, kind) in refusals {
+        let mut scene = Scene::with(policy);
+        for request in 0..3 {
+            let _ = scene.at(0).request(request).start();
+        }
+        scene.at(0).reply_with(503, headers).fails(kind);
+        scene.at(0).open_gate();
+        scene.at(0).request(1).reply_with(503, &[("Retry-After", "20")]).is("wait 20000 retry_after");
+        scene.at(0).request(2).reply_with(503, &[("Retry-After", "20")]).fails(FailureKind::Budget);
     }
-    scene.at(0).request(0).reply_with(503, &[("Retry-After", "60")]).fails(FailureKind::ServerWaitTooLong);
-    scene.at(0).request(1).reply(503).is("wait 1000 backoff");
-    scene.at(0).request(2).reply(503).fails(FailureKind::Budget);
 }
 
 #[test]
 fn p3_a_cancel_refunds_nothing() {
-    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
     let mut scene = Scene::with(exact().budget(Some(one)));
     for request in 0..2 {
         scene.at(0).request(request).start().is("send 1");

@@ -1,13 +1,14 @@
 //! Limits that all requests of an upstream share: S1–S6, F3, F6.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, FailureKind, Policy, PolicyBuilder, RetryMachine, Time, TransportError,
+    Action, BreakerPolicy, BudgetPolicy, Cause, FailureKind, Policy, PolicyBuilder, RetryMachine, Time, TransportError,
     Upstream,
 };
 
-use crate::support::{Answer, REFRESHED, Scene, exact, secs};
+use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
 
 /// Request 0 got a 429 with a hint of 10 s at 0 s.
 fn closed() -> Scene {
@@ -146,6 +147,32 @@ fn s1_the_requests_held_do_not_come_through_together() {
 }
 
 #[test]
+fn s1_who_is_throttled_again_is_spread_as_wide_as_the_closed_time() {
+    // How long the second 429 makes a lone request wait that got it so long after the gate's opening.
+    let waits = |after: Duration| -> BTreeSet<Duration> {
+        let wait = |seed| {
+            let mut scene = Scene::new(Policy::flextell());
+            scene.seed = seed;
+            scene.at(0).start().is("send 1");
+            let sent = scene.at(0).reply_with(429, &[("Retry-After", "60")]).end_of_wait();
+            scene.at_time(sent).tick().is("send 2");
+            let again = sent.saturating_add(after);
+            scene
+                .at_time(again)
+                .reply_with(429, &[("Retry-After", "60")])
+                .end_of_wait()
+                .saturating_duration_since(again)
+        };
+        (0..500).map(wait).collect()
+    };
+    let at_once = waits(secs(1));
+    assert!(*at_once.first().unwrap() >= secs(60) && *at_once.last().unwrap() <= secs(240), "{at_once:?}");
+    assert!(*at_once.last().unwrap() > secs(200), "the gate opens later, and those it held are spread");
+    let calm = waits(secs(61));
+    assert!(*calm.first().unwrap() >= secs(60) && *calm.last().unwrap() <= ms(60_500), "{calm:?}");
+}
+
+#[test]
 fn s1_the_spread_can_be_set() {
     let mut scene = Scene::with(Policy::flextell().to_builder().gate_spread(Some(secs(2))));
     scene.at(0).start().is("send 1");
@@ -188,6 +215,22 @@ fn s2_it_starts_full_and_retries_draw_on_it() {
     assert_eq!(granted(&mut Scene::with(budget(9, 5, 0, 1)), 0..100, 503), 1);
     assert_eq!(granted(&mut Scene::with(budget(0, 5, 0, 1)), 0..100, 503), 0);
     assert_eq!(granted(&mut Scene::with(exact().budget(None)), 0..100, 503), 100);
+}
+
+#[test]
+fn s2_empty_it_surfaces_with_the_original_cause() {
+    let mut scene = Scene::with(budget(0, 5, 0, 1));
+    scene.at(0).start().is("send 1");
+    let failure = scene.at(0).reply(503).fails(FailureKind::Budget);
+    assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(503)));
+}
+
+#[test]
+fn s2_a_wait_at_the_gate_costs_nothing() {
+    let mut scene = Scene::with(budget(0, 5, 0, 1));
+    scene.at(0).start().is("send 1");
+    scene.at(0).reply_with(429, &[("Retry-After", "10")]).is("wait 10000 retry_after");
+    scene.at(0).request(1).start().is("wait 10000 gate");
 }
 
 #[test]
@@ -250,7 +293,7 @@ fn s4_an_attempt_past_its_limit_is_a_timeout_like_any_failure() {
     scene.at(1_000).tick().is("wait 2000 backoff");
     scene.at(2_000).tick().is("send 2 until 3000");
     let failure = scene.at(3_000).tick().fails(FailureKind::Budget);
-    assert_eq!(failure.cause(), Some(retry_machine::Cause::TimedOut));
+    assert_eq!(failure.cause(), Some(Cause::TimedOut));
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn b3_a_send_after_a_refresh_is_no_retry() {
 #[test]
 fn k3_the_first_leads_and_the_others_wait_for_it() {
     let mut scene = one_leads(50);
+    scene.at(10).tick().is("in flight until 30000");
     for request in 1..50 {
         scene.at(10).request(request).tick().is("await until 30000");
     }
@@ -137,11 +138,14 @@ fn k5_an_outcome_after_the_leases_end_counts_while_the_lease_is_the_newest() {
 #[test]
 fn k5_an_outcome_of_an_older_lease_is_ignored() {
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
-        let mut scene = one_leads(2);
+        let mut scene = one_leads(3);
         scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
         scene.at(30_000).request(1).tick().is("refresh until 60000");
+        scene.at(30_000).request(2).tick().is("await until 60000");
         scene.at(31_000).token(outcome).fails(FailureKind::TokenUnavailable);
+        assert_eq!(scene.upstream.generation(), 0);
         scene.at(32_000).request(1).tick().is("in flight until 60000");
+        scene.at(32_000).request(2).tick().is("await until 60000");
         scene.at(33_000).request(1).token(REFRESHED).is("send 2 token 1");
     }
 }
@@ -195,9 +199,11 @@ fn k6_all_followers_share_the_outcome() {
 #[test]
 fn k6_rejected_sticks_to_its_generation_until_the_token_is_replaced() {
     let mut scene = one_leads(1);
+    scene.at(0).request(3).start().is("send 1");
     scene.at(10).token(REJECTED).fails(FailureKind::TokenRejected);
     let failure = scene.at(20).request(1).start().fails(FailureKind::TokenRejected);
     assert_eq!(failure.attempts(), 0, "it was not sent");
+    scene.at(20).request(3).reply(401).fails(FailureKind::TokenRejected);
     scene.at(30).token_replaced();
     scene.at(40).request(2).start().is("send 1 token 1");
 }

@@ -33,7 +33,7 @@ fn expiring() -> Scene {
 // ---- K7 ----
 
 #[test]
-fn k7_a_send_after_expiry_less_margin_refreshes_first() {
+fn k7_f5_a_send_after_expiry_less_margin_refreshes_first() {
     let mut scene = expiring();
     scene.at(70_000).start().is("send 1");
     let mut scene = expiring();
@@ -127,9 +127,12 @@ fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid(
 }
 
 #[test]
-fn f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
+fn k5_f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
     let mut scene = one_leads(2);
     scene.at(10).token_replaced();
+    scene.at(15).request(2).start().is("send 1 token 1");
+    scene.at(15).request(2).reply(401).is("refresh until 30015");
+    scene.at(16).request(2).cancel().fails(FailureKind::Cancelled);
     scene.at(20).request(1).tick().is("send 2 token 1");
     scene.at(20).tick().is("in flight until 30000");
     scene.at(30_000).tick().is("send 2 token 1");
@@ -148,4 +151,11 @@ fn f5_an_outcome_that_does_not_count_acts_as_a_tick() {
     scene.at(20).request(1).token(UNAVAILABLE).is("send 2 token 1");
     scene.at(20).reply(503).is("wait 1020 backoff");
     scene.at(1_020).token(REJECTED).is("send 3 token 1");
+}
+
+#[test]
+fn f5_ending_a_request_frees_its_lease() {
+    let mut scene = one_leads(2);
+    scene.at(10).reply_to(1, 200, &[]).is("done 200");
+    scene.at(20).request(1).tick().is("refresh until 30020");
 }
