@@ -3,19 +3,40 @@
 //! The times are those where mistakes live: exactly at the end of a wait, a limit or a lease, one
 //! millisecond before and after, twice at once, now and then backwards. Most events answer the last
 //! action of their request; some are late, doubled or out of place.
+//!
+//! What is chosen comes from a seed, or from bytes that a fuzzer makes up.
 
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
-/// xorshift64*, seeded through one multiplication.
-struct Dice(u64);
+enum Dice<'a> {
+    /// xorshift64*, seeded through one multiplication.
+    Seeded(u64),
+    /// A byte for each roll, two for dice of many sides; zeros when there are no more.
+    #[allow(dead_code, reason = "not every test that has the generator has bytes")]
+    Bytes(&'a [u8]),
+}
 
-impl Dice {
+impl Dice<'_> {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+        match self {
+            Dice::Seeded(state) => {
+                *state ^= *state >> 12;
+                *state ^= *state << 25;
+                *state ^= *state >> 27;
+                (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+            }
+            Dice::Bytes(bytes) => {
+                let length = if sides <= 256 { 1 } else { 2 };
+                let (now, rest) = bytes.split_at(length.min(bytes.len()));
+                *bytes = rest;
+                now.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)) % sides
+            }
+        }
+    }
+
+    fn are_used_up(&self) -> bool {
+        matches!(self, Dice::Bytes([]))
     }
 
     fn one_in(&mut self, n: u64) -> bool {
@@ -28,18 +49,18 @@ impl Dice {
 }
 
 /// A trace in the making: what comes next depends on what the requests were last told to do.
-pub struct Generator {
-    dice: Dice,
+pub struct Generator<'a> {
+    dice: Dice<'a>,
     pub setting: Value,
     last: BTreeMap<u64, Value>,
     now: u64,
     left: u64,
 }
 
-impl Generator {
+impl<'a> Generator<'a> {
     /// The same for the same seed and the same answers.
-    pub fn new(seed: u64) -> Generator {
-        let mut dice = Dice((seed.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    pub fn new(seed: u64) -> Generator<'a> {
+        let mut dice = Dice::Seeded((seed.wrapping_add(1)).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         for _ in 0..8 {
             dice.roll(2);
         }
@@ -48,8 +69,19 @@ impl Generator {
         Generator { dice, setting, last: BTreeMap::new(), now: 0, left }
     }
 
-    /// The next event, until there are enough.
+    /// The trace ends with the bytes, or after a hundred events.
+    #[allow(dead_code, reason = "not every test that has the generator has bytes")]
+    pub fn from_bytes(bytes: &'a [u8]) -> Generator<'a> {
+        let mut dice = Dice::Bytes(bytes);
+        let setting = setting(&mut dice);
+        Generator { dice, setting, last: BTreeMap::new(), now: 0, left: 100 }
+    }
+
+    /// The next event, until there are enough or nothing is left to choose by.
     pub fn next_event(&mut self) -> Option<Value> {
+        if self.dice.are_used_up() {
+            return None;
+        }
         self.left = self.left.checked_sub(1)?;
         self.now = next_time(&mut self.dice, self.now, &self.last);
         let backwards = self.dice.one_in(25);

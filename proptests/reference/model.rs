@@ -96,7 +96,7 @@ mod span;
 mod token;
 mod upstream;
 
-use crate::reference::reading::{self, Facts};
+use super::reading::{self, Facts};
 use action::Action;
 use event::{Event, Line};
 use guesses::Guesses;

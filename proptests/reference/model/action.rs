@@ -1,7 +1,7 @@
 //! The action lines of a trace (TRACE.md, "Action lines"), with bounds where chance decides.
 
+use super::super::reading::Source;
 use super::span::{Ns, Span, ceil_ms};
-use crate::reference::reading::Source;
 use serde_json::{Map, Value, json};
 
 #[derive(Clone, Debug)]

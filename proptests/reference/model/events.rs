@@ -1,12 +1,12 @@
 //! What each event does to its request (T3, T4, F4, F7).
 
+use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Reason};
 use super::decide::Cause;
 use super::event::{Outcome, Transport};
 use super::request::{Need, Request, State};
 use super::span::{Ns, Span, after, from_ms};
-use crate::reference::reading::Facts;
 
 impl Model {
     pub(super) fn tick(&mut self, r: &mut Request) -> Action {

@@ -1,12 +1,12 @@
 //! What the upstream hears, how a request ends, and what is said when nothing changes.
 
+use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Failure, Reason, advice};
 use super::request::{Request, Result as Heard, State};
 use super::setting::Jitter;
 use super::span::{END, Span, after, from_ms};
 use super::upstream::Health;
-use crate::reference::reading::Facts;
 
 impl Model {
     /// S1, F3, H10.

@@ -1,8 +1,8 @@
 //! The setting line of a trace (TRACE.md, first line).
 
+use super::super::reading::Reset;
 use super::json::{keys, text, whole, whole_or_null};
 use super::span::{Ns, Span, from_ms};
-use crate::reference::reading::Reset;
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
