@@ -7,6 +7,7 @@ pub mod body;
 pub mod challenge;
 pub mod events;
 pub mod http_date;
+pub mod model;
 pub mod oracle;
 pub mod rate_limit;
 pub mod response;
@@ -18,11 +19,12 @@ pub mod trace;
 pub type Check = fn(&[u8]);
 
 /// Each target's name, which is also the name of its folder in `corpus/`, and its check.
-pub const CHECKS: [(&str, Check); 9] = [
+pub const CHECKS: [(&str, Check); 10] = [
     ("body", body::check),
     ("challenge", challenge::check),
     ("events", events::check),
     ("http_date", http_date::check),
+    ("model", model::check),
     ("rate_limit", rate_limit::check),
     ("response", response::check),
     ("retry_after", retry_after::check),

@@ -1,0 +1,37 @@
+//! The crate against the reference model: bytes become a trace, and the two agree on every action and every fact read.
+
+/// The same model and the same generator as in the ordinary tests.
+#[path = "../../proptests/reference"]
+#[allow(dead_code, reason = "the ordinary tests ask for more")]
+mod reference {
+    pub mod generator;
+    pub mod model;
+    pub mod reading;
+}
+
+use retry_machine::trace::{Event, Replay, Setting};
+use serde_json::Value;
+
+use self::reference::generator::Generator;
+use self::reference::model::Model;
+
+/// `data` says what the setting is and what happens.
+pub fn check(data: &[u8]) {
+    let mut generator = Generator::from_bytes(data);
+    let mut trace = vec![generator.setting.clone()];
+    let setting = Setting::parse(&generator.setting.to_string()).expect("a setting");
+    let mut replay = Replay::new(&setting).expect("a policy");
+    let mut model = Model::new(&generator.setting).expect("a setting");
+    while let Some(line) = generator.next_event() {
+        let event = Event::parse(&line.to_string()).expect("an event");
+        let action = replay.step(&event).expect("an event of a request that was started");
+        let action = action.map(|action| action.to_json_with_facts());
+        let verdict = model.check(&line, action.as_ref());
+        generator.answered(&line, action);
+        trace.push(line);
+        if let Err(why) = verdict {
+            let trace: Vec<_> = trace.iter().map(Value::to_string).collect();
+            panic!("{why}\n\nThe trace:\n{}", trace.join("\n"));
+        }
+    }
+}
