@@ -210,6 +210,32 @@ fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
     assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible));
 }
 
+#[test]
+fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself() {
+    let policy = Policy::flextell();
+    let mut upstream = Upstream::new(policy.clone());
+    upstream.token_expires_in(Time::ZERO, Duration::ZERO);
+    let now = Time::from_nanos(1);
+    let [mut leader, mut follower] = [7, 8].map(|seed| RetryMachine::new(Repeat::Safe, seed));
+    assert!(matches!(leader.handle(now, Event::Start, &mut upstream), Action::RefreshToken { .. }));
+    assert!(matches!(follower.handle(now, Event::Start, &mut upstream), Action::AwaitToken { .. }));
+    let origin = Time::from_millis(1 << 30);
+    for stored_at in [Time::from_millis(0), Time::from_millis(10_000)] {
+        let mut upstream = UpstreamSnapshot::new(&upstream, stored_at).restore(policy.clone(), origin).unwrap();
+        let mut follower = MachineSnapshot::new(&follower, Time::from_millis(5_000)).restore(origin).unwrap();
+        for _ in 0..3 {
+            let now = follower.next_tick(&upstream).unwrap();
+            match follower.handle(now, Event::Tick, &mut upstream) {
+                Action::AwaitToken { until, .. } => assert!(until > now),
+                action => {
+                    assert!(matches!(action, Action::RefreshToken { .. }), "{action}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// Every number of a snapshot replaced by hostile ones, one at a time and two at a time: refused, or it behaves.
 #[test]
 fn i11_a_hostile_snapshot_is_refused_or_behaves() {

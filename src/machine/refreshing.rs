@@ -86,8 +86,14 @@ impl Step<'_> {
             Finding::NewToken => self.new_token(),
             Finding::Rejected => self.fail(FailureKind::TokenRejected),
             Finding::Unavailable => self.no_token(),
-            Finding::UnderWay | Finding::Abandoned if self.is_past_deadline() => self.fail(FailureKind::Deadline),
-            Finding::UnderWay => self.again(),
+            Finding::UnderWay { .. } | Finding::Abandoned if self.is_past_deadline() => {
+                self.fail(FailureKind::Deadline)
+            }
+            Finding::UnderWay { until } => {
+                // T7: a lease that was stored at another time than its follower ends at another time.
+                self.machine.until = until;
+                self.again()
+            }
             Finding::Abandoned => self.take_turn(waits),
         }
     }

@@ -63,8 +63,8 @@ pub(crate) enum Turn {
 /// What a follower finds when it looks at the lease that it follows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Finding {
-    /// Still under way.
-    UnderWay,
+    /// Still under way, and nobody else refreshes the token before.
+    UnderWay { until: Time },
     /// It, or a later one, or the user, brought a new token.
     NewToken,
     /// The refresh was rejected for good.
@@ -202,7 +202,7 @@ impl Token {
         } else if !self.unavailable_since.is_after(lease) && !lease.is_after(self.unavailable) {
             Finding::Unavailable
         } else if lease == self.lease && self.lease_open && now < self.lease_end {
-            Finding::UnderWay
+            Finding::UnderWay { until: self.lease_end }
         } else {
             Finding::Abandoned
         }
