@@ -13,7 +13,8 @@ use reference::generator::Generator;
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
 use retry_machine::trace::{self, Setting, Told, What};
 use retry_machine::{
-    Action, ErrorBody, Event, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome, Upstream, derive_seed,
+    Action, BreakerPolicy, ErrorBody, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome,
+    Upstream, derive_seed,
 };
 use serde_json::Value;
 
@@ -210,6 +211,82 @@ fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
     assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible));
 }
 
+/// What was stored of a request, with some fields changed.
+fn changed(machine: &RetryMachine, now: Time, fields: &[(&str, Value)]) -> MachineSnapshot {
+    let mut snapshot = serde_json::to_value(MachineSnapshot::new(machine, now)).unwrap();
+    for (field, value) in fields {
+        snapshot["machine"][field] = value.clone();
+    }
+    serde_json::from_value(snapshot).unwrap()
+}
+
+#[test]
+fn i2_a_snapshot_with_a_recovery_for_each_attempt_in_flight_is_refused() {
+    let mut upstream = Upstream::new(Policy::flextell());
+    let mut machine = RetryMachine::new(Repeat::Safe, 7);
+    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    for (recoveries, verdict) in [(0, Ok(machine.clone())), (1, Err(SnapshotError::Impossible))] {
+        assert_eq!(changed(&machine, Time::ZERO, &[("recoveries", recoveries.into())]).restore(Time::ZERO), verdict);
+    }
+}
+
+#[test]
+fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
+    let policy = Policy::flextell().to_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
+    let mut upstream = Upstream::new(policy);
+    let now = Time::from_millis(5_000);
+    // A snapshot's own present is at 2^62.
+    for started in [Time::from_nanos((1 << 62) + 1), Time::MAX] {
+        let mut machine = RetryMachine::new(Repeat::Safe, 7);
+        let _ = machine.handle(now, Event::Start, &mut upstream);
+        let fields = [("started", serde_json::json!(started)), ("until", serde_json::json!(Time::MAX))];
+        let mut machine = changed(&machine, now, &fields).restore(now).unwrap();
+        let _ = machine.handle(now, Event::Reply(1, Reply::new(503)), &mut upstream);
+        assert!(MachineSnapshot::new(&machine, now).restore(now).is_ok());
+        let action = machine.handle(Time::from_millis(15_000), Event::Tick, &mut upstream);
+        assert!(matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::Deadline), "{action}");
+    }
+}
+
+/// What a new request is told under an upstream that was stored with such a field.
+fn told(field: &str, value: Value, now: Time) -> Action {
+    let breaker = BreakerPolicy { failures: 1, open: Duration::from_secs(10) };
+    let policy = Policy::flextell().to_builder().breaker(Some(breaker)).build().unwrap();
+    let mut upstream = Upstream::new(policy.clone());
+    upstream.token_expires_in(Time::ZERO, Duration::ZERO);
+    let _ = RetryMachine::new(Repeat::Safe, 7).handle(Time::from_nanos(1), Event::Start, &mut upstream);
+    let mut snapshot = serde_json::to_value(UpstreamSnapshot::new(&upstream, Time::from_nanos(1))).unwrap();
+    *snapshot.pointer_mut(field).unwrap() = value;
+    let snapshot: UpstreamSnapshot = serde_json::from_value(snapshot).unwrap();
+    let mut upstream = snapshot.restore(policy, Time::from_nanos(1)).unwrap();
+    RetryMachine::new(Repeat::Safe, 8).handle(now, Event::Start, &mut upstream)
+}
+
+#[test]
+fn k5_a_stored_lease_ends_with_the_timeout_of_the_policy() {
+    let end = Time::from_nanos(30_000_000_001);
+    let action = told("/token/lease_end", u64::MAX.into(), Time::from_nanos(2));
+    assert!(matches!(action, Action::AwaitToken { until, .. } if until == end), "{action:?}");
+    let action = told("/token/lease_end", u64::MAX.into(), end);
+    assert!(matches!(action, Action::RefreshToken { .. }), "{action:?}");
+}
+
+#[test]
+fn f6_a_stored_breaker_is_open_for_half_as_long_again_as_the_policy_says() {
+    let open = || serde_json::json!({"Open": {"until": u64::MAX}});
+    let action = told("/breaker/state", open(), Time::from_nanos(15_000_000_000));
+    assert!(matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::BreakerOpen), "{action:?}");
+    let action = told("/breaker/state", open(), Time::from_nanos(15_000_000_001));
+    assert!(!action.is_terminal(), "{action:?}");
+}
+
+#[test]
+fn s1_a_stored_gate_is_closed_for_as_long_again_as_was_asked_for() {
+    // Nobody has asked.
+    let action = told("/gate/opens_at", u64::MAX.into(), Time::from_nanos(2));
+    assert!(!matches!(action, Action::Wait { .. }), "{action:?}");
+}
+
 #[test]
 fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself() {
     let policy = Policy::flextell();
@@ -243,8 +320,7 @@ fn i11_a_hostile_snapshot_is_refused_or_behaves() {
     let now = Time::from_millis(1_100);
     let upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, now)).unwrap();
     let machine = serde_json::to_value(MachineSnapshot::new(&machine, now)).unwrap();
-    let policy =
-        || Policy::flextell().to_builder().breaker(Some(retry_machine::BreakerPolicy::PROPOSED)).build().unwrap();
+    let policy = || Policy::flextell().to_builder().breaker(Some(BreakerPolicy::PROPOSED)).build().unwrap();
     let (mut refused, mut behaved) = (0, 0);
     let hostile = [0, 1, 2, 255, 65_535, u32::MAX.into(), 1 << 62, u64::MAX];
     let states = ["Ready", "InFlight", "Leading", "Done"];

@@ -102,7 +102,8 @@ impl UpstreamSnapshot {
         snapshot
     }
 
-    /// Restores it at `now`, of whatever clock, under this policy. A budget beyond the policy's capacity is cut to it.
+    /// Restores it at `now`, of whatever clock, under this policy. What is more than can be is cut: a budget, and for how
+    /// long the token is leased, the breaker open and the gate closed.
     ///
     /// # Errors
     ///
@@ -112,7 +113,10 @@ impl UpstreamSnapshot {
         check(self.version)?;
         let mut this = self.clone();
         this.rebase(Shift { from: ORIGIN, to: now })?;
+        this.gate.cut();
         this.budget.cut(policy.budget);
+        this.token.cut(now.after(policy.refresh_timeout));
+        this.breaker.cut(now, policy.breaker);
         let UpstreamSnapshot { token, gate, budget, breaker, .. } = this;
         let mut upstream = Upstream::new(policy);
         upstream.advance(now);
@@ -168,6 +172,12 @@ impl Shift {
             }
         };
         Ok(())
+    }
+
+    /// An instant that has passed. T2: one that lies ahead is of a clock that went back, and counts as the present.
+    pub(crate) fn past(self, time: &mut Time) -> Result<(), SnapshotError> {
+        *time = (*time).min(self.from);
+        self.exact(time)
     }
 
     /// An instant that matters only while it lies ahead.

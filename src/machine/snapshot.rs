@@ -48,7 +48,7 @@ impl RetryMachine {
                 }
             }
             Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => {
-                shift.exact(&mut self.started)?;
+                shift.past(&mut self.started)?;
                 shift.exact(&mut self.until)?;
                 shift.ahead(&mut self.not_before);
             }
@@ -62,11 +62,11 @@ impl RetryMachine {
         let unsent_again = self.flags.has(Flags::UNSAFE)
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Other));
-        // I2: each recovery followed an attempt.
+        // I2: each recovery followed an attempt, and led to another.
         let counted = u32::from(self.recoveries) <= self.attempts && self.first_heard <= self.attempts;
         let phase = match self.phase {
             Phase::Ready => self.attempts == 0,
-            Phase::InFlight => self.attempts > 0 && self.flags.has(Flags::UNANSWERED),
+            Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),
             Phase::Done => self.attempts > 0,
             Phase::Failed(_) => true,

@@ -115,4 +115,13 @@ impl Breaker {
             shift.ahead(until);
         }
     }
+
+    /// T7, F6: what a snapshot says is open for half as long again as the policy says, at most.
+    #[cfg(feature = "serde")]
+    pub(crate) fn cut(&mut self, now: Time, policy: Option<BreakerPolicy>) {
+        let open = policy.map_or(0, |policy| nanos(policy.open));
+        if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
+            *until = (*until).min(now.after(open).after(open / 2));
+        }
+    }
 }

@@ -213,6 +213,12 @@ impl Token {
         self.clock
     }
 
+    /// T7, K5: what a snapshot says of the lease ends no later than one that is given now.
+    #[cfg(feature = "serde")]
+    pub(crate) fn cut(&mut self, latest: Time) {
+        self.lease_end = self.lease_end.min(latest);
+    }
+
     /// T7.
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) {
