@@ -32,4 +32,16 @@ macro_rules! targets {
     };
 }
 
-targets!(body, challenge, events, http_date, model, rate_limit, response, retry_after, structured_field, trace);
+targets!(
+    body,
+    challenge,
+    events,
+    http_date,
+    model,
+    rate_limit,
+    response,
+    retry_after,
+    snapshot,
+    structured_field,
+    trace
+);

@@ -1,8 +1,8 @@
 //! Several requests of one upstream under any policy and any order of events: the invariants of the rules, as far as
 //! they show from outside.
 
-mod policy;
-mod script;
+pub mod policy;
+pub mod script;
 mod world;
 
 use arbitrary::Unstructured;

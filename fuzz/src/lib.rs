@@ -12,6 +12,7 @@ pub mod oracle;
 pub mod rate_limit;
 pub mod response;
 pub mod retry_after;
+pub mod snapshot;
 pub mod structured_field;
 pub mod trace;
 
@@ -19,7 +20,7 @@ pub mod trace;
 pub type Check = fn(&[u8]);
 
 /// Each target's name, which is also the name of its folder in `corpus/`, and its check.
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 11] = [
     ("body", body::check),
     ("challenge", challenge::check),
     ("events", events::check),
@@ -28,6 +29,7 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("rate_limit", rate_limit::check),
     ("response", response::check),
     ("retry_after", retry_after::check),
+    ("snapshot", snapshot::check),
     ("structured_field", structured_field::check),
     ("trace", trace::check),
 ];

@@ -7,7 +7,7 @@ use arbitrary::{Result, Unstructured};
 use retry_machine::{BreakerPolicy, BudgetPolicy, Jitter, Policy};
 
 /// A policy's numbers; all times in nanoseconds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Known {
     pub base: u64,
     pub factor: u32,
@@ -23,6 +23,8 @@ pub struct Known {
     pub gate: bool,
     pub gate_spread: Option<u64>,
     pub budget: Option<BudgetPolicy>,
+    pub breaker: Option<BreakerPolicy>,
+    pub refresh_timeout: u64,
 }
 
 impl Known {
@@ -70,6 +72,8 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
         gate: true,
         gate_spread: None,
         budget: Some(BudgetPolicy::DEFAULT),
+        breaker: None,
+        refresh_timeout: nanos(ms(30_000)),
     };
     let mut builder = preset.to_builder();
     for _ in 0..u.int_in_range(0..=6)? {
@@ -90,9 +94,12 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
             13 => known.budget = budget(u)?,
             14 => {
                 let failures = u.int_in_range(1..=3)?;
-                builder = builder.breaker(Some(BreakerPolicy { failures, open: duration(u)? }));
+                known.breaker = Some(BreakerPolicy { failures, open: duration(u)? });
             }
-            _ => builder = builder.refresh_timeout(duration(u)?).refresh_margin(duration(u)?),
+            _ => {
+                known.refresh_timeout = nanos(duration(u)?);
+                builder = builder.refresh_margin(duration(u)?);
+            }
         }
     }
     let time = Duration::from_nanos;
@@ -112,6 +119,8 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
         .gate(known.gate)
         .gate_spread(known.gate_spread.map(time))
         .budget(known.budget)
+        .breaker(known.breaker)
+        .refresh_timeout(time(known.refresh_timeout))
         .build()
         .expect("a policy");
     Ok((policy, known))

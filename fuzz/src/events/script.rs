@@ -65,13 +65,18 @@ pub fn step(u: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
 
 /// The next event of a driver that does what it is told, on time.
 pub fn obey(world: &mut World, request: usize, habit: u8) {
-    let now = world.now();
-    let attempt = world.attempts(request);
-    let (now, event) = match world.last(request) {
-        None => (now, Event::Start),
-        Some(Action::Wait { until, .. } | Action::AwaitToken { until, .. }) => (now.max(until), Event::Tick),
-        Some(Action::Send { .. } | Action::InFlight { .. }) if world.is_in_flight(request) => {
-            let event = match (habit % 4, world.has_few_retries()) {
+    let attempt = world.is_in_flight(request).then(|| world.attempts(request));
+    let (now, event) = answer(world.last(request), world.now(), attempt, world.has_few_retries(), habit);
+    world.tell(request, now, event);
+}
+
+/// What the last action asks for, and when. `attempt` is in flight.
+pub fn answer(last: Option<Action>, now: Time, attempt: Option<u32>, few_retries: bool, habit: u8) -> (Time, Event) {
+    match (last, attempt) {
+        (None, _) => (now, Event::Start),
+        (Some(Action::Wait { until, .. } | Action::AwaitToken { until, .. }), _) => (now.max(until), Event::Tick),
+        (Some(Action::Send { .. } | Action::InFlight { .. }), Some(attempt)) => {
+            let event = match (habit % 4, few_retries) {
                 (0, true) => Event::Reply(attempt, Reply::new(500)),
                 (1, true) => Event::TransportError(attempt, TransportError::NotSent),
                 (2, _) => Event::Reply(attempt, Reply::new(401)),
@@ -79,10 +84,9 @@ pub fn obey(world: &mut World, request: usize, habit: u8) {
             };
             (now, event)
         }
-        Some(_) if habit & 64 == 0 => (now, Event::Token(TokenOutcome::Refreshed { expires_in: None })),
-        Some(_) => (now, Event::Token(TokenOutcome::Unavailable { retry_after: None })),
-    };
-    world.tell(request, now, event);
+        (Some(_), _) if habit & 64 == 0 => (now, Event::Token(TokenOutcome::Refreshed { expires_in: None })),
+        (Some(_), _) => (now, Event::Token(TokenOutcome::Unavailable { retry_after: None })),
+    }
 }
 
 /// Often just when a machine wants its next tick, or a nanosecond before.
@@ -101,7 +105,7 @@ fn time(u: &mut Unstructured<'_>, world: &World, request: usize) -> Result<Time>
     })
 }
 
-fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
+pub fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     let status = *u.choose(&STATUSES)?;
     let wait = [0, 1, 5, 30, 300, 301, 100_000, u64::MAX];
     Ok(match u.int_in_range(0..=8)? {
@@ -126,12 +130,12 @@ fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     })
 }
 
-fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportError> {
+pub fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportError> {
     use TransportError::{Broken, NotSent, Other, TimedOut};
     u.choose(&[NotSent, TimedOut, Broken, Other]).copied()
 }
 
-fn outcome(u: &mut Unstructured<'_>) -> Result<TokenOutcome> {
+pub fn outcome(u: &mut Unstructured<'_>) -> Result<TokenOutcome> {
     let time = |u: &mut Unstructured<'_>| if u.arbitrary()? { Ok(Some(duration(u)?)) } else { Ok(None) };
     Ok(match u.int_in_range(0..=3)? {
         0 => TokenOutcome::Rejected,

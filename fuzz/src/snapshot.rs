@@ -1,0 +1,95 @@
+//! Stored forms that nobody stored: refused with a typed error, or restored to what behaves like any other (T7, I11).
+
+mod change;
+mod scene;
+
+use arbitrary::{Result, Unstructured};
+use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
+use retry_machine::{Policy, Repeat, RetryMachine, Time, Upstream};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::events::policy::{Known, policy};
+
+use self::scene::Scene;
+
+/// `data` is what was stored, a line for a request and a line for the upstream, then what happens; or it says what
+/// happens, how that is stored, what is changed of it, and what happens then.
+pub fn check(data: &[u8]) {
+    let _ = if data.first() == Some(&b'{') { written(data) } else { changed(data) };
+}
+
+fn written(data: &[u8]) -> Result<()> {
+    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let mut line = || lines.next().unwrap_or_default();
+    let (machine, upstream) = (serde_json::from_slice(line()).ok(), serde_json::from_slice(line()).ok());
+    let mut script = Unstructured::new(line());
+    let policy = policy(&mut script)?;
+    let now = scene::instant(&mut script)?;
+    restored(&[machine], upstream, policy, now).run(&mut script)
+}
+
+fn changed(data: &[u8]) -> Result<()> {
+    let mut script = Unstructured::new(data);
+    let first = policy(&mut script)?;
+    let repeat = if script.arbitrary()? { Repeat::Safe } else { Repeat::Unsafe };
+    let machines = vec![RetryMachine::new(Repeat::Safe, 7), RetryMachine::new(repeat, 8)];
+    let mut scene = Scene::new(Upstream::new(first.0.clone()), first.1.clone(), machines);
+    for _ in 0..script.int_in_range(0..=12)? {
+        scene.step(&mut script)?;
+    }
+    let (machines, upstream) = scene.stored();
+    let upstream = change(&mut script, &upstream)?;
+    let machines: Result<Vec<_>> = machines.iter().map(|machine| change(&mut script, machine)).collect();
+    let second = if script.arbitrary()? { first } else { policy(&mut script)? };
+    let now = if script.arbitrary()? { scene.now() } else { scene::instant(&mut script)? };
+    restored(&machines?, upstream, second, now).run(&mut script)
+}
+
+/// The same with some changes, if it can be read still.
+fn change<T: Serialize + DeserializeOwned>(script: &mut Unstructured<'_>, stored: &T) -> Result<Option<T>> {
+    let mut written = to_value(stored);
+    for _ in 0..script.int_in_range(0..=3)? {
+        change::one(script, &mut written)?;
+    }
+    Ok(serde_json::from_value(written).ok())
+}
+
+/// What cannot be read or is refused begins anew.
+fn restored(
+    machines: &[Option<MachineSnapshot>],
+    upstream: Option<UpstreamSnapshot>,
+    (policy, known): (Policy, Known),
+    now: Time,
+) -> Scene {
+    let upstream = upstream.and_then(|stored| verdict(&stored, stored.restore(policy.clone(), now), now));
+    let machine = |stored: &Option<MachineSnapshot>| {
+        let machine = stored.as_ref().and_then(|stored| verdict(stored, stored.restore(now), now));
+        machine.unwrap_or_else(|| RetryMachine::new(Repeat::Safe, 7))
+    };
+    let machines = machines.iter().map(machine).collect();
+    Scene::restored(upstream.unwrap_or_else(|| Upstream::new(policy)), known, machines, now)
+}
+
+/// T7: what has been read is written the same, and is refused for a reason.
+fn verdict<S, T>(stored: &S, restored: std::result::Result<T, SnapshotError>, now: Time) -> Option<T>
+where
+    S: Serialize + DeserializeOwned + PartialEq,
+{
+    let written = to_value(stored);
+    let version = written["version"].as_u64().expect("a version");
+    assert!(serde_json::from_value(written).is_ok_and(|again: S| again == *stored), "T7");
+    assert_eq!(version != 1, matches!(restored, Err(SnapshotError::Version { .. })), "T7");
+    match restored {
+        Ok(state) => return Some(state),
+        Err(SnapshotError::Version { version: other }) => assert_eq!(u64::from(other), version, "T7"),
+        Err(SnapshotError::TooEarly) => assert!(now < scene::ORIGIN, "T7"),
+        Err(error) => assert_eq!(error, SnapshotError::Impossible, "T7"),
+    }
+    None
+}
+
+fn to_value(stored: &impl Serialize) -> Value {
+    serde_json::to_value(stored).expect("numbers, names, lists and objects")
+}

@@ -1,0 +1,283 @@
+//! An upstream and its requests, restored or not, and what holds of them either way.
+
+use std::time::Duration;
+
+use arbitrary::{Result, Unstructured};
+use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
+use retry_machine::{Action, Event, FailureKind, Jitter, Repeat, RetryMachine, Time, Upstream, WaitReason};
+
+use super::super::events::policy::{Known, duration, nanos};
+use super::super::events::script::{answer, outcome, reply, transport_error};
+use super::to_value;
+
+/// What instants in a snapshot are relative to.
+pub const ORIGIN: Time = Time::from_nanos(1 << 62);
+
+pub struct Scene {
+    upstream: Upstream,
+    known: Known,
+    /// T2: the latest instant that was told.
+    now: Time,
+    /// S1: the gate was not closed before the one, and nobody asked to leave it closed beyond the other.
+    gate: (Time, Time),
+    requests: Vec<Request>,
+}
+
+struct Request {
+    machine: RetryMachine,
+    /// When it was started or restored.
+    begun: Option<Time>,
+    last: Option<Action>,
+    sent: u64,
+    recoveries: u32,
+    /// L1: the latest hint that was heard since.
+    hint: Time,
+}
+
+impl Scene {
+    pub fn new(upstream: Upstream, known: Known, machines: Vec<RetryMachine>) -> Scene {
+        let request = |machine| Request { machine, begun: None, last: None, sent: 0, recoveries: 0, hint: Time::ZERO };
+        let requests = machines.into_iter().map(request).collect();
+        Scene { upstream, known, now: Time::ZERO, gate: (Time::ZERO, Time::ZERO), requests }
+    }
+
+    pub fn restored(upstream: Upstream, known: Known, machines: Vec<RetryMachine>, now: Time) -> Scene {
+        let mut scene = Scene::new(upstream, known, machines);
+        let written = to_value(&UpstreamSnapshot::new(&scene.upstream, now));
+        let instant = |name: &str| rebased(written["gate"][name].as_u64().expect("an instant"), now);
+        scene.now = now;
+        // Before, a snapshot may not reach back to when the gate was closed.
+        scene.gate =
+            if now < ORIGIN { (instant("closed_at"), instant("asked_until")) } else { (Time::ZERO, Time::MAX) };
+        let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open));
+        let action = RetryMachine::new(Repeat::Safe, 9).handle(
+            after(after(now, open), open / 2),
+            Event::Start,
+            &mut scene.upstream.clone(),
+        );
+        assert_ne!(kind(&action), Some(FailureKind::BreakerOpen), "S3: open for too long");
+        for n in 0..scene.requests.len() {
+            let request = &mut scene.requests[n];
+            let written = to_value(&MachineSnapshot::new(&request.machine, now));
+            let recoveries = written["machine"]["recoveries"].as_u64().expect("a number");
+            request.recoveries = u32::try_from(recoveries).expect("at most 255");
+            request.begun = Some(now);
+            // A start is no news to a request that has begun: what is due is what was due.
+            request.last = Some(request.machine.handle(now, Event::Start, &mut scene.upstream));
+            request.sent = u64::from(matches!(request.last, Some(Action::Send { .. })));
+        }
+        scene
+    }
+
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
+    pub fn stored(&self) -> (Vec<MachineSnapshot>, UpstreamSnapshot) {
+        let machine = |request: &Request| MachineSnapshot::new(&request.machine, self.now);
+        (self.requests.iter().map(machine).collect(), UpstreamSnapshot::new(&self.upstream, self.now))
+    }
+
+    /// I7: whatever happens, drivers that then do what they are told come to an end.
+    pub fn run(mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let habit: u8 = u.arbitrary()?;
+        while !u.is_empty() && self.step(u).is_ok() {}
+        let few_retries = self.known.max_retries <= 8;
+        let longest = 16 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_recoveries));
+        for n in 0..self.requests.len() {
+            let mut steps = 0;
+            while !self.requests[n].last.is_some_and(|action| action.is_terminal()) {
+                let Request { last, machine, .. } = &self.requests[n];
+                let (now, event) = match machine.next_tick(&self.upstream) {
+                    // F5: an outcome that does not count is no answer; the lease ends.
+                    Some(end) if steps % 2 == 1 && machine.in_flight().is_none() => (self.now.max(end), Event::Tick),
+                    _ => answer(*last, self.now, machine.in_flight(), few_retries, habit),
+                };
+                self.tell(n, now, event);
+                steps += 1;
+                assert!(steps <= longest, "I7: {:?}, {:?}", self.requests[n].last, self.requests[n].machine);
+            }
+        }
+        Ok(())
+    }
+
+    pub fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let n = u.choose_index(self.requests.len())?;
+        let Request { machine, last, .. } = &self.requests[n];
+        let (last, newest, next) = (*last, machine.attempts(), machine.next_tick(&self.upstream).unwrap_or(self.now));
+        let now = match u.int_in_range(0..=7)? {
+            0 => self.now,
+            1 => after(self.now, u64::from(u.arbitrary::<u16>()?) * 1_000_000),
+            2 => Time::from_nanos(next.as_nanos().saturating_sub(1)),
+            3 => after(next, nanos(duration(u)?)),
+            4 if u.ratio(1, 8)? => instant(u)?,
+            _ => next,
+        };
+        let event = match u.int_in_range(0..=11)? {
+            0 => Event::Start,
+            1 if u.ratio(1, 2)? => Event::Cancel,
+            2 => Event::Token(outcome(u)?),
+            3 if u.arbitrary()? => {
+                self.now = self.now.max(now);
+                self.upstream.token_replaced(now, Some(duration(u)?));
+                return Ok(());
+            }
+            3 => {
+                self.now = self.now.max(now);
+                self.upstream.open_gate(now);
+                return Ok(());
+            }
+            4 => Event::TransportError(newest, transport_error(u)?),
+            5 => Event::Reply(u.arbitrary::<u8>()?.into(), reply(u)?),
+            6 | 7 => Event::Tick,
+            8 => answer(last, self.now, machine.in_flight(), true, u.arbitrary()?).1,
+            _ => Event::Reply(newest, reply(u)?),
+        };
+        self.tell(n, now, event);
+        Ok(())
+    }
+
+    fn tell(&mut self, n: usize, now: Time, event: Event) {
+        self.now = self.now.max(now);
+        let again = self.again(n);
+        self.hear(n, event);
+        let request = &mut self.requests[n];
+        let in_flight = request.machine.in_flight();
+        let action = request.machine.handle(now, event, &mut self.upstream);
+        if let Some((mut machine, mut upstream)) = again.filter(|_| is_near(&action)) {
+            assert_eq!(machine.handle(now, event, &mut upstream), action, "I13");
+        }
+        self.check(n, event, in_flight, &action);
+        self.requests[n].begun.get_or_insert(self.now);
+        self.requests[n].last = Some(action);
+    }
+
+    /// Stored and restored once more. A snapshot cannot tell centuries apart.
+    fn again(&self, n: usize) -> Option<(RetryMachine, Upstream)> {
+        let machine = &self.requests[n].machine;
+        let next = machine.next_tick(&self.upstream).unwrap_or_default();
+        if self.now.max(next) >= ORIGIN {
+            return None;
+        }
+        let upstream = UpstreamSnapshot::new(&self.upstream, self.now);
+        let upstream = upstream.restore(self.upstream.policy().clone(), self.now);
+        let machine_again = MachineSnapshot::new(machine, self.now).restore(self.now);
+        let (Ok(machine), Ok(upstream)) = (machine_again, upstream) else {
+            panic!("T7: refused at {:?}: {machine:?} {:?}", self.now, self.upstream)
+        };
+        Some((machine, upstream))
+    }
+
+    fn hear(&mut self, n: usize, event: Event) {
+        let request = &mut self.requests[n];
+        let Event::Reply(_, reply) = event else { return };
+        let hint = reply.hint().map(|hint| self.now.saturating_add(hint.wait()));
+        let reset = reply.reset().map(|reset| self.now.saturating_add(reset));
+        self.gate.1 = self.gate.1.max(hint.unwrap_or_default()).max(reset.unwrap_or_default());
+        let counts = reply.status() == 429 || self.upstream.policy().retries(reply.status());
+        let over = request.last.is_some_and(|action| action.is_terminal());
+        if let Some(hint) = hint.filter(|_| counts && !over && request.machine.attempts() > 0) {
+            request.hint = request.hint.max(hint);
+        }
+    }
+
+    fn check(&mut self, n: usize, event: Event, in_flight: Option<u32>, action: &Action) {
+        let Self { known, now, requests, gate, .. } = self;
+        let (request, now) = (&mut requests[n], *now);
+        let last = request.last;
+        if let Some(last) = last.filter(Action::is_terminal) {
+            assert_eq!(*action, last, "I3");
+            return;
+        }
+        if matches!(event, Event::Reply(attempt, reply) if reply.status() == 401 && in_flight == Some(attempt))
+            && kind(action) != Some(FailureKind::Unauthorized)
+        {
+            request.recoveries += 1;
+        }
+        assert_eq!(action.attempt(), request.machine.attempts());
+        let deadline = known.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
+        let in_time = |until: Time| deadline.is_none_or(|deadline| until < deadline);
+        match (*action, last) {
+            (Action::Send { .. }, _) => {
+                request.sent += 1;
+                let most = u64::from(known.max_retries) + u64::from(known.max_recoveries) + 1;
+                assert!(request.sent <= most, "I2");
+                assert!(now >= request.hint, "I1");
+                assert!(in_time(now), "P1");
+            }
+            (Action::Wait { until, .. }, Some(Action::Wait { until: before, .. }))
+                if now < before || !matches!(event, Event::Tick | Event::Token(_)) =>
+            {
+                assert!(until >= before, "T4");
+            }
+            (Action::Wait { until, reason, .. }, _) => {
+                assert!(in_time(until), "L3");
+                let spread = if known.jitter == Jitter::None { 0 } else { known.spread };
+                let (low, high) = match reason {
+                    WaitReason::Backoff if in_flight.is_some() => {
+                        let range = known.backoff(request.machine.attempts() - request.recoveries);
+                        (after(now, *range.start()), after(now, *range.end()))
+                    }
+                    WaitReason::Backoff => (now, after(now, known.cap)),
+                    WaitReason::Hint(_) => (now, after(after(now, known.max_server_wait), spread)),
+                    WaitReason::Gate => {
+                        // Closed once more it stays so for as long again, and as long again is what requests are spread over.
+                        let (closed_at, asked_until) = *gate;
+                        let closed = nanos(asked_until.saturating_duration_since(closed_at));
+                        let widest = known.gate_spread.unwrap_or(spread.max(closed.saturating_mul(2)));
+                        (now, after(after(asked_until, closed), widest))
+                    }
+                };
+                assert!((low..=high).contains(&until), "I8: {reason:?} until {until:?}, not {low:?} to {high:?}");
+            }
+            (Action::RefreshToken { until, .. }, _) => {
+                assert_eq!(until, after(now, known.refresh_timeout), "K5");
+            }
+            (Action::AwaitToken { until, .. }, before) if !matches!(before, Some(Action::AwaitToken { .. })) => {
+                assert!(until <= after(now, known.refresh_timeout), "K5: {until:?}");
+            }
+            _ => {}
+        }
+        assert!(!action.to_string().is_empty(), "E2");
+    }
+}
+
+/// What a snapshot says, in the time that it was stored at.
+fn rebased(stored: u64, now: Time) -> Time {
+    let stored = Time::from_nanos(stored);
+    if stored == Time::MAX {
+        return stored;
+    }
+    let back = nanos(ORIGIN.saturating_duration_since(stored));
+    Time::from_nanos(now.as_nanos().saturating_sub(back)).saturating_add(stored.saturating_duration_since(ORIGIN))
+}
+
+/// Of any clock, but often of one that is neither young nor old.
+pub fn instant(u: &mut Unstructured<'_>) -> Result<Time> {
+    Ok(match u.int_in_range(0..=5)? {
+        0 => Time::from_nanos(u.arbitrary()?),
+        1 => *u.choose(&[Time::ZERO, Time::MAX, ORIGIN])?,
+        2 => Time::from_millis(u.arbitrary::<u16>()?.into()),
+        _ => Time::from_millis(1 << 40),
+    })
+}
+
+fn is_near(action: &Action) -> bool {
+    let instant = match action {
+        Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
+        Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitToken { until, .. } => {
+            Some(*until)
+        }
+        Action::Surface(failure) => failure.not_before(),
+        Action::Done { .. } => None,
+    };
+    instant.unwrap_or_default() < ORIGIN
+}
+
+fn kind(action: &Action) -> Option<FailureKind> {
+    if let Action::Surface(failure) = action { Some(failure.kind()) } else { None }
+}
+
+fn after(time: Time, nanos: u64) -> Time {
+    time.saturating_add(Duration::from_nanos(nanos))
+}
