@@ -224,6 +224,7 @@ impl Step<'_> {
 
     fn done(&mut self, attempt: u32, status: u16) -> Action {
         self.end(Phase::Done);
+        self.machine.not_before = Time::ZERO;
         self.machine.status = status;
         if matches!(status, 200..=299) {
             self.is_first_success(attempt);

@@ -259,7 +259,15 @@ fn f4_a_late_hint_moves_the_end_of_a_wait_at_once_and_without_jitter() {
 }
 
 #[test]
+fn f4_a_late_hint_that_does_not_end_later_changes_nothing() {
+    given_up(exact()).at(1_500).reply_to(1, 503, &[("retry-after-ms", "500")]).is("wait 2000 backoff");
+    // Nor does one of zero, where the tick is late.
+    given_up(exact()).at(3_000).reply_to(1, 503, &[("Retry-After", "0")]).is("wait 2000 backoff");
+}
+
+#[test]
 fn f4_a_late_hint_is_checked_against_the_limits_at_once() {
+    given_up(exact()).at(1_500).reply_to(1, 429, &[("Retry-After", "300")]).is("wait 301500 retry_after");
     given_up(exact()).at(1_500).reply_to(1, 429, &[("Retry-After", "301")]).fails(FailureKind::ServerWaitTooLong);
     let mut scene = given_up(exact().deadline(Some(secs(5))));
     scene.at(1_500).reply_to(1, 503, &[("Retry-After", "1")]).is("wait 2500 retry_after");

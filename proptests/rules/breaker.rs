@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use retry_machine::{
-    Action, BreakerPolicy, Cause, Event, FailureKind, Jitter, Policy, PolicyBuilder, Time, TransportError,
+    Action, BreakerPolicy, Cause, Event, FailureKind, Jitter, Policy, PolicyBuilder, Reply, Time, TransportError,
 };
 
 use crate::support::{Answer, Scene, exact, secs};
@@ -60,6 +60,16 @@ fn s3_transport_errors_are_failures_too() {
         let _ = scene.at(0).request(request).error(*error);
     }
     assert!(is_open(&scene, 0));
+}
+
+#[test]
+fn s3_a_requests_own_retries_count() {
+    let mut scene = Scene::with(policy());
+    for (at, end) in [(0, "wait 1000 backoff"), (1_000, "wait 3000 backoff"), (3_000, "surface BreakerOpen")] {
+        let _ = scene.at(at).tick();
+        scene.at(at).reply(503).is(end);
+    }
+    assert!(is_open(&scene, 3_000));
 }
 
 #[test]
@@ -177,6 +187,20 @@ fn s3_results_of_attempts_sent_before_the_opening_are_ignored() {
 }
 
 #[test]
+fn s3_an_earlier_attempt_of_the_probing_request_is_ignored_too() {
+    let mut scene = Scene::with(policy().base(secs(20)).attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(1_000).tick().is("wait 21000 backoff");
+    let _ = one_more(&mut scene, 1_500, 1, 503);
+    let _ = one_more(&mut scene, 1_500, 2, 503);
+    scene.at(21_000).tick().is("send 2 until 22000");
+    scene.at(21_100).reply_to(1, 200, &[]).is("done 200");
+    // The probe gave its permit back, and that is all.
+    scene.at(21_100).request(3).start().is("send 1 until 22100");
+    scene.at(21_100).request(4).start().fails(FailureKind::BreakerOpen);
+}
+
+#[test]
 fn s3_f6_the_open_time_is_jittered_by_half() {
     let ends: BTreeSet<Time> = (0..500)
         .map(|seed| {
@@ -215,6 +239,35 @@ fn f6_a_late_2xx_counts_as_success() {
     let _ = scene.at(1_300).request(2).start();
     let _ = scene.at(1_300).request(2).reply(503);
     assert!(!is_open(&scene, 1_300), "the run was ended");
+}
+
+#[test]
+fn f6_a_late_2xx_of_an_earlier_attempt_counts_as_success() {
+    let mut scene = Scene::with(policy().attempt_timeout(Some(secs(1))));
+    let _ = scene.at(0).start();
+    scene.at(1_000).tick().is("wait 2000 backoff");
+    scene.at(2_000).tick().is("send 2 until 3000");
+    let _ = one_more(&mut scene, 2_100, 1, 503);
+    scene.at(2_200).reply_to(1, 200, &[]).is("done 200");
+    let _ = one_more(&mut scene, 2_300, 2, 503);
+    assert!(!is_open(&scene, 2_300), "the run was ended");
+}
+
+#[test]
+fn t3_f6_after_the_end_an_abandoned_attempt_can_still_fail_once() {
+    let broken = Event::TransportError(1, TransportError::Broken);
+    for failure in [Event::Reply(1, Reply::new(503)), broken] {
+        let mut scene = Scene::with(policy());
+        let _ = scene.at(0).start();
+        scene.at(0).cancel().fails(FailureKind::Cancelled);
+        let _ = one_more(&mut scene, 0, 1, 503);
+        for _ in 0..3 {
+            scene.at(0).tell(failure).fails(FailureKind::Cancelled);
+            assert!(!is_open(&scene, 0), "it has failed once");
+        }
+        let _ = one_more(&mut scene, 0, 2, 503);
+        assert!(is_open(&scene, 0), "with the abandoned attempt's there are three");
+    }
 }
 
 #[test]

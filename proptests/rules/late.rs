@@ -21,6 +21,12 @@ fn is_granted(scene: &mut Scene, request: u64) -> bool {
     !scene.at(0).request(request).reply(503).is_terminal()
 }
 
+/// Whether yet another request is.
+fn next_is_granted(scene: &mut Scene) -> bool {
+    let next = scene.requests().len() as u64;
+    is_granted(scene, next)
+}
+
 /// Request 0 has given up two attempts, and is done since the first of them succeeded.
 fn succeeded_late() -> Scene {
     let budget = BudgetPolicy { capacity: 20, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
@@ -59,6 +65,26 @@ fn f6_a_late_2xx_of_each_attempt_refunds_only_once() {
     for attempt in [1, 2, 1, 2] {
         scene.at(4_000).reply_to(attempt, 200, &[]).is("done 200");
         assert!(!is_granted(&mut scene, 300 + u64::from(attempt)), "attempt {attempt} counts again");
+    }
+}
+
+#[test]
+fn f6_of_the_last_eight_attempts_each_late_2xx_refunds_once() {
+    let budget = BudgetPolicy { capacity: 100, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
+    let policy = exact().base(secs(1)).factor(1).max_retries(9).attempt_timeout(Some(secs(1)));
+    let mut scene = Scene::with(policy.budget(Some(budget)));
+    let _ = scene.at(0).start();
+    for attempt in 1..10 {
+        let _ = scene.at(2_000 * attempt - 1_000).tick();
+        scene.at(2_000 * attempt).tick().is(&format!("send {} until {}", attempt + 1, 2_000 * attempt + 1_000));
+    }
+    scene.at(19_000).tick().fails(FailureKind::Exhausted);
+    while next_is_granted(&mut scene) {}
+    for attempt in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] {
+        for first in [true, false] {
+            scene.at(19_000).reply_to(attempt, 200, &[]).fails(FailureKind::Exhausted);
+            assert_eq!(next_is_granted(&mut scene), first && attempt > 2, "attempt {attempt}");
+        }
     }
 }
 

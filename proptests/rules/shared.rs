@@ -98,6 +98,20 @@ fn f3_the_time_actually_waited_counts_a_late_tick_too() {
 }
 
 #[test]
+fn f3_a_late_hint_ends_the_time_at_the_gate() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(1))));
+    scene.at(0).start().is("send 1 until 1000");
+    scene.at(0).request(1).start().is("send 1 until 1000");
+    scene.at(500).reply_with(429, &[("Retry-After", "200")]).is("wait 200500 retry_after");
+    scene.at(1_000).request(1).tick().is("wait 200500 gate");
+    scene.at(10_500).request(1).reply_to(1, 503, &[("Retry-After", "250")]).is("wait 260500 retry_after");
+    scene.at(250_000).tick().is("send 2 until 251000");
+    scene.at(250_000).reply_with(429, &[("Retry-After", "280")]).is("wait 530000 retry_after");
+    // 9.5 s it was there, and 269.5 s are to come.
+    scene.at(260_500).request(1).tick().is("wait 530000 gate");
+}
+
+#[test]
 fn s1_f3_an_operator_can_open_it_and_waits_under_way_keep_their_end() {
     let mut scene = closed();
     scene.at(0).request(1).start().is("wait 10000 gate");

@@ -151,6 +151,22 @@ fn k5_an_outcome_of_an_older_lease_is_ignored() {
 }
 
 #[test]
+fn k5_f5_to_a_leader_whose_lease_was_taken_over_its_outcome_is_a_tick() {
+    let two = |policy| {
+        let mut scene = all_sent(policy, 2);
+        scene.at(0).reply(401).is("refresh until 30000");
+        let _ = scene.at(0).request(1).reply(401);
+        scene.at(30_000).request(1).tick().is("refresh until 60000");
+        scene
+    };
+    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
+        two(exact()).at(31_000).token(outcome).fails(FailureKind::TokenUnavailable);
+        let deadline = exact().deadline(Some(secs(40)));
+        two(deadline).at(41_000).token(outcome).fails(FailureKind::Deadline);
+    }
+}
+
+#[test]
 fn k5_an_outcome_of_who_holds_no_lease_is_ignored() {
     let mut scene = one_leads(2);
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {

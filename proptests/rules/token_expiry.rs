@@ -118,6 +118,10 @@ fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid(
     scene.upstream.token_expires_in(Time::ZERO, secs(100));
     scene.at(80_000).start().is("refresh until 90000");
     scene.at(90_000).tick().is("send 1");
+    // K5: its outcome counts still.
+    scene.at(91_000).token(REFRESHED).is("in flight");
+    assert_eq!(scene.upstream.generation(), 1);
+    scene.at(92_000).reply(401).is("send 2 token 1");
 
     let mut scene = expiring();
     scene.at(71_000).start().is("refresh until 101000");
@@ -142,6 +146,15 @@ fn k5_f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
         scene.at(20).token(outcome).is("send 2 token 1");
         assert_eq!(scene.upstream.generation(), 1);
     }
+}
+
+#[test]
+fn k4_f5_after_a_replacement_a_401_is_that_of_the_new_token() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_010).token_replaced();
+    scene.at(80_020).token(REFRESHED).is("send 1 token 1");
+    scene.at(80_030).reply(401).is("refresh until 110030");
 }
 
 #[test]

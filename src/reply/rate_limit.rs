@@ -1,5 +1,7 @@
 //! Rate-limit fields: `X-RateLimit-*`, the same without `X-`, and the IETF draft's `RateLimit` and `RateLimit-Policy`.
 
+use core::cmp::Reverse;
+
 use super::rejected::Why;
 use super::structured_field::{Bare, List, Member, Value};
 use super::when::{Clock, Latest};
@@ -35,7 +37,7 @@ impl Limits {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StructuredLimits {
     /// What remains, and seconds until it is reset.
-    tightest: Option<(u64, Option<u64>)>,
+    tightest: Option<(u64, Reverse<Option<u64>>)>,
     /// The smallest quota.
     quota: Option<u64>,
     limits_void: bool,
@@ -49,10 +51,8 @@ impl StructuredLimits {
         each_member(line, limits_void, |member| {
             let remaining = natural(member, b"r")??;
             let reset = natural(member, b"t")?;
-            let looser = |(least, last): (u64, Option<u64>)| remaining < least || remaining == least && reset > last;
-            if tightest.is_none_or(looser) {
-                *tightest = Some((remaining, reset));
-            }
+            let this = (remaining, Reverse(reset));
+            *tightest = Some(tightest.map_or(this, |tightest| tightest.min(this)));
             Some(())
         })
     }
@@ -74,7 +74,7 @@ impl StructuredLimits {
         Family {
             limit: self.quota.filter(|_| !self.policies_void),
             remaining: limits.map(|(remaining, _)| remaining),
-            reset: limits.and_then(|(_, reset)| reset).map(time::seconds),
+            reset: limits.and_then(|(_, Reverse(reset))| reset).map(time::seconds),
         }
     }
 }

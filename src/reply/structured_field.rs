@@ -345,8 +345,8 @@ impl<'a> Text<'a> {
             *utf8.get_mut(filled)? = byte;
             filled = match core::str::from_utf8(utf8.get(..=filled)?) {
                 Ok(_) => 0,
-                Err(incomplete) if incomplete.error_len().is_none() => filled + 1,
-                Err(_) => return None,
+                // Incomplete; or what will never be valid, and finds no place for a fifth byte.
+                Err(_) => filled + 1,
             };
         }
     }
