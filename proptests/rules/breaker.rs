@@ -160,6 +160,8 @@ fn s3_a_probe_that_vanishes_blocks_for_the_open_time_only() {
     assert!(is_open(&scene, 19_999) && !is_open(&scene, 20_000));
     scene.at(20_000).request(5).start().is("send 1");
     assert!(is_open(&scene, 20_000));
+    scene.at(20_100).request(5).reply(200).is("done 200");
+    assert!(!is_open(&scene, 20_100), "the second probe's success closes it");
 }
 
 #[test]

@@ -234,6 +234,37 @@ fn h6_given_twice_the_later_time_wins() {
 }
 
 #[test]
+fn h6_what_is_said_twice_and_differs_is_named() {
+    let soon = "Tue, 14 Nov 2023 22:13:30 GMT";
+    let later = "Tue, 14 Nov 2023 22:13:50 GMT";
+    let [short_soon, short_later] = ["Tuesday, 14-Nov-23 22:13:30 GMT", "Tuesday, 14-Nov-23 22:13:50 GMT"];
+    let different: [&[&str]; 10] = [
+        &["5", "30"],
+        &["30", "5"],
+        &["30", "30", "5"],
+        &[soon, later],
+        &[short_later, short_soon],
+        &[short_soon, later],
+        &["10", later],
+        &["29", later],
+        // What lost was said all the same.
+        &["5", "30", later],
+        &[soon, later, "30"],
+    ];
+    for values in different {
+        let headers: Vec<_> = values.iter().map(|value| ("Retry-After", *value)).chain([DATE]).collect();
+        assert_eq!(hint(&headers), Some((secs(30), HintSource::RetryAfter)), "{values:?}");
+        assert_eq!(rejected(&headers), [(Field::RetryAfter, Why::Duplicate)], "{values:?}");
+    }
+    for equal in [["30", later], [later, short_later], [short_later, "30"], [later, later], [short_later, short_later]]
+    {
+        let headers: Vec<_> = equal.iter().map(|value| ("Retry-After", *value)).chain([DATE]).collect();
+        assert_eq!(hint(&headers), Some((secs(30), HintSource::RetryAfter)), "{equal:?}");
+        assert_eq!(rejected(&headers), [], "{equal:?}");
+    }
+}
+
+#[test]
 fn h6_a_driver_may_set_the_hint_itself() {
     let reply = read(&[("Retry-After", "9")]).with_hint(ms(1_500), HintSource::RetryAfterMs);
     assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), Some((ms(1_500), HintSource::RetryAfterMs)));
@@ -244,6 +275,7 @@ fn h6_a_malformed_field_falls_through_and_is_reported() {
     let headers = [("retry-after-ms", "1.5"), ("Retry-After", "9")];
     assert_eq!(hint(&headers), Some((secs(9), HintSource::RetryAfter)));
     assert_eq!(rejected(&headers), [(Field::RetryAfterMs, Why::Malformed)]);
+    assert_eq!(format!("{:?}", read(&headers).rejected()), "{(RetryAfterMs, Malformed)}");
     let half = [("Retry-After", "soon"), ("Retry-After", "9")];
     assert_eq!(hint(&half), Some((secs(9), HintSource::RetryAfter)));
     assert_eq!(rejected(&half), [(Field::RetryAfter, Why::Malformed)]);
