@@ -231,6 +231,18 @@ fn i2_a_snapshot_with_a_recovery_for_each_attempt_in_flight_is_refused() {
 }
 
 #[test]
+fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
+    let mut upstream = Upstream::new(Policy::flextell().to_builder().max_retries(u32::MAX).build().unwrap());
+    let mut machine = RetryMachine::new(Repeat::Safe, 7);
+    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    for (attempts, ends) in [(u32::MAX - 1, false), (u32::MAX, true)] {
+        let mut machine = changed(&machine, Time::ZERO, &[("attempts", attempts.into())]).restore(Time::ZERO).unwrap();
+        let action = machine.handle(Time::ZERO, Event::Reply(attempts, Reply::new(503)), &mut upstream);
+        assert_eq!(action.is_terminal(), ends, "{action}");
+    }
+}
+
+#[test]
 fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
     let policy = Policy::flextell().to_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
     let mut upstream = Upstream::new(policy);

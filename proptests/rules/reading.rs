@@ -295,6 +295,7 @@ fn h7_the_error_of_a_bearer_challenge_is_learnt() {
     assert_eq!(challenge(&["bearer ERROR=insufficient_scope"]), Some(BearerError::InsufficientScope));
     assert_eq!(challenge(&[r#"Negotiate dG9rZW4=, , Bearer error="invalid_token""#]), Some(BearerError::InvalidToken));
     assert_eq!(challenge(&["Basic realm=x", r#"Bearer error="token_revoked""#]), Some(BearerError::TokenRevoked));
+    assert_eq!(challenge(&["Bearer error=\"new\""]).map(BearerError::name), Some("other"));
 }
 
 #[test]

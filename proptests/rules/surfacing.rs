@@ -102,6 +102,46 @@ fn e2_a_hint_that_is_shorter_than_the_back_off_is_named_beside_it() {
 }
 
 #[test]
+fn e2_every_wait_names_its_reason() {
+    let said = |headers: &[(&str, &str)]| Scene::exact().after_the_start().reply_with(429, headers).to_string();
+    assert_eq!(said(&[]), "attempt 1 of 6 got 429; waiting 1 s (back-off 1 s)");
+    let millis = [("retry-after-ms", "2500")];
+    assert_eq!(said(&millis), "attempt 1 of 6 got 429; waiting 2.5 s (retry-after in milliseconds)");
+    let reset = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "9")];
+    assert_eq!(said(&reset), "attempt 1 of 6 got 429; waiting 9 s (reset of the rate limit)");
+    let mut scene = Scene::exact();
+    let _ = scene.after_the_start().reply_with(429, &millis);
+    assert_eq!(scene.at(0).request(1).start().to_string(), "waiting 2.5 s (the upstream is closed to all requests)");
+}
+
+#[test]
+fn e2_every_failure_names_what_the_last_attempt_failed_of() {
+    let said = |error| Scene::with(exact().max_retries(0)).after_the_start().error(error).to_string();
+    for (error, last) in [
+        (TransportError::NotSent, "could not be sent"),
+        (TransportError::TimedOut, "timed out"),
+        (TransportError::Broken, "was cut off"),
+        (TransportError::Other, "failed in transport"),
+    ] {
+        assert_eq!(
+            said(error),
+            format!("gave up after 1 attempt and 0 s, the last {last}: no retries are left; try later")
+        );
+    }
+    assert_eq!(
+        Scene::exact().at(0).cancel().to_string(),
+        "gave up after 0 attempts and 0 s: the request was cancelled"
+    );
+    let failure = first_failure(exact(), 404, &[("RateLimit", "?"), ("Retry-After", "1"), ("Retry-After", "2")]);
+    let sentence = "gave up after 1 attempt and 0.25 s, the last response was 404: ";
+    assert!(failure.to_string().starts_with(sentence), "{failure}");
+    let rejected = " (retry-after is given twice, ratelimit is void for a syntax error)";
+    assert!(failure.to_string().ends_with(rejected), "{failure}");
+    let failure = first_failure(exact().max_retries(0), 429, &[("Retry-After", "20")]);
+    assert!(failure.to_string().ends_with("; try later, not before 20 s have passed"), "{failure}");
+}
+
+#[test]
 fn e2_every_action_tells_its_attempt() {
     let mut scene = Scene::exact();
     let attempts = [

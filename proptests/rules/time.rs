@@ -220,6 +220,14 @@ fn t4_in_flight_says_when_the_next_tick_would_matter() {
 }
 
 #[test]
+fn t4_without_a_limit_no_tick_gives_an_attempt_up() {
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    scene.at_time(Time::MAX).tick().is("in flight");
+    assert_eq!(scene.next_tick(), None);
+}
+
+#[test]
 fn t4_a_late_tick_runs_all_checks_before_the_send() {
     let mut scene = Scene::with(exact().deadline(Some(ms(10_000))));
     scene.at(0).start().is("send 1 until 10000");
