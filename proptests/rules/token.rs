@@ -1,6 +1,6 @@
 //! The token: who refreshes it, and who waits: K1–K6, K8.
 
-use retry_machine::{FailureKind, PolicyBuilder, TokenOutcome};
+use retry_machine::{Action, FailureKind, PolicyBuilder, TokenOutcome};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
@@ -186,6 +186,14 @@ fn k5_cancel_frees_the_lease_at_once() {
 }
 
 #[test]
+fn k5_who_has_lost_its_lease_frees_no_other() {
+    let mut scene = one_leads(3);
+    scene.at(30_000).request(1).tick().is("refresh until 60000");
+    scene.at(30_001).cancel().fails(FailureKind::Cancelled);
+    scene.at(30_002).request(2).tick().is("await until 60000");
+}
+
+#[test]
 fn k5_a_deadline_keeps_the_lease_until_its_end() {
     let mut scene = Scene::with(exact().deadline(Some(secs(10))));
     scene.at(0).start().is("send 1 until 10000");
@@ -210,6 +218,36 @@ fn k6_all_followers_share_the_outcome() {
             scene.at(20).request(request).tick().fails(kind);
         }
     }
+}
+
+#[test]
+fn k6_a_follower_that_looks_late_shares_the_outcome_of_a_run_of_failures() {
+    /// Request 0 leads in vain, then others; request 1, which follows the first, looks only after that.
+    fn after(others: impl FnOnce(&mut Scene)) -> Action {
+        let mut scene = all_sent(exact(), 5);
+        scene.at(0).reply(401).is("refresh until 30000");
+        scene.at(0).request(1).reply(401).is("await until 30000");
+        scene.at(10).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+        others(&mut scene);
+        scene.at(50).request(1).tick()
+    }
+    let in_vain = |scene: &mut Scene, request| {
+        scene.at(30).request(request).reply(401).is("refresh until 30030");
+        scene.at(30).request(request).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+    };
+    let comes_to_nothing = |scene: &mut Scene, request| {
+        scene.at(30).request(request).reply(401).is("refresh until 30030");
+        scene.at(30).request(request).cancel().fails(FailureKind::Cancelled);
+    };
+    after(|_| {}).fails(FailureKind::TokenUnavailable);
+    after(|scene| in_vain(scene, 2)).fails(FailureKind::TokenUnavailable);
+    after(|scene| [2, 3].into_iter().for_each(|n| in_vain(scene, n))).fails(FailureKind::TokenUnavailable);
+    let mixed = after(|scene| {
+        comes_to_nothing(scene, 2);
+        in_vain(scene, 3);
+        in_vain(scene, 4);
+    });
+    mixed.is("refresh until 30050");
 }
 
 #[test]
