@@ -48,11 +48,7 @@ impl ErrorBody {
         if depth(text) > ErrorBody::MAX_DEPTH {
             return Err(BodyError::TooDeep);
         }
-        let json = |_| BodyError::NotJson;
-        if !text.trim_ascii_start().starts_with('{') {
-            return serde_json::from_str::<IgnoredAny>(text).map_err(json).and(Err(BodyError::NotAnObject));
-        }
-        let Fields { code, message } = serde_json::from_str(text).map_err(json)?;
+        let Fields { code, message } = serde_json::from_str(text).map_err(|_| refusal(text))?;
         let body = ErrorBody { code: code.text()?, message: message.text()? };
         match body {
             ErrorBody { code: None, message: None } => Err(BodyError::Empty),
@@ -130,6 +126,12 @@ fn depth(text: &str) -> usize {
         deepest = deepest.max(depth);
     }
     deepest
+}
+
+/// Why a text could not be read as an object.
+fn refusal(text: &str) -> BodyError {
+    let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
+    if is_json && !text.trim_ascii_start().starts_with('{') { BodyError::NotAnObject } else { BodyError::NotJson }
 }
 
 /// The two fields of an object. A derived reader would also take an array for one, and stop at duplicates.
