@@ -23,7 +23,7 @@ pub fn check(data: &[u8]) {
 fn written(data: &[u8]) -> Result<()> {
     let mut lines = data.splitn(3, |byte| *byte == b'\n');
     let mut line = || lines.next().unwrap_or_default();
-    let (machine, upstream) = (serde_json::from_slice(line()).ok(), serde_json::from_slice(line()).ok());
+    let (machine, upstream) = (read(line()), read(line()));
     let mut script = Unstructured::new(line());
     let policy = policy(&mut script)?;
     let now = scene::instant(&mut script)?;
@@ -56,6 +56,13 @@ fn change<T: Serialize + DeserializeOwned>(script: &mut Unstructured<'_>, stored
     Ok(serde_json::from_value(written).ok())
 }
 
+/// T7: what has been read is written the same.
+fn read<T: Serialize + DeserializeOwned + PartialEq>(text: &[u8]) -> Option<T> {
+    let stored: T = serde_json::from_slice(text).ok()?;
+    assert!(serde_json::from_value(to_value(&stored)).is_ok_and(|again: T| again == stored), "T7");
+    Some(stored)
+}
+
 /// What cannot be read or is refused begins anew.
 fn restored(
     machines: &[Option<MachineSnapshot>],
@@ -66,23 +73,23 @@ fn restored(
     let upstream = upstream.and_then(|stored| verdict(&stored, stored.restore(policy.clone(), now), now));
     let machine = |stored: &Option<MachineSnapshot>| {
         let machine = stored.as_ref().and_then(|stored| verdict(stored, stored.restore(now), now));
-        machine.unwrap_or_else(|| RetryMachine::new(Repeat::Safe, 7))
+        machine.unwrap_or_else(|| (RetryMachine::new(Repeat::Safe, 7), Value::Null))
     };
     let machines = machines.iter().map(machine).collect();
-    Scene::restored(upstream.unwrap_or_else(|| Upstream::new(policy)), known, machines, now)
+    Scene::restored(upstream.unwrap_or_else(|| (Upstream::new(policy), Value::Null)), known, machines, now)
 }
 
-/// T7: what has been read is written the same, and is refused for a reason.
-fn verdict<S, T>(stored: &S, restored: std::result::Result<T, SnapshotError>, now: Time) -> Option<T>
-where
-    S: Serialize + DeserializeOwned + PartialEq,
-{
+/// T7: refused for a reason, or restored; with how it is written.
+fn verdict<T>(
+    stored: &impl Serialize,
+    restored: std::result::Result<T, SnapshotError>,
+    now: Time,
+) -> Option<(T, Value)> {
     let written = to_value(stored);
     let version = written["version"].as_u64().expect("a version");
-    assert!(serde_json::from_value(written).is_ok_and(|again: S| again == *stored), "T7");
     assert_eq!(version != 1, matches!(restored, Err(SnapshotError::Version { .. })), "T7");
     match restored {
-        Ok(state) => return Some(state),
+        Ok(state) => return Some((state, written)),
         Err(SnapshotError::Version { version: other }) => assert_eq!(u64::from(other), version, "T7"),
         Err(SnapshotError::TooEarly) => assert!(now < scene::ORIGIN, "T7"),
         Err(error) => assert_eq!(error, SnapshotError::Impossible, "T7"),

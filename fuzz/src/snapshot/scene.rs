@@ -5,10 +5,10 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{Action, Event, FailureKind, Jitter, Repeat, RetryMachine, Time, Upstream, WaitReason};
+use serde_json::Value;
 
 use super::super::events::policy::{Known, duration, nanos};
 use super::super::events::script::{answer, outcome, reply, transport_error};
-use super::to_value;
 
 /// What instants in a snapshot are relative to.
 pub const ORIGIN: Time = Time::from_nanos(1 << 62);
@@ -41,25 +41,23 @@ impl Scene {
         Scene { upstream, known, now: Time::ZERO, gate: (Time::ZERO, Time::ZERO), requests }
     }
 
-    pub fn restored(upstream: Upstream, known: Known, machines: Vec<RetryMachine>, now: Time) -> Scene {
+    /// Each with how it was written, if it was.
+    pub fn restored(
+        (upstream, written): (Upstream, Value),
+        known: Known,
+        machines: Vec<(RetryMachine, Value)>,
+        now: Time,
+    ) -> Scene {
+        let (machines, stored): (_, Vec<_>) = machines.into_iter().unzip();
         let mut scene = Scene::new(upstream, known, machines);
-        let written = to_value(&UpstreamSnapshot::new(&scene.upstream, now));
-        let instant = |name: &str| rebased(written["gate"][name].as_u64().expect("an instant"), now);
-        scene.now = now;
-        // Before, a snapshot may not reach back to when the gate was closed.
-        scene.gate =
-            if now < ORIGIN { (instant("closed_at"), instant("asked_until")) } else { (Time::ZERO, Time::MAX) };
+        let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
+        (scene.now, scene.gate) = (now, (instant("closed_at"), instant("asked_until")));
         let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open));
-        let action = RetryMachine::new(Repeat::Safe, 9).handle(
-            after(after(now, open), open / 2),
-            Event::Start,
-            &mut scene.upstream.clone(),
-        );
+        let closed = after(after(now, open), open / 2);
+        let action = RetryMachine::new(Repeat::Safe, 9).handle(closed, Event::Start, &mut scene.upstream.clone());
         assert_ne!(kind(&action), Some(FailureKind::BreakerOpen), "S3: open for too long");
-        for n in 0..scene.requests.len() {
-            let request = &mut scene.requests[n];
-            let written = to_value(&MachineSnapshot::new(&request.machine, now));
-            let recoveries = written["machine"]["recoveries"].as_u64().expect("a number");
+        for (request, written) in scene.requests.iter_mut().zip(stored) {
+            let recoveries = written["machine"]["recoveries"].as_u64().unwrap_or_default();
             request.recoveries = u32::try_from(recoveries).expect("at most 255");
             request.begun = Some(now);
             // A start is no news to a request that has begun: what is due is what was due.
