@@ -35,6 +35,18 @@ impl Dice<'_> {
         }
     }
 
+    /// Now and then what stands in the bytes, as it stands there.
+    fn text(&mut self) -> Option<String> {
+        if matches!(self, Dice::Seeded(_)) || !self.one_in(6) {
+            return None;
+        }
+        let length = usize::try_from(self.roll(64)).expect("a small length");
+        let Dice::Bytes(bytes) = self else { return None };
+        let (text, rest) = bytes.split_at(length.min(bytes.len()));
+        *bytes = rest;
+        Some(text.iter().copied().map(char::from).collect())
+    }
+
     fn are_used_up(&self) -> bool {
         matches!(self, Dice::Bytes([]))
     }
@@ -287,6 +299,23 @@ fn event(dice: &mut Dice, at: u64, last: &BTreeMap<u64, Value>, unix_ms: Option<
     Value::Object(event)
 }
 
+/// The fields that are read.
+const NAMES: [&str; 13] = [
+    "Retry-After",
+    "Date",
+    "retry-after-ms",
+    "x-ms-retry-after-ms",
+    "X-RateLimit-Limit",
+    "X-RateLimit-Remaining",
+    "X-RateLimit-Reset",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "RateLimit-Reset",
+    "RateLimit",
+    "RateLimit-Policy",
+    "WWW-Authenticate",
+];
+
 fn reply(dice: &mut Dice, event: &mut Map<String, Value>, late: bool, at: u64, unix_ms: Option<u64>) {
     let statuses: &[u64] = if late {
         &[200, 204, 304, 400, 401, 403, 429, 429, 429, 500, 503, 503, 503, 503]
@@ -323,9 +352,8 @@ fn reply(dice: &mut Dice, event: &mut Map<String, Value>, late: bool, at: u64, u
         event.insert("headers".into(), Value::Array(headers));
     }
     if !(200..400).contains(&status) && dice.one_in(3) {
-        event.insert(
-            "body".into(),
-            json!(dice.pick(&[
+        let body = dice.text().unwrap_or_else(|| {
+            dice.pick(&[
                 r#"{"error":"rate_limit_exceeded","message":"slow down"}"#,
                 r#"{"error":"invalid_token","message":"expired"}"#,
                 r#"{"error":"internal"}"#,
@@ -335,12 +363,18 @@ fn reply(dice: &mut Dice, event: &mut Map<String, Value>, late: bool, at: u64, u
                 "",
                 r#"{"error":"a","error":"b"}"#,
                 r#"{"error":"insufficient_scope","message":"m"}"#,
-            ])),
-        );
+            ])
+            .to_string()
+        });
+        event.insert("body".into(), json!(body));
     }
 }
 
 fn header(dice: &mut Dice, headers: &mut Vec<Value>, at: u64, unix_ms: Option<u64>) {
+    if let Some(text) = dice.text() {
+        headers.push(json!([dice.pick(&NAMES), text]));
+        return;
+    }
     let small = dice.pick(&["0", "1", "2", "3", "5", "10", "20", "30", "301"]);
     match dice.roll(14) {
         0..=4 => headers.push(json!(["Retry-After", small])),

@@ -6,18 +6,21 @@
 //! 2. H3: the reference of two-digit years in `Date` itself is the wall clock; without one such a
 //!    `Date` is as good as missing.
 //! 3. H4: the wall clock is `unix_ms` plus the event's own `at_ms`. A Unix time in a reset is turned
-//!    into a wait like a date, and a date or Unix time in the past is a wait of 0.
+//!    into a wait like a date, and a date or Unix time in the past is a wait of 0. So is a date in a
+//!    reset, which some services send.
 //! 4. H6, H5: rate-limit families (`X-RateLimit-*`, `RateLimit-*`, `RateLimit`) are judged each for
 //!    itself; of those with remaining 0 and a reset the latest counts. The facts take each of
 //!    remaining, limit and reset from the first family that has it.
 //! 5. H5: of a `RateLimit` field with no `r=0` the facts show the smallest `r`, and the largest `t`
-//!    beside it. `RateLimit-Policy` gives the smallest `q` as the limit.
+//!    beside it. `RateLimit-Policy` gives the smallest `q` as the limit. Each line is a list of its own:
+//!    an empty one says nothing.
 //! 6. H6, F9: a loser of two different values of one field is reported as `duplicate`, under the
 //!    field's name in lower case. Equal values have no loser. The two millisecond fields are two
 //!    fields: both valid is no duplicate. Of two limits the smaller counts.
 //! 7. H6: every malformed known field is reported, used or not; `Date` too.
 //! 8. H7: of several Bearer errors `insufficient_scope` wins, then `insufficient_claims`, then
-//!    `token_revoked`, then the first. A malformed line is reported as `malformed`.
+//!    `token_revoked`, then the first. A malformed line is reported as `malformed`; so is one without
+//!    a challenge, and one with a Bearer challenge of two errors. A tab after a scheme is a space.
 //! 9. H8: duplicates matter for `error` and `message` only. A body that says neither says nothing.
 //!    The body of a 2xx is not parsed.
 //! 10. Bodies that cannot be used are not reported among the rejected fields.
@@ -105,18 +108,20 @@ pub fn read(
     // H5, H6: the three kinds of hint.
     let millis = ["retry-after-ms", "x-ms-retry-after-ms"]
         .into_iter()
-        .filter_map(|name| facts.latest(name, fields.all(name).map(|v| digits(v).map(i128::from).ok_or("malformed"))))
+        .filter_map(|name| {
+            facts.latest(name, fields.all(name).map(|v| digits(v).map(|ms| ended(ms.into())).ok_or("malformed")))
+        })
         .max(); // F9: the later
     let reference = clock.map(|ms| date::year_of(ms.div_euclid(1000)));
+    let from_date = |v: &[u8]| {
+        // H3: without a reference year the form alone is judged
+        let unix = date::parse(v, reference.or(Some(2000))).ok_or("malformed")?;
+        from_clock(unix * 1000).ok_or("no_clock")
+    };
     let seconds = facts.latest(
         "retry-after",
         fields.all("retry-after").map(|v| {
-            if let Some(seconds) = digits(v) {
-                return Ok(waited(seconds)); // H2
-            }
-            // H3: without a reference year the form alone is judged
-            let unix = date::parse(v, reference.or(Some(2000))).ok_or("malformed")?;
-            from_clock(unix * 1000).ok_or("no_clock")
+            digits(v).map_or_else(|| from_date(v), |seconds| Ok(waited(seconds))) // H2
         }),
     );
 
@@ -127,7 +132,9 @@ pub fn read(
         ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"],
     ] {
         let resets = fields.all(at).map(|v| {
-            let value = digits(v).ok_or("malformed")?;
+            let Some(value) = digits(v) else {
+                return from_date(v);
+            };
             let unix_ms = match reset {
                 Reset::Delta => return Ok(waited(value)),
                 Reset::Auto if value < 1_000_000_000 => return Ok(waited(value)),
@@ -137,8 +144,8 @@ pub fn read(
             from_clock(unix_ms).ok_or("no_clock")
         });
         let reset = facts.latest(at, resets);
-        let remaining = facts.smallest(remaining, fields.all(remaining).map(digits));
-        let limit = facts.smallest(limit, fields.all(limit).map(digits));
+        let remaining = facts.smallest(remaining, fields.all(remaining).map(count));
+        let limit = facts.smallest(limit, fields.all(limit).map(count));
         families.push((remaining, limit, reset));
     }
     families.push(structured_family(&mut facts, &fields));
@@ -226,9 +233,21 @@ fn digits(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |sum: u64, c| sum.saturating_mul(10).saturating_add(u64::from(c - b'0'))))
 }
 
+/// H5: a fraction, as some services send it, is no whole call.
+fn count(value: &[u8]) -> Option<u64> {
+    let Some(point) = value.iter().position(|c| *c == b'.') else {
+        return digits(value);
+    };
+    digits(&value[point + 1..]).and(digits(&value[..point]))
+}
+
 /// T2: seconds as milliseconds; time ends after 584 years.
 fn waited(seconds: u64) -> i128 {
-    (i128::from(seconds) * 1000).min(i128::from(u64::MAX / 1_000_000 + 1))
+    ended(i128::from(seconds) * 1000)
+}
+
+fn ended(ms: i128) -> i128 {
+    ms.min(i128::from(u64::MAX / 1_000_000 + 1))
 }
 
 fn saturated(ms: i128) -> u64 {

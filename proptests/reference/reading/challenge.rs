@@ -2,11 +2,18 @@
 
 /// The `error` parameters of a line's Bearer challenges, in order.
 pub fn bearer_errors(line: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
+    let challenges = challenges(line)?;
+    if challenges.is_empty() {
+        return Err(());
+    }
     let mut errors = Vec::new();
-    for challenge in challenges(line)? {
+    for challenge in challenges {
         if challenge.scheme.eq_ignore_ascii_case(b"bearer") {
-            let named = challenge.parameters.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"error"));
-            errors.extend(named.map(|(_, value)| value));
+            let mut named = challenge.parameters.into_iter().filter(|(name, _)| name.eq_ignore_ascii_case(b"error"));
+            errors.extend(named.next().map(|(_, value)| value));
+            if named.next().is_some() {
+                return Err(()); // RFC 9110 §11.2
+            }
         }
     }
     Ok(errors)
@@ -28,7 +35,7 @@ type Parameter = (Vec<u8>, Vec<u8>);
 
 struct Challenge {
     scheme: Vec<u8>,
-    /// A parameter may follow: there was a space after the scheme, and no token68.
+    /// A parameter may follow: there was white space after the scheme, and no token68.
     takes_parameters: bool,
     parameters: Vec<Parameter>,
 }
@@ -49,9 +56,8 @@ fn challenges(line: &[u8]) -> Result<Vec<Challenge>, ()> {
             current.parameters.push(parameter);
         } else {
             let scheme = scanner.token().ok_or(())?;
-            let spaced = scanner.0.first() == Some(&b' ');
+            let spaced = scanner.white_space();
             let mut challenge = Challenge { scheme, takes_parameters: spaced, parameters: Vec::new() };
-            scanner.white_space();
             if spaced && scanner.token68() {
                 challenge.takes_parameters = false;
             } else if let Some(parameter) = scanner.parameter()? {

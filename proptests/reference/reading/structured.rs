@@ -31,10 +31,14 @@ impl Member {
     }
 }
 
-/// All lines of a field as one list; `None` if there is a syntax error anywhere.
+/// All lines of a field, each a list; `None` if there is a syntax error anywhere.
 pub fn list(lines: &[&[u8]]) -> Option<Vec<Member>> {
-    let text = lines.join(&b", "[..]);
-    let mut input = Input(&text);
+    let lists: Option<Vec<_>> = lines.iter().map(|line| line_list(line)).collect();
+    Some(lists?.into_iter().flatten().collect())
+}
+
+fn line_list(line: &[u8]) -> Option<Vec<Member>> {
+    let mut input = Input(line);
     input.spaces();
     let mut members = Vec::new();
     if input.0.is_empty() {
