@@ -243,6 +243,20 @@ fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
 }
 
 #[test]
+fn t7_what_has_not_begun_is_as_new_or_refused() {
+    let now = Time::from_millis(5_000);
+    for repeat in [Repeat::Safe, Repeat::Unsafe] {
+        let machine = RetryMachine::new(repeat, 7);
+        assert_eq!(changed(&machine, now, &[]).restore(now), Ok(machine.clone()));
+        // A flag says that an attempt is under way.
+        for (field, value) in [("flags", 32_u64), ("not_before", 1), ("recoveries", 1), ("first_heard", 1)] {
+            let snapshot = changed(&machine, now, &[(field, value.into())]);
+            assert_eq!(snapshot.restore(now), Err(SnapshotError::Impossible), "{field}");
+        }
+    }
+}
+
+#[test]
 fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
     let policy = Policy::flextell().to_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
     let mut upstream = Upstream::new(policy);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::flags::Flags;
 use super::{Phase, RetryMachine};
+use crate::event::Repeat;
 use crate::failure::Cause;
 use crate::snapshot::{Shift, SnapshotError};
 use crate::time::Time;
@@ -65,7 +66,10 @@ impl RetryMachine {
         // I2: each recovery followed an attempt, and led to another.
         let counted = u32::from(self.recoveries) <= self.attempts && self.first_heard <= self.attempts;
         let phase = match self.phase {
-            Phase::Ready => self.attempts == 0,
+            Phase::Ready => {
+                let repeat = if self.flags.has(Flags::UNSAFE) { Repeat::Unsafe } else { Repeat::Safe };
+                *self == RetryMachine::new(repeat, self.seed)
+            }
             Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),
             Phase::Done => self.attempts > 0,
