@@ -3,8 +3,8 @@
 //! # Readings
 //!
 //! 1. H3: a wrong weekday is accepted, an unknown day name is malformed.
-//! 2. H3: the reference of two-digit years in `Date` itself is the wall clock; without one such a
-//!    `Date` is as good as missing.
+//! 2. H3: the reference of two-digit years in `Date` itself is the wall clock; without one it is the
+//!    year 2026.
 //! 3. H4: the wall clock is `unix_ms` plus the event's own `at_ms`. A Unix time in a reset is turned
 //!    into a wait like a date, and a date or Unix time in the past is a wait of 0. So is a date in a
 //!    reset, which some services send.
@@ -91,7 +91,7 @@ pub fn read(
 
     // H4: the response's own date, else the wall clock.
     let wall_year = wall_ms.map(|ms| date::year_of(ms.div_euclid(1000)));
-    let dates: Vec<Option<i128>> = fields.all("date").map(|v| date::parse(v, wall_year)).collect();
+    let dates: Vec<Option<i128>> = fields.all("date").map(|v| date::parse(v, wall_year.or(Some(2026)))).collect();
     if dates.contains(&None) {
         facts.reject("date", "malformed");
     }
@@ -115,7 +115,7 @@ pub fn read(
     let reference = clock.map(|ms| date::year_of(ms.div_euclid(1000)));
     let from_date = |v: &[u8]| {
         // H3: without a reference year the form alone is judged
-        let unix = date::parse(v, reference.or(Some(2000))).ok_or("malformed")?;
+        let unix = date::parse(v, reference.or(Some(2026))).ok_or("malformed")?;
         from_clock(unix * 1000).ok_or("no_clock")
     };
     let seconds = facts.latest(
