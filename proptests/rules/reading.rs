@@ -276,6 +276,8 @@ fn h6_a_malformed_field_falls_through_and_is_reported() {
     assert_eq!(hint(&headers), Some((secs(9), HintSource::RetryAfter)));
     assert_eq!(rejected(&headers), [(Field::RetryAfterMs, Why::Malformed)]);
     assert_eq!(format!("{:?}", read(&headers).rejected()), "{(RetryAfterMs, Malformed)}");
+    let names = [Why::Malformed, Why::NoClock, Why::Duplicate, Why::Void].map(Why::name);
+    assert_eq!(names, ["malformed", "no_clock", "duplicate", "void"]);
     let half = [("Retry-After", "soon"), ("Retry-After", "9")];
     assert_eq!(hint(&half), Some((secs(9), HintSource::RetryAfter)));
     assert_eq!(rejected(&half), [(Field::RetryAfter, Why::Malformed)]);
