@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::cell::RefCell;
+use std::error::Error;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use retry_machine::drive::{Attempt, Shared, SharedUpstream, Surfaced, blocking, future};
 use retry_machine::{
-    Cause, FailureKind, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time, TokenOutcome, TransportError,
+    Cause, Event, FailureKind, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time, TokenOutcome, TransportError,
     Upstream,
 };
 
@@ -133,6 +134,33 @@ fn e1_a_request_that_was_never_sent_hands_back_nothing() {
     }
 }
 
+#[test]
+fn e1_what_is_handed_back_is_an_error_whose_source_is_the_clients() {
+    struct Unplugged;
+
+    impl blocking::Client for Unplugged {
+        type Response = ();
+        type Error = std::io::Error;
+
+        fn now(&self) -> Time {
+            Time::ZERO
+        }
+
+        fn sleep(&self, _: Duration) {}
+
+        fn send(&self, _: Attempt) -> Result<(Reply, ()), (TransportError, std::io::Error)> {
+            Err((TransportError::NotSent, std::io::Error::other("unplugged")))
+        }
+
+        fn refresh(&self, _: Time) -> TokenOutcome {
+            UNAVAILABLE
+        }
+    }
+
+    let surfaced = blocking::run(machine(), &shared(exact().max_retries(0)), &Unplugged).unwrap_err();
+    assert_eq!(surfaced.source().map(ToString::to_string), Some("unplugged".into()));
+}
+
 // ---- Limits ----
 
 #[test]
@@ -249,6 +277,19 @@ fn k8_where_nothing_wakes_them_they_look_at_the_leases_end() {
     let [leads, follow @ ..] = &one_leads(&upstream)[..] else { panic!("three have ended") };
     assert_eq!(*leads, Time::from_millis(5_100));
     assert_eq!(*follow, [Time::from_millis(30_100); 2]);
+}
+
+#[test]
+fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
+    let upstream = RefCell::new(Upstream::new(exact().build().unwrap()));
+    let mut leader = machine();
+    for event in [Event::Start, Event::Reply(1, Reply::new(401))] {
+        let _ = leader.handle(Time::ZERO, event, &mut upstream.borrow_mut());
+    }
+    let client = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
+    assert_eq!(blocking::run(machine(), &upstream, &client), Ok("2: 200".into()));
+    let log = ["send 1", "await until 30000", "refresh until 60000", "send 2 token 1", "done 200"];
+    assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
 }
 
 /// Real threads: the leader's refresh ends when the follower has begun to wait.
