@@ -51,7 +51,7 @@ impl Scene {
         let (machines, stored): (_, Vec<_>) = machines.into_iter().unzip();
         let mut scene = Scene::new(upstream, known, machines);
         let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
-        (scene.now, scene.gate) = (now, (instant("closed_at"), instant("asked_until")));
+        (scene.now, scene.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
         let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open));
         let closed = after(after(now, open), open / 2);
         let action = RetryMachine::new(Repeat::Safe, 9).handle(closed, Event::Start, &mut scene.upstream.clone());
