@@ -200,7 +200,9 @@ impl<'a> Input<'a> {
 
 fn is_base64(digits: &[u8]) -> bool {
     let padding = digits.iter().rev().take_while(|c| **c == b'=').count();
-    padding <= 2 && !digits[..digits.len() - padding].contains(&b'=')
+    let digits = &digits[..digits.len() - padding];
+    // RFC 9651 §4.2.7: the padding may be missing; one digit over is less than a byte
+    !digits.contains(&b'=') && digits.len() % 4 != 1 && padding <= (4 - digits.len() % 4) % 4
 }
 
 #[cfg(test)]
