@@ -28,7 +28,11 @@
 //!
 //! The serialised form is an object with a `version` (now 1) and fields that are the crate's own business; what this
 //! version cannot read it refuses. It holds nothing secret (rule H9). The policy is no part of it: it comes with the
-//! program. Save the upstream and its requests at the same `now`, or a lease that one holds is unknown to the other.
+//! program. Save the upstream and its requests at the same `now`, or a lease that one holds may end at another time for
+//! the other.
+//!
+//! An instant may lie up to 146 years (2^62 ns) before its snapshot's `now`; what lies 438 years after it or more counts
+//! as [`Time::MAX`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -36,6 +40,7 @@ use thiserror::Error;
 use crate::machine::RetryMachine;
 use crate::policy::Policy;
 use crate::time::Time;
+use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::Upstream;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::budget::Budget;
@@ -63,7 +68,7 @@ impl MachineSnapshot {
     pub fn new(machine: &RetryMachine, now: Time) -> MachineSnapshot {
         let mut machine = machine.clone();
         // Into the snapshot's own time everything fits: nothing lies further back than time itself goes.
-        let _ = machine.rebase(Shift { from: now, to: ORIGIN });
+        let _ = machine.rebase(Shift::new(now, ORIGIN));
         MachineSnapshot { version: VERSION, machine }
     }
 
@@ -76,7 +81,7 @@ impl MachineSnapshot {
     pub fn restore(&self, now: Time) -> Result<RetryMachine, SnapshotError> {
         check(self.version)?;
         let mut machine = self.machine.clone();
-        machine.rebase(Shift { from: ORIGIN, to: now })?;
+        machine.rebase(Shift::new(ORIGIN, now))?;
         if machine.is_possible() { Ok(machine) } else { Err(SnapshotError::Impossible) }
     }
 }
@@ -98,7 +103,7 @@ impl UpstreamSnapshot {
     pub fn new(upstream: &Upstream, now: Time) -> UpstreamSnapshot {
         let Upstream { token, gate, budget, breaker, .. } = upstream.clone();
         let mut snapshot = UpstreamSnapshot { version: VERSION, token, gate, budget, breaker };
-        let _ = snapshot.rebase(Shift { from: now, to: ORIGIN });
+        let _ = snapshot.rebase(Shift::new(now, ORIGIN));
         snapshot
     }
 
@@ -112,7 +117,7 @@ impl UpstreamSnapshot {
     pub fn restore(&self, policy: Policy, now: Time) -> Result<Upstream, SnapshotError> {
         check(self.version)?;
         let mut this = self.clone();
-        this.rebase(Shift { from: ORIGIN, to: now })?;
+        this.rebase(Shift::new(ORIGIN, now))?;
         this.gate.cut();
         this.budget.cut(policy.budget);
         this.token.cut(now.after(policy.refresh_timeout));
@@ -124,7 +129,7 @@ impl UpstreamSnapshot {
         Ok(upstream)
     }
 
-    fn rebase(&mut self, shift: Shift) -> Result<(), SnapshotError> {
+    fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
         self.token.rebase(shift);
         self.breaker.rebase(shift);
         self.gate.rebase(shift)
@@ -153,40 +158,8 @@ pub enum SnapshotError {
     TooEarly,
 }
 
-/// Moves instants from one clock to another.
-#[derive(Clone, Copy)]
-pub(crate) struct Shift {
-    from: Time,
-    to: Time,
-}
-
-impl Shift {
-    /// An instant that matters also when it has passed. [`Time::MAX`] stays what it is.
-    pub(crate) fn exact(self, time: &mut Time) -> Result<(), SnapshotError> {
-        *time = match (*time, self) {
-            (Time::MAX, _) => Time::MAX,
-            (time, Shift { from, to }) if time >= from => to.after(time.since(from)),
-            (time, Shift { from, to }) => {
-                let nanos = to.as_nanos().checked_sub(from.since(time)).ok_or(SnapshotError::TooEarly)?;
-                Time::from_nanos(nanos)
-            }
-        };
-        Ok(())
-    }
-
-    /// An instant that has passed. T2: one that lies ahead is of a clock that went back, and counts as the present.
-    pub(crate) fn past(self, time: &mut Time) -> Result<(), SnapshotError> {
-        *time = (*time).min(self.from);
-        self.exact(time)
-    }
-
-    /// An instant that matters only while it lies ahead.
-    pub(crate) fn ahead(self, time: &mut Time) {
-        if *time < self.from {
-            *time = Time::ZERO;
-        } else {
-            // What lies ahead is never too early.
-            let _ = self.exact(time);
-        }
+impl From<TooEarly> for SnapshotError {
+    fn from(_: TooEarly) -> SnapshotError {
+        SnapshotError::TooEarly
     }
 }

@@ -3,6 +3,9 @@
 use core::fmt;
 use core::time::Duration;
 
+#[cfg(feature = "serde")]
+pub(crate) mod shift;
+
 /// An instant: nanoseconds since an origin that the driver chooses (rule T2).
 ///
 /// The origin may be the start of the process, the boot of a device or the start of a simulation; it only has to be

@@ -6,8 +6,8 @@ use super::flags::Flags;
 use super::{Phase, RetryMachine};
 use crate::event::Repeat;
 use crate::failure::Cause;
-use crate::snapshot::{Shift, SnapshotError};
 use crate::time::Time;
+use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::breaker::Ticket;
 use crate::upstream::token::Stamp;
 
@@ -33,7 +33,7 @@ pub(crate) struct Fields {
 }
 
 impl RetryMachine {
-    pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), SnapshotError> {
+    pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
         match self.phase {
             Phase::Ready => {}
             // What a failure says of times it says for ever.

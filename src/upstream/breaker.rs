@@ -1,6 +1,8 @@
 //! The circuit breaker: stops calling an upstream that only fails (rule S3).
 
 use crate::policy::BreakerPolicy;
+#[cfg(feature = "serde")]
+use crate::time::shift::Shift;
 use crate::time::{Time, nanos};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -110,7 +112,7 @@ impl Breaker {
 
     /// T7.
     #[cfg(feature = "serde")]
-    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) {
+    pub(crate) fn rebase(&mut self, shift: Shift) {
         if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
             shift.ahead(until);
         }

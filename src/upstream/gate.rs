@@ -2,6 +2,8 @@
 
 use crate::policy::{Jitter, Policy};
 use crate::time::Time;
+#[cfg(feature = "serde")]
+use crate::time::shift::{Shift, TooEarly};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
@@ -95,7 +97,7 @@ impl Gate {
 
     /// T7.
     #[cfg(feature = "serde")]
-    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) -> Result<(), crate::snapshot::SnapshotError> {
+    pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
         shift.exact(&mut self.closed_at)?;
         shift.exact(&mut self.asked_until)?;
         shift.exact(&mut self.opens_at)

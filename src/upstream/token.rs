@@ -1,6 +1,8 @@
 //! The token: which generation is current, and who refreshes it (rules K3–K8).
 
 use crate::time::Time;
+#[cfg(feature = "serde")]
+use crate::time::shift::Shift;
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
@@ -221,7 +223,7 @@ impl Token {
 
     /// T7.
     #[cfg(feature = "serde")]
-    pub(crate) fn rebase(&mut self, shift: crate::snapshot::Shift) {
+    pub(crate) fn rebase(&mut self, shift: Shift) {
         shift.ahead(&mut self.lease_end);
         shift.ahead(&mut self.throttled_until);
         if let Some(Expiry { due, expires }) = &mut self.expiry {
