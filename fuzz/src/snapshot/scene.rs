@@ -195,6 +195,12 @@ impl Scene {
         assert_eq!(action.attempt(), request.machine.attempts());
         let deadline = known.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
         let in_time = |until: Time| deadline.is_none_or(|deadline| until < deadline);
+        // F5, F7: only a tick ends a wait, and an outcome that does not count.
+        let goes_on = |before: Time, until: Time| match event {
+            Event::Tick => now < before,
+            Event::Token(_) => now < before || until == before,
+            _ => true,
+        };
         match (*action, last) {
             (Action::Send { .. }, _) => {
                 request.sent += 1;
@@ -203,9 +209,7 @@ impl Scene {
                 assert!(now >= request.hint, "I1");
                 assert!(in_time(now), "P1");
             }
-            (Action::Wait { until, .. }, Some(Action::Wait { until: before, .. }))
-                if now < before || !matches!(event, Event::Tick | Event::Token(_)) =>
-            {
+            (Action::Wait { until, .. }, Some(Action::Wait { until: before, .. })) if goes_on(before, until) => {
                 assert!(until >= before, "T4");
             }
             (Action::Wait { until, reason, .. }, _) => {
