@@ -231,6 +231,27 @@ fn i2_a_snapshot_with_a_recovery_for_each_attempt_in_flight_is_refused() {
 }
 
 #[test]
+fn t7_a_state_that_no_request_can_be_in_is_refused() {
+    let mut upstream = Upstream::new(Policy::flextell());
+    let mut waiting = RetryMachine::new(Repeat::Safe, 7);
+    let mut done = waiting.clone();
+    for (machine, status) in [(&mut waiting, 503), (&mut done, 200)] {
+        let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+        let _ = machine.handle(Time::ZERO, Event::Reply(1, Reply::new(status)), &mut upstream);
+        assert_eq!(changed(machine, Time::ZERO, &[]).restore(Time::ZERO).as_ref(), Ok(&*machine));
+    }
+    let impossible: [(&RetryMachine, &[(&str, Value)]); 3] = [
+        (&waiting, &[("recoveries", 2.into())]),
+        (&waiting, &[("first_heard", 2.into())]),
+        (&done, &[("attempts", 0.into()), ("first_heard", 0.into())]),
+    ];
+    for (machine, fields) in impossible {
+        let snapshot = changed(machine, Time::ZERO, fields);
+        assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible), "{fields:?}");
+    }
+}
+
+#[test]
 fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
     let mut upstream = Upstream::new(Policy::flextell().to_builder().max_retries(u32::MAX).build().unwrap());
     let mut machine = RetryMachine::new(Repeat::Safe, 7);
