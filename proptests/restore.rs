@@ -13,8 +13,8 @@ use reference::generator::Generator;
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
 use retry_machine::trace::{self, Setting, Told, What};
 use retry_machine::{
-    Action, BreakerPolicy, ErrorBody, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome,
-    Upstream, derive_seed,
+    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time,
+    TokenOutcome, Upstream, derive_seed,
 };
 use serde_json::Value;
 
@@ -307,6 +307,21 @@ fn told(field: &str, value: Value, now: Time) -> Action {
     let snapshot: UpstreamSnapshot = serde_json::from_value(snapshot).unwrap();
     let mut upstream = snapshot.restore(policy, Time::from_nanos(1)).unwrap();
     RetryMachine::new(Repeat::Safe, 8).handle(now, Event::Start, &mut upstream)
+}
+
+#[test]
+fn i9_a_stored_budget_is_cut_to_the_capacity() {
+    let now = Time::ZERO;
+    let snapshot = UpstreamSnapshot::new(&Upstream::new(Policy::flextell()), now);
+    let budget = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let policy = Policy::flextell().to_builder().budget(Some(budget)).build().unwrap();
+    let mut upstream = snapshot.restore(policy, now).unwrap();
+    let granted = [7, 8].map(|seed| {
+        let mut machine = RetryMachine::new(Repeat::Safe, seed);
+        let _ = machine.handle(now, Event::Start, &mut upstream);
+        !machine.handle(now, Event::Reply(1, Reply::new(503)), &mut upstream).is_terminal()
+    });
+    assert_eq!(granted, [true, false]);
 }
 
 #[test]
