@@ -6,7 +6,9 @@ use std::error::Error;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use retry_machine::drive::{Attempt, Shared, SharedUpstream, Surfaced, blocking, future};
@@ -290,6 +292,42 @@ fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
     assert_eq!(blocking::run(machine(), &upstream, &client), Ok("2: 200".into()));
     let log = ["send 1", "await until 30000", "refresh until 60000", "send 2 token 1", "done 200"];
     assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
+}
+
+#[test]
+fn k8_a_task_is_woken_when_the_token_moves_and_not_before() {
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let upstream = shared(exact());
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(Arc::clone(&count));
+    let woken = || count.0.load(Ordering::Relaxed);
+    let mut moved = pin!(upstream.token_moved(upstream.with(|upstream| upstream.wakeups())));
+    assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    upstream.with(|_| ());
+    assert_eq!(woken(), 0);
+    upstream.with(|upstream| upstream.token_replaced(Time::ZERO, None));
+    assert_eq!(woken(), 1);
+    assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+}
+
+#[test]
+fn k8_a_thread_waits_for_as_long_as_the_token_does_not_move() {
+    let upstream = shared(exact());
+    let seen = upstream.with(|upstream| upstream.wakeups());
+    let never = |_| unreachable!("it waits without the client");
+    let begun = Instant::now();
+    upstream.wait_for_token(seen, ms(50), never);
+    assert!(begun.elapsed() >= ms(50));
+    upstream.with(|upstream| upstream.token_replaced(Time::ZERO, None));
+    upstream.wait_for_token(seen, secs(3_600), never);
 }
 
 /// Real threads: the leader's refresh ends when the follower has begun to wait.
