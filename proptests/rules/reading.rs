@@ -320,6 +320,7 @@ fn h7_of_several_insufficient_scope_wins() {
 fn f9_a_malformed_challenge_voids_its_line_only() {
     let lines = [r#"Bearer error="insufficient_scope"#, r#"Bearer error="invalid_token""#];
     assert_eq!(challenge(&lines), Some(BearerError::InvalidToken));
-    let nothing = [("WWW-Authenticate", "Bearer =")];
-    assert_eq!(rejected(&nothing), [(Field::WwwAuthenticate, Why::Malformed)]);
+    for malformed in ["Bearer =", r#"Bearer "x""#] {
+        assert_eq!(rejected(&[("WWW-Authenticate", malformed)]), [(Field::WwwAuthenticate, Why::Malformed)]);
+    }
 }
