@@ -1,6 +1,7 @@
 //! Golden values: a generator that gives other numbers is noticed (T1).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use retry_machine::trace::Event as Line;
 use retry_machine::{BreakerPolicy, FailureKind, Jitter, Policy, derive_seed};
 
 mod support;
@@ -68,4 +69,37 @@ fn t1_the_jitter_of_hints_of_the_gate_and_of_the_breaker() {
     scene.at(0).start().is("send 1");
     let failure = scene.at(0).reply(503).fails(FailureKind::BreakerOpen);
     assert_eq!(failure.not_before().unwrap().as_nanos(), 10_970_259_390);
+}
+
+#[test]
+fn t1_event_lines_are_written_as_they_are_read() {
+    let lines = [
+        r#"{"at_ms":0,"event":"start","repeat":"safe"}"#,
+        r#"{"at_ms":1,"event":"start","repeat":"unsafe","request":3}"#,
+        r#"{"at_ms":2,"event":"tick"}"#,
+        r#"{"at_ms":2,"event":"cancel","request":1}"#,
+        r#"{"at_ms":3,"event":"transport_error","kind":"timed_out"}"#,
+        r#"{"at_ms":3,"event":"transport_error","kind":"not_sent","attempt":2}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"refreshed","expires_in_ms":null}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"refreshed","expires_in_ms":1500}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"rejected"}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"unavailable","retry_after_ms":null}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"unavailable","retry_after_ms":2000}"#,
+        r#"{"at_ms":5,"event":"reply","status":503,"headers":[["Retry-After","30"]],"body":"{}"}"#,
+        r#"{"at_ms":5,"event":"reply","status":200,"headers":[],"attempt":1}"#,
+        r#"{"at_ms":5,"event":"reply","status":0,"headers":[["x",{"base64":"/w=="}],["y",{"base64":"//4="}]]}"#,
+        r#"{"at_ms":5,"event":"reply","status":0,"headers":[],"body_base64":"++++/w=="}"#,
+        r#"{"at_ms":5,"event":"reply","status":0,"headers":[],"body_base64":"AAECAwT/"}"#,
+        r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":null}"#,
+        r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":60000}"#,
+        r#"{"at_ms":7,"event":"open_gate"}"#,
+    ];
+    for line in lines {
+        assert!(Line::is_event(line), "{line}");
+        let written = Line::parse(line).unwrap().to_json();
+        assert_eq!(written, serde_json::from_str::<serde_json::Value>(line).unwrap());
+    }
+    for line in [r#"{"jitter":"none"}"#, "{}", "", "event"] {
+        assert!(!Line::is_event(line), "{line}");
+    }
 }
