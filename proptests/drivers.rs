@@ -294,17 +294,30 @@ fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
     assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
 }
 
+/// Counts how often a task is woken.
+#[derive(Default)]
+struct Count(AtomicU32);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn k8_a_task_that_waits_no_longer_is_forgotten() {
+    let upstream = shared(exact());
+    let count = Arc::new(Count::default());
+    {
+        let mut moved = pin!(upstream.token_moved(0));
+        assert!(moved.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&count)))).is_pending());
+        assert_eq!(Arc::strong_count(&count), 2);
+    }
+    assert_eq!(Arc::strong_count(&count), 1);
+}
+
 #[test]
 fn k8_a_task_is_woken_when_the_token_moves_and_not_before() {
-    #[derive(Default)]
-    struct Count(AtomicU32);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     let upstream = shared(exact());
     let count = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&count));
