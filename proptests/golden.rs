@@ -103,3 +103,20 @@ fn t1_event_lines_are_written_as_they_are_read() {
         assert!(!Line::is_event(line), "{line}");
     }
 }
+
+#[test]
+fn t1_lines_that_are_none_are_refused_with_the_field_named() {
+    let lines = [
+        (r#"{"event":"tick"}"#, "at_ms"),
+        (r#"{"at_ms":0,"event":"tock"}"#, "event"),
+        (r#"{"at_ms":0,"event":"tick","color":1}"#, "color"),
+        (r#"{"at_ms":0,"event":"token","outcome":"lost"}"#, "outcome"),
+        (r#"{"at_ms":0,"event":"reply","status":0,"body_base64":"A"}"#, "body_base64"),
+        (r#"{"at_ms":0,"event":"reply","status":0,"body_base64":"?"}"#, "body_base64"),
+        (r#"{"at_ms":0,"event":"reply","status":0,"body":"","body_base64":""}"#, "body_base64"),
+    ];
+    for (line, field) in lines {
+        let refusal = Line::parse(line).unwrap_err().to_string();
+        assert!(refusal.contains(field), "{line}: {refusal}");
+    }
+}
