@@ -153,8 +153,7 @@ struct World {
 /// Two worlds are the same if they go on in the same way: instants count from now, and how it came to them does not
 /// count. The checker merges by this alone; that `PartialEq` is by the clock matters to no search.
 ///
-/// It may tell apart what does go on in the same way: the gate keeps past instants, and a request that is done that of
-/// its last hint. Such worlds are tried twice.
+/// It may tell apart what does go on in the same way: the gate keeps past instants. Such worlds are tried twice.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let ahead = |time: Time| time.saturating_duration_since(self.now);

@@ -37,11 +37,7 @@ impl RetryMachine {
         match self.phase {
             Phase::Ready => {}
             // What a failure says of times it says for ever.
-            Phase::Done => {
-                shift.exact(&mut self.started)?;
-                shift.exact(&mut self.until)?;
-            }
-            Phase::Failed(_) => {
+            Phase::Done | Phase::Failed(_) => {
                 shift.exact(&mut self.started)?;
                 shift.exact(&mut self.until)?;
                 if self.not_before != Time::ZERO {
