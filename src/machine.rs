@@ -227,7 +227,7 @@ impl Step<'_> {
         self.machine.not_before = Time::ZERO;
         self.machine.status = status;
         if matches!(status, 200..=299) {
-            self.is_first_success(attempt);
+            self.note_success(attempt);
         }
         self.again()
     }

@@ -14,7 +14,7 @@ impl Step<'_> {
         }
         self.hear(reply);
         let first_answer = self.is_unanswered(attempt);
-        let first_success = reply.is_success() && self.is_first_success(attempt);
+        let first_success = reply.is_success() && self.note_success(attempt);
         if first_answer {
             self.machine.flags.set(Flags::UNANSWERED, false);
         }
@@ -76,10 +76,10 @@ impl Step<'_> {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
-    /// Whether this attempt, which was sent, succeeds for the first time: it can but once. While the request goes on
-    /// there is nothing to remember, for the first success ends it; after that it is remembered of the last eight
-    /// attempts, and those before are not heard.
-    pub(super) fn is_first_success(&mut self, attempt: u32) -> bool {
+    /// Notes that this attempt has succeeded. Returns whether it was sent and succeeds for the first time: it can but
+    /// once. While the request goes on there is nothing to remember, for the first success ends it; after that it is
+    /// remembered of the last eight attempts, and those before are not heard.
+    pub(super) fn note_success(&mut self, attempt: u32) -> bool {
         let newest = self.machine.attempts;
         if !(1..=newest).contains(&attempt) {
             return false;
