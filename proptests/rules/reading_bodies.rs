@@ -67,6 +67,11 @@ fn h8_invalid_utf_8_is_refused_even_in_what_is_ignored() {
 fn h8_unknown_fields_are_ignored() {
     let body = ErrorBody::parse(br#"{"trace": {"a": [1, {}]}, "error": "x", "message": "y", "n": 1e9}"#).unwrap();
     assert_eq!((body.code(), body.message()), (Some("x"), Some("y")));
+    // A lone surrogate is no text, which matters where text is read.
+    assert!(ErrorBody::parse(br#"{"error": "x", "more": "\ud800"}"#).is_ok());
+    for body in [r#"{"error": "\ud800"}"#, r#"{"error": "x", "\udc00": 1}"#] {
+        assert_eq!(refused(body.as_bytes()), BodyError::NotJson, "{body}");
+    }
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub enum BodyError {
     /// Not UTF-8.
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// Not JSON.
+    /// Not JSON, or a name, `error` or `message` is a string that is no text (it has a lone surrogate).
     #[error("the body is not JSON")]
     NotJson,
     /// JSON, but no object.

@@ -24,7 +24,7 @@ pub fn parse(body: &[u8]) -> Option<ErrorBody> {
         return None;
     };
     let field = |name: &str| {
-        let mut found = members.iter().filter(|(key, _)| key.as_deref() == Some(name));
+        let mut found = members.iter().filter(|(key, _)| key == name);
         match (found.next(), found.next()) {
             (None, _) => Some(None),
             (Some((_, Json::Text(text))), None) => text.clone().map(Some),
@@ -36,7 +36,7 @@ pub fn parse(body: &[u8]) -> Option<ErrorBody> {
 }
 
 enum Json {
-    Object(Vec<(Option<String>, Json)>),
+    Object(Vec<(String, Json)>),
     /// `None` if its escapes are no text (a lone surrogate).
     Text(Option<String>),
     Other,
@@ -98,7 +98,7 @@ impl Text {
         }
         loop {
             self.space();
-            let key = self.string()?;
+            let key = self.string()??; // a name that is no text spoils it all
             self.space();
             self.need(':')?;
             members.push((key, self.value(depth + 1)?));
@@ -192,6 +192,7 @@ mod tests {
             read(r#" {"x":[1,{"y":-0.5e+3}],"error":"\u00e9\ud83d\ude00\n"} "#),
             Some((Some("é😀\n".into()), None))
         );
+        assert_eq!(read(r#"{"error":"a","x":"\ud800"}"#), Some((Some("a".into()), None)));
         assert_eq!(read(r#"{"message":"m","data":{"error":5}}"#), Some((None, Some("m".into()))));
     }
 
@@ -210,6 +211,7 @@ mod tests {
             r#"{"error":"a"} x"#,
             r#"{"error":"a",}"#,
             r#"{"error":"\ud800"}"#,
+            r#"{"error":"a","\ud800":1}"#,
             r#"{"error":"a","x":01}"#,
             r#"{"error":"a","x":tru}"#,
             "{\"error\":\"a\nb\"}",
