@@ -3,11 +3,10 @@
 use core::time::Duration;
 
 use super::challenge::{self, BearerError};
-use super::http_date::HttpDate;
 use super::rate_limit::{Limits, StructuredLimits};
 use super::rejected::{Field, Rejected, Why};
 use super::retry_after::{self, count, trim};
-use super::when::{Clock, Latest, When};
+use super::when::{self, Clock, Latest, When};
 use super::{Hint, HintSource, Reply, ResetFormat};
 
 /// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
@@ -30,7 +29,8 @@ pub struct Reader {
     status: u16,
     wall_clock: Option<Duration>,
     reset: ResetFormat,
-    date: Option<HttpDate>,
+    /// Unix seconds.
+    date: Option<i64>,
     millis: Latest,
     x_millis: Latest,
     retry_after: Latest,
@@ -87,7 +87,7 @@ impl Reader {
                 Err(_) => Err(Why::Malformed),
             },
             // F9: of several `Date` fields the first valid one.
-            Field::Date => match HttpDate::parse(value) {
+            Field::Date => match when::own_date(value, self.wall_clock) {
                 Some(date) if self.date.is_none_or(|first| first == date) => {
                     self.date = Some(date);
                     Ok(())

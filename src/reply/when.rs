@@ -108,13 +108,9 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn of(date: Option<HttpDate>, wall_clock: Option<Duration>) -> Clock {
-        let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
-        // A short year in `Date` itself can only be judged by the wall clock.
-        let date = date.and_then(|date| {
-            let wall_clock = wall_seconds.filter(|_| date.has_two_digit_year());
-            date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, http_date::year_of))
-        });
+    /// `date` is in Unix seconds.
+    pub(super) fn of(date: Option<i64>, wall_clock: Option<Duration>) -> Clock {
+        let wall_seconds = wall_clock.map(unix_seconds);
         let millis = |seconds: i64| seconds.saturating_mul(1_000);
         let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
         Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
@@ -124,6 +120,17 @@ impl Clock {
     fn year(self) -> i32 {
         self.unix_seconds.map_or(FALLBACK_YEAR, http_date::year_of)
     }
+}
+
+/// A response's own `Date` in Unix seconds, if it is one. A short year in it can only be judged by the wall clock.
+pub(super) fn own_date(value: &[u8], wall_clock: Option<Duration>) -> Option<i64> {
+    let date = HttpDate::parse(value)?;
+    let wall_clock = wall_clock.filter(|_| date.has_two_digit_year());
+    date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, |wall_clock| http_date::year_of(unix_seconds(wall_clock))))
+}
+
+fn unix_seconds(since_epoch: Duration) -> i64 {
+    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
