@@ -3,7 +3,7 @@
 /// The same model and the same generator as in the ordinary tests.
 #[path = "../../proptests/reference"]
 #[allow(dead_code, reason = "the ordinary tests ask for more")]
-mod reference {
+pub(super) mod reference {
     pub mod generator;
     pub mod model;
     pub mod reading;

@@ -103,7 +103,8 @@ pub fn read(
         }
     }
     let clock = dates.into_iter().flatten().next().map(|seconds| seconds * 1000).or(wall_ms);
-    let from_clock = |unix_ms: i128| clock.map(|now| unix_ms - now);
+    // T2: Unix times end in 292 million years.
+    let from_clock = |unix_ms: i128| clock.map(|now| unix_ms.min(i64::MAX.into()) - now);
 
     // H5, H6: the three kinds of hint.
     let millis = ["retry-after-ms", "x-ms-retry-after-ms"]
