@@ -1,11 +1,11 @@
 //! Golden values: a generator that gives other numbers is noticed (T1).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use retry_machine::trace::Event as Line;
-use retry_machine::{BreakerPolicy, FailureKind, Jitter, Policy, derive_seed};
+use retry_machine::trace::{Event as Line, Setting, TraceError};
+use retry_machine::{BreakerPolicy, BudgetPolicy, FailureKind, Jitter, Policy, ResetFormat, derive_seed};
 
 mod support;
-use support::{Answer, Scene, secs};
+use support::{Answer, Scene, ms, secs};
 
 #[test]
 fn t1_t5_derived_seeds_are_those_of_splitmix64() {
@@ -102,6 +102,42 @@ fn t1_event_lines_are_written_as_they_are_read() {
     for line in [r#"{"jitter":"none"}"#, "{}", "", "event"] {
         assert!(!Line::is_event(line), "{line}");
     }
+}
+
+#[test]
+fn t1_a_settings_line_makes_its_policy() {
+    let line = r#"{"preset":"common","seed":9,"unix_ms":1000,"token_expires_in_ms":2000,"base_ms":100,"factor":3,
+        "cap_ms":9000,"jitter":"equal","spread_ms":50,"max_retries":2,"max_recoveries":3,"max_server_wait_ms":4000,
+        "deadline_ms":60000,"attempt_timeout_ms":7000,"ambiguous_5xx":false,"reset":"delta","gate_spread":80,
+        "budget":{"capacity":20,"retry_cost":4,"throttle_cost":2,"success_refund":1},
+        "breaker":{"failures":6,"open_ms":700},"refresh_timeout_ms":8000,"refresh_margin_ms":900,
+        "retry_statuses":[429,502]}"#;
+    let setting = Setting::parse(line).unwrap();
+    assert_eq!((setting.seed, setting.unix_ms, setting.token_expires_in_ms), (9, Some(1_000), Some(2_000)));
+    let policy = Policy::common()
+        .to_builder()
+        .base(ms(100))
+        .factor(3)
+        .cap(secs(9))
+        .jitter(Jitter::Equal)
+        .spread(ms(50))
+        .max_retries(2)
+        .max_recoveries(3)
+        .max_server_wait(secs(4))
+        .deadline(Some(secs(60)))
+        .attempt_timeout(Some(secs(7)))
+        .ambiguous_5xx(false)
+        .reset(ResetFormat::Delta)
+        .gate_spread(Some(ms(80)))
+        .budget(Some(BudgetPolicy { capacity: 20, retry_cost: 4, throttle_cost: 2, success_refund: 1 }))
+        .breaker(Some(BreakerPolicy { failures: 6, open: ms(700) }))
+        .refresh_timeout(secs(8))
+        .refresh_margin(ms(900))
+        .retry_statuses(&[429, 502]);
+    assert_eq!(setting.policy(), Ok(policy.build().unwrap()));
+
+    let setting = Setting::parse(r#"{"factor":0}"#).unwrap();
+    assert!(matches!(setting.policy(), Err(TraceError::Policy(_))));
 }
 
 #[test]
