@@ -110,7 +110,7 @@ pub(super) struct Clock {
 impl Clock {
     /// `date` is in Unix seconds.
     pub(super) fn of(date: Option<i64>, wall_clock: Option<Duration>) -> Clock {
-        let wall_seconds = wall_clock.map(unix_seconds);
+        let wall_seconds = wall_clock.map(|since_epoch| i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX));
         let millis = |seconds: i64| seconds.saturating_mul(1_000);
         let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
         Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
@@ -125,12 +125,8 @@ impl Clock {
 /// A response's own `Date` in Unix seconds, if it is one. A short year in it can only be judged by the wall clock.
 pub(super) fn own_date(value: &[u8], wall_clock: Option<Duration>) -> Option<i64> {
     let date = HttpDate::parse(value)?;
-    let wall_clock = wall_clock.filter(|_| date.has_two_digit_year());
-    date.unix_seconds(wall_clock.map_or(FALLBACK_YEAR, |wall_clock| http_date::year_of(unix_seconds(wall_clock))))
-}
-
-fn unix_seconds(since_epoch: Duration) -> i64 {
-    i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX)
+    let reference = if date.has_two_digit_year() { Clock::of(None, wall_clock).year() } else { FALLBACK_YEAR };
+    date.unix_seconds(reference)
 }
 
 /// The year near which a short year is taken to lie where neither `Date` nor a wall clock tells: that of this code.
