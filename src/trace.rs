@@ -111,7 +111,7 @@ impl Replay {
                 let body = body.as_ref().filter(|_| !matches!(status, 200..=299));
                 let body = body.and_then(|body| ErrorBody::parse(body).ok());
                 let reply = reply.with_code(body.as_ref().map(ErrorBody::class).unwrap_or_default());
-                facts = Some(Facts { reply, code: body.as_ref().and_then(ErrorBody::code).map(String::from) });
+                facts = Some(Facts::new(reply, body.as_ref()));
                 let attempt = attempt.unwrap_or(newest);
                 if request.machine.in_flight() == Some(attempt) {
                     request.body = body;

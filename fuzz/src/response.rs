@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use retry_machine::trace::Facts;
 use retry_machine::{
-    Action, BearerError, ErrorBody, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, Upstream,
+    Action, ErrorBody, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, Upstream,
 };
-use serde_json::json;
 
 use super::model::reference::reading::{self, Reset};
 use super::oracle::{Date, digits, trim};
@@ -120,21 +120,8 @@ fn compare(response: &Response<'_>, reply: &Reply) {
     let body = Some(response.body).filter(|_| is_error);
     let expected = reading::read(response.status.into(), &headers, body, wall, reset);
     let body = body.and_then(|body| ErrorBody::parse(body).ok());
-    let code = body.as_ref().and_then(ErrorBody::code).map(str::to_owned);
     assert_eq!(body.as_ref().and_then(ErrorBody::message), expected.message.as_deref(), "E3");
-    let millis = |wait: Duration| u64::try_from(wait.as_nanos().div_ceil(1_000_000)).expect("a u64");
-    let rejected: Vec<_> =
-        reply.rejected().iter().map(|(field, why)| json!({"field": field.name(), "why": why.name()})).collect();
-    let seen = json!({
-        "hint_ms": reply.hint().map(|hint| millis(hint.wait())),
-        "hint_source": reply.hint().map(|hint| hint.source()),
-        "remaining": reply.remaining(),
-        "limit": reply.limit(),
-        "reset_ms": reply.reset().map(millis),
-        "challenge": reply.challenge().map(BearerError::name),
-        "code": code,
-        "rejected": rejected,
-    });
+    let seen = Facts::new(*reply, body.as_ref()).to_json();
     if let Err(what) = expected.compare(&seen) {
         panic!("{what}:\n  read {seen}\n  expected {}", expected.line());
     }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use serde_json::{Value, json};
 
 use crate::time::Time;
-use crate::{BearerError, HintSource, Reply, WaitReason};
+use crate::{BearerError, ErrorBody, HintSource, Reply, WaitReason};
 
 /// One action of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -92,6 +92,12 @@ impl Action {
 }
 
 impl Facts {
+    /// The facts of a response whose headers gave `reply`, and whose body said `body`.
+    #[must_use]
+    pub fn new(reply: Reply, body: Option<&ErrorBody>) -> Facts {
+        Facts { reply, code: body.and_then(ErrorBody::code).map(String::from) }
+    }
+
     /// The facts as an object.
     #[must_use]
     pub fn to_json(&self) -> Value {
