@@ -281,26 +281,7 @@ fn k8_where_nothing_wakes_them_they_look_at_the_leases_end() {
     assert_eq!(*follow, [Time::from_millis(30_100); 2]);
 }
 
-/// An upstream whose token somebody refreshes who does not come back.
-fn deserted() -> RefCell<Upstream> {
-    let mut upstream = Upstream::new(exact().build().unwrap());
-    let mut leader = machine();
-    for event in [Event::Start, Event::Reply(1, Reply::new(401))] {
-        let _ = leader.handle(Time::ZERO, event, &mut upstream);
-    }
-    RefCell::new(upstream)
-}
-
-#[test]
-fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
-    let upstream = deserted();
-    let client = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
-    assert_eq!(blocking::run(machine(), &upstream, &client), Ok("2: 200".into()));
-    let log = ["send 1", "await until 30000", "refresh until 60000", "send 2 token 1", "done 200"];
-    assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
-}
-
-/// Notes for how long a thread means to wait.
+/// Notes for how long a thread means to wait, and lets nothing wake it.
 struct Noting(RefCell<Upstream>, RefCell<Vec<Duration>>);
 
 impl Shared for Noting {
@@ -315,10 +296,16 @@ impl Shared for Noting {
 }
 
 #[test]
-fn k8_a_thread_means_to_wait_until_the_leases_end() {
-    let upstream = Noting(deserted(), RefCell::default());
+fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
+    let upstream = Noting(RefCell::new(Upstream::new(exact().build().unwrap())), RefCell::default());
+    let mut leader = machine();
+    for event in [Event::Start, Event::Reply(1, Reply::new(401))] {
+        let _ = upstream.with(|upstream| leader.handle(Time::ZERO, event, upstream));
+    }
     let client = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
     assert_eq!(blocking::run(machine(), &upstream, &client), Ok("2: 200".into()));
+    let log = ["send 1", "await until 30000", "refresh until 60000", "send 2 token 1", "done 200"];
+    assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
     assert_eq!(upstream.1.take(), [ms(29_900)]);
 }
 
