@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time,
-    TokenOutcome, TransportError, Upstream, derive_seed,
+    Action, BreakerPolicy, BudgetPolicy, Event, Idempotency, Policy, Reader, RefreshOutcome, Reply, ResetFormat,
+    RetryMachine, Timestamp, TransportErrorKind, Upstream, derive_seed,
 };
 
 const HEADERS: [(&str, &str); 12] = [
@@ -54,39 +54,39 @@ fn h1_i11_reading_allocates_nothing() {
 
 #[test]
 fn i11_deciding_allocates_nothing() {
-    let breaker = BreakerPolicy { failures: 50, ..BreakerPolicy::PROPOSED };
+    let breaker = BreakerPolicy { failure_threshold: 50, ..BreakerPolicy::RECOMMENDED };
     let budget = BudgetPolicy { capacity: 500, ..BudgetPolicy::DEFAULT };
-    let policy = Policy::common().to_builder().breaker(Some(breaker)).budget(Some(budget));
+    let policy = Policy::common().into_builder().breaker(Some(breaker)).budget(Some(budget));
     let policy = policy.deadline(Some(Duration::from_secs(1_000))).build().unwrap();
     allocates_nothing(|| {
         let mut upstream = Upstream::new(policy);
         let hinted = Reply::read(429, [("Retry-After", "1")], None, ResetFormat::Auto);
         let mut sends = 0;
         for request in 0..200 {
-            let repeat = if request % 2 == 0 { Repeat::Safe } else { Repeat::Unsafe };
-            let mut machine = RetryMachine::new(repeat, derive_seed(1, request));
+            let idempotency = if request % 2 == 0 { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
+            let mut machine = RetryMachine::new(idempotency, derive_seed(1, request));
             for n in 0..40_u32 {
                 let attempt = machine.attempts().saturating_sub(n % 3 / 2);
                 let event = match (u64::from(n) * 7 + request) % 11 {
                     0 => Event::Start,
-                    1 | 2 => Event::Reply(attempt, Reply::new(503)),
-                    3 => Event::Reply(attempt, hinted),
-                    4 => Event::Reply(attempt, Reply::new(401)),
-                    5 => Event::Token(TokenOutcome::Refreshed { expires_in: None }),
-                    6 => Event::Token(TokenOutcome::Unavailable { retry_after: None }),
-                    7 => Event::TransportError(attempt, TransportError::Broken),
-                    8 if n > 30 => Event::Reply(attempt, Reply::new(200)),
+                    1 | 2 => Event::Reply { attempt, reply: Reply::new(503) },
+                    3 => Event::Reply { attempt, reply: hinted },
+                    4 => Event::Reply { attempt, reply: Reply::new(401) },
+                    5 => Event::Refreshed(RefreshOutcome::Refreshed { expires_in: None }),
+                    6 => Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None }),
+                    7 => Event::TransportError { attempt, kind: TransportErrorKind::Broken },
+                    8 if n > 30 => Event::Reply { attempt, reply: Reply::new(200) },
                     _ => Event::Tick,
                 };
                 // T2: at zero is as soon as can be.
                 let tick = machine.next_tick(&upstream).filter(|_| event == Event::Tick);
-                let now = tick.unwrap_or(Time::ZERO);
+                let now = tick.unwrap_or(Timestamp::ZERO);
                 let action = machine.handle(now, event, &mut upstream);
                 sends += u32::from(matches!(action, Action::Send { .. }));
             }
         }
-        upstream.token_replaced(Time::ZERO, None);
-        upstream.open_gate(Time::ZERO);
+        upstream.token_replaced(Timestamp::ZERO, None);
+        upstream.open_gate(Timestamp::ZERO);
         assert!(sends > 200, "{sends}");
     });
 }

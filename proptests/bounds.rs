@@ -1,9 +1,9 @@
 //! What a judge knows of the gate, the lease and the waits, worked out from the rules and a history alone.
 #![allow(unreachable_pub)]
 
-use retry_machine::{Action, FailureKind, Jitter, TokenOutcome, WaitReason};
+use retry_machine::{Action, FailureKind, Jitter, RefreshOutcome, WaitReason};
 
-use crate::history::{Ended, Step, Told};
+use crate::history::{Ended, RequestEvent, Step};
 use crate::strategies::Settings;
 
 /// S1: when the upstream is closed.
@@ -27,7 +27,7 @@ impl Gate {
     }
 
     pub fn hear(&mut self, step: &Step, settings: &Settings) {
-        if step.told == Told::OpenGate {
+        if step.told == RequestEvent::OpenGate {
             self.opens_at = self.opens_at.min(step.at);
             self.latest = self.latest.min(step.at);
         }
@@ -71,27 +71,27 @@ impl Lease {
 
     pub fn hear(&mut self, step: &Step) {
         match step.told {
-            Told::TokenReplaced => {
+            RequestEvent::TokenReplaced => {
                 self.generation += 1;
                 (self.holder, self.until) = (None, None);
             }
             // Before it has begun, a request takes any event for its start.
-            Told::Token(outcome) if self.holder == Some(step.request) && step.before.last.is_some() => {
+            RequestEvent::Token(outcome) if self.holder == Some(step.request) && step.before.last.is_some() => {
                 (self.holder, self.until) = (None, None);
                 match outcome {
-                    TokenOutcome::Refreshed { .. } => self.generation += 1,
-                    TokenOutcome::Unavailable { retry_after } => {
+                    RefreshOutcome::Refreshed { .. } => self.generation += 1,
+                    RefreshOutcome::Unavailable { retry_after } => {
                         let nanos = retry_after.map_or(0, |wait| u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX));
                         self.throttled_until = self.throttled_until.max(step.at.saturating_add(nanos));
                     }
-                    TokenOutcome::Rejected => {}
+                    RefreshOutcome::Rejected => {}
                 }
             }
             _ => {}
         }
         let abandoned = match step.action {
             Some(Action::Done { .. }) => true,
-            Some(Action::Surface(failure)) => failure.kind() != FailureKind::Deadline,
+            Some(Action::Fail(failure)) => failure.kind() != FailureKind::Deadline,
             _ => false,
         };
         if abandoned && self.holder == Some(step.request) {

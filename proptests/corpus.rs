@@ -6,7 +6,7 @@ mod fuzz;
 use std::fs;
 
 /// One test for each target, so that they run side by side.
-fn replay(target: &str) {
+fn check_corpus(target: &str) {
     let (_, check) = fuzz::CHECKS.into_iter().find(|(name, _)| *name == target).unwrap();
     let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
     let mut inputs: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -22,7 +22,7 @@ macro_rules! targets {
     ($($target:ident),* $(,)?) => {
         $(#[test]
         fn $target() {
-            replay(stringify!($target));
+            check_corpus(stringify!($target));
         })*
 
         #[test]
@@ -39,9 +39,9 @@ targets!(
     http_date,
     model,
     rate_limit,
+    replay,
     response,
     retry_after,
     snapshot,
-    structured_field,
-    trace
+    structured_field
 );

@@ -11,10 +11,10 @@ use std::sync::{Arc, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use retry_machine::drive::{Attempt, Shared, SharedUpstream, Surfaced, blocking, future};
+use retry_machine::drive::{Attempt, RequestError, Shared, SharedUpstream, blocking, future};
 use retry_machine::{
-    Cause, Event, FailureKind, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time, TokenOutcome, TransportError,
-    Upstream,
+    Cause, Event, FailureKind, Idempotency, Policy, PolicyBuilder, RefreshOutcome, Reply, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream,
 };
 
 mod scripted;
@@ -23,7 +23,7 @@ mod support;
 use scripted::{Client, Send, run_until};
 use support::{REFRESHED, UNAVAILABLE, exact, ms, secs};
 
-type Ended = Result<String, Surfaced<String, String>>;
+type Ended = Result<String, RequestError<String, String>>;
 
 /// Drives a request to its end with the one driver or the other.
 type Drive = fn(&Client, PolicyBuilder) -> Ended;
@@ -31,7 +31,7 @@ type Drive = fn(&Client, PolicyBuilder) -> Ended;
 const BOTH: [Drive; 2] = [with_threads, with_tasks];
 
 fn machine() -> RetryMachine {
-    RetryMachine::new(Repeat::Safe, 7)
+    RetryMachine::new(Idempotency::Idempotent, 7)
 }
 
 fn shared(policy: PolicyBuilder) -> SharedUpstream {
@@ -51,7 +51,7 @@ fn with_tasks(client: &Client, policy: PolicyBuilder) -> Ended {
 }
 
 fn run_all(client: &Client, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
-    run_until(&client.clock, Time::MAX, tasks);
+    run_until(&client.clock, Timestamp::MAX, tasks);
 }
 
 fn limited() -> PolicyBuilder {
@@ -65,7 +65,7 @@ fn t4_both_drivers_carry_out_each_action() {
             Send::Answer(Some(100), 503),
             Send::Hinted(429, "30"),
             Send::Answer(Some(100), 401),
-            Send::Fail(50, TransportError::NotSent),
+            Send::Fail(50, TransportErrorKind::NotSent),
             Send::Answer(Some(100), 200),
         ];
         let client = Client::new(&sends, &[(500, REFRESHED)]);
@@ -83,7 +83,7 @@ fn t4_both_drivers_carry_out_each_action() {
             "done 200",
         ];
         assert_eq!(client.log(), log);
-        assert_eq!(client.clock.now(), Time::from_millis(35_850));
+        assert_eq!(client.clock.now(), Timestamp::from_millis(35_850));
     }
 }
 
@@ -100,7 +100,7 @@ fn e1_the_last_response_is_handed_back_with_a_failure() {
 #[test]
 fn e1_the_clients_own_error_is_handed_back_beside_the_last_response() {
     for drive in BOTH {
-        let client = Client::new(&[Send::Answer(Some(1), 503), Send::Fail(1, TransportError::Broken)], &[]);
+        let client = Client::new(&[Send::Answer(Some(1), 503), Send::Fail(1, TransportErrorKind::Broken)], &[]);
         let surfaced = drive(&client, exact().max_retries(1)).unwrap_err();
         assert_eq!((surfaced.failure.status(), surfaced.failure.cause()), (Some(503), Some(Cause::Broken)));
         assert_eq!(surfaced.response.as_deref(), Some("1: 503"));
@@ -112,7 +112,7 @@ fn e1_the_clients_own_error_is_handed_back_beside_the_last_response() {
 #[test]
 fn e1_an_error_before_the_last_response_is_forgotten() {
     for drive in BOTH {
-        let client = Client::new(&[Send::Fail(1, TransportError::NotSent), Send::Answer(Some(1), 422)], &[]);
+        let client = Client::new(&[Send::Fail(1, TransportErrorKind::NotSent), Send::Answer(Some(1), 422)], &[]);
         let surfaced = drive(&client, exact()).unwrap_err();
         assert_eq!((surfaced.response.as_deref(), surfaced.error), (Some("2: 422"), None));
     }
@@ -120,7 +120,7 @@ fn e1_an_error_before_the_last_response_is_forgotten() {
 
 #[test]
 fn e1_an_attempt_that_was_dropped_does_not_bring_back_an_older_error() {
-    let client = Client::new(&[Send::Fail(1, TransportError::NotSent), Send::Answer(None, 200)], &[]);
+    let client = Client::new(&[Send::Fail(1, TransportErrorKind::NotSent), Send::Answer(None, 200)], &[]);
     let surfaced = with_tasks(&client, limited().max_retries(1)).unwrap_err();
     assert_eq!(surfaced.failure.cause(), Some(Cause::TimedOut));
     assert_eq!(surfaced.error, None);
@@ -144,17 +144,17 @@ fn e1_what_is_handed_back_is_an_error_whose_source_is_the_clients() {
         type Response = ();
         type Error = std::io::Error;
 
-        fn now(&self) -> Time {
-            Time::ZERO
+        fn now(&self) -> Timestamp {
+            Timestamp::ZERO
         }
 
         fn sleep(&self, _: Duration) {}
 
-        fn send(&self, _: Attempt) -> Result<(Reply, ()), (TransportError, std::io::Error)> {
-            Err((TransportError::NotSent, std::io::Error::other("unplugged")))
+        fn send(&self, _: Attempt) -> Result<(Reply, ()), (TransportErrorKind, std::io::Error)> {
+            Err((TransportErrorKind::NotSent, std::io::Error::other("unplugged")))
         }
 
-        fn refresh(&self, _: Time) -> TokenOutcome {
+        fn refresh(&self, _: Timestamp) -> RefreshOutcome {
             UNAVAILABLE
         }
     }
@@ -215,7 +215,7 @@ fn s6_a_future_that_is_dropped_frees_its_lease() {
     let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
     {
         let mut task = pin!(async { drop(future::run(machine(), &upstream, &client).await) });
-        run_until(&client.clock, Time::from_millis(5_000), &mut [task.as_mut()]);
+        run_until(&client.clock, Timestamp::from_millis(5_000), &mut [task.as_mut()]);
         assert_eq!(client.log().last().unwrap(), "refresh until 30100");
     }
     let next = Client::new(&[Send::Answer(Some(0), 401), Send::Answer(Some(0), 200)], &[(0, REFRESHED)]);
@@ -229,7 +229,7 @@ fn s6_a_future_that_is_dropped_drops_its_send() {
     let client = Client::new(&[Send::Answer(None, 200)], &[]);
     {
         let mut task = pin!(async { drop(future::run(machine(), &upstream, &client).await) });
-        run_until(&client.clock, Time::MAX, &mut [task.as_mut()]);
+        run_until(&client.clock, Timestamp::MAX, &mut [task.as_mut()]);
         assert_eq!(client.under_way.get(), 1);
     }
     assert_eq!(client.under_way.get(), 0);
@@ -250,7 +250,7 @@ fn s6_a_panic_in_the_client_frees_the_lease() {
 // ---- Followers ----
 
 /// A leader whose refresh takes 5 s, and two followers; returns when each has ended.
-fn one_leads(upstream: &impl Shared) -> Vec<Time> {
+fn one_leads(upstream: &impl Shared) -> Vec<Timestamp> {
     let ends = RefCell::new(Vec::new());
     let leader = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
     let follower = || Client {
@@ -270,15 +270,15 @@ fn one_leads(upstream: &impl Shared) -> Vec<Time> {
 
 #[test]
 fn k8_tasks_that_follow_are_woken_when_the_refresh_is_done() {
-    assert_eq!(one_leads(&shared(exact())), [Time::from_millis(5_100); 3]);
+    assert_eq!(one_leads(&shared(exact())), [Timestamp::from_millis(5_100); 3]);
 }
 
 #[test]
 fn k8_where_nothing_wakes_them_they_look_at_the_leases_end() {
     let upstream = RefCell::new(Upstream::new(exact().build().unwrap()));
     let [leads, follow @ ..] = &one_leads(&upstream)[..] else { panic!("three have ended") };
-    assert_eq!(*leads, Time::from_millis(5_100));
-    assert_eq!(*follow, [Time::from_millis(30_100); 2]);
+    assert_eq!(*leads, Timestamp::from_millis(5_100));
+    assert_eq!(*follow, [Timestamp::from_millis(30_100); 2]);
 }
 
 /// Notes for how long a thread means to wait, and lets nothing wake it.
@@ -299,13 +299,13 @@ impl Shared for Noting {
 fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
     let upstream = Noting(RefCell::new(Upstream::new(exact().build().unwrap())), RefCell::default());
     let mut leader = machine();
-    for event in [Event::Start, Event::Reply(1, Reply::new(401))] {
-        let _ = upstream.with(|upstream| leader.handle(Time::ZERO, event, upstream));
+    for event in [Event::Start, Event::Reply { attempt: 1, reply: Reply::new(401) }] {
+        let _ = upstream.with(|upstream| leader.handle(Timestamp::ZERO, event, upstream));
     }
     let client = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
     assert_eq!(blocking::run(machine(), &upstream, &client), Ok("2: 200".into()));
     let log = ["send 1", "await until 30000", "refresh until 60000", "send 2 token 1", "done 200"];
-    assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Time::from_millis(35_000)));
+    assert_eq!((client.log(), client.clock.now()), (log.map(String::from).to_vec(), Timestamp::from_millis(35_000)));
     assert_eq!(upstream.1.take(), [ms(29_900)]);
 }
 
@@ -341,7 +341,7 @@ fn k8_a_task_is_woken_when_the_token_moves_and_not_before() {
     assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
     upstream.with(|_| ());
     assert_eq!(woken(), 0);
-    upstream.with(|upstream| upstream.token_replaced(Time::ZERO, None));
+    upstream.with(|upstream| upstream.token_replaced(Timestamp::ZERO, None));
     assert_eq!(woken(), 1);
     assert!(moved.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
 }
@@ -354,7 +354,7 @@ fn k8_a_thread_waits_for_as_long_as_the_token_does_not_move() {
     let begun = Instant::now();
     upstream.wait_for_token(seen, ms(50), never);
     assert!(begun.elapsed() >= ms(50));
-    upstream.with(|upstream| upstream.token_replaced(Time::ZERO, None));
+    upstream.with(|upstream| upstream.token_replaced(Timestamp::ZERO, None));
     upstream.wait_for_token(seen, secs(3_600), never);
 }
 
@@ -370,15 +370,15 @@ impl blocking::Client for Threaded<'_> {
     type Response = u16;
     type Error = ();
 
-    fn now(&self) -> Time {
-        Time::ZERO
+    fn now(&self) -> Timestamp {
+        Timestamp::ZERO
     }
 
     fn sleep(&self, wait: Duration) {
         panic!("nobody sleeps here, for {wait:?} or at all");
     }
 
-    fn send(&self, attempt: Attempt) -> Result<(Reply, u16), (TransportError, ())> {
+    fn send(&self, attempt: Attempt) -> Result<(Reply, u16), (TransportErrorKind, ())> {
         let status = if attempt.generation == 0 { 401 } else { 200 };
         if !self.leads && attempt.number == 1 {
             // Not before the other leads.
@@ -387,7 +387,7 @@ impl blocking::Client for Threaded<'_> {
         Ok((Reply::new(status), status))
     }
 
-    fn refresh(&self, _: Time) -> TokenOutcome {
+    fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         self.sent.send(()).unwrap();
         self.others.borrow().recv_timeout(Duration::from_secs(20)).unwrap();
         // The follower may be about to wait, or wait already: it is woken either way.
@@ -395,8 +395,8 @@ impl blocking::Client for Threaded<'_> {
         REFRESHED
     }
 
-    fn observe(&self, _: Time, _: &retry_machine::Event, action: &retry_machine::Action) {
-        if matches!(action, retry_machine::Action::AwaitToken { .. }) {
+    fn observe(&self, _: Timestamp, _: &retry_machine::Event, action: &retry_machine::Action) {
+        if matches!(action, retry_machine::Action::AwaitRefresh { .. }) {
             self.sent.send(()).unwrap();
         }
     }

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, HintSource, Jitter, Policy, Repeat, Reply, ResetFormat,
-    RetryMachine, Time, TokenOutcome, TransportError, Upstream, WaitReason,
+    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, HintSource, Idempotency, Jitter, Policy, RefreshOutcome,
+    Reply, ResetFormat, RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -24,7 +24,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(8);
 
 fn policy(capacity: u32) -> Policy {
     Policy::flextell()
-        .to_builder()
+        .into_builder()
         .jitter(Jitter::None)
         .max_retries(RETRIES)
         .max_server_wait(LONGEST_WAIT)
@@ -32,7 +32,7 @@ fn policy(capacity: u32) -> Policy {
         .attempt_timeout(Some(Duration::from_secs(4)))
         .refresh_timeout(Duration::from_secs(4))
         .budget(Some(BudgetPolicy { capacity, retry_cost: RETRY_COST, throttle_cost: 0, success_refund: REFUND }))
-        .breaker(Some(BreakerPolicy { failures: 2, open: Duration::from_secs(2) }))
+        .breaker(Some(BreakerPolicy { failure_threshold: 2, open_for: Duration::from_secs(2) }))
         .build()
         .unwrap()
 }
@@ -57,7 +57,7 @@ enum Input {
     /// For the attempt before.
     LateStatus(u16),
     LateHint(u16, u32),
-    Failed(TransportError),
+    Failed(TransportErrorKind),
     Refreshed(Option<u32>),
     Rejected,
     Unavailable(Option<u32>),
@@ -82,10 +82,10 @@ const ALPHABET: [Input; 27] = [
     Input::LateStatus(200),
     Input::LateHint(429, 5),
     Input::LateHint(429, 10),
-    Input::Failed(TransportError::NotSent),
-    Input::Failed(TransportError::TimedOut),
-    Input::Failed(TransportError::Broken),
-    Input::Failed(TransportError::Other),
+    Input::Failed(TransportErrorKind::NotSent),
+    Input::Failed(TransportErrorKind::TimedOut),
+    Input::Failed(TransportErrorKind::Broken),
+    Input::Failed(TransportErrorKind::Other),
     Input::Refreshed(None),
     Input::Refreshed(Some(1)),
     Input::Rejected,
@@ -103,15 +103,19 @@ impl Input {
         match self {
             Input::Start => Event::Start,
             Input::Early | Input::Due | Input::Late | Input::Backwards => Event::Tick,
-            Input::Status(status) => Event::Reply(newest, Reply::new(status)),
-            Input::Hint(status, wait) => Event::Reply(newest, hinted(status, wait)),
-            Input::Exhausted(status, wait) => Event::Reply(newest, exhausted(status, wait)),
-            Input::LateStatus(status) => Event::Reply(late, Reply::new(status)),
-            Input::LateHint(status, wait) => Event::Reply(late, hinted(status, wait)),
-            Input::Failed(error) => Event::TransportError(newest, error),
-            Input::Refreshed(lifetime) => Event::Token(TokenOutcome::Refreshed { expires_in: lifetime.map(seconds) }),
-            Input::Rejected => Event::Token(TokenOutcome::Rejected),
-            Input::Unavailable(wait) => Event::Token(TokenOutcome::Unavailable { retry_after: wait.map(seconds) }),
+            Input::Status(status) => Event::Reply { attempt: newest, reply: Reply::new(status) },
+            Input::Hint(status, wait) => Event::Reply { attempt: newest, reply: hinted(status, wait) },
+            Input::Exhausted(status, wait) => Event::Reply { attempt: newest, reply: exhausted(status, wait) },
+            Input::LateStatus(status) => Event::Reply { attempt: late, reply: Reply::new(status) },
+            Input::LateHint(status, wait) => Event::Reply { attempt: late, reply: hinted(status, wait) },
+            Input::Failed(error) => Event::TransportError { attempt: newest, kind: error },
+            Input::Refreshed(lifetime) => {
+                Event::Refreshed(RefreshOutcome::Refreshed { expires_in: lifetime.map(seconds) })
+            }
+            Input::Rejected => Event::Refreshed(RefreshOutcome::Rejected),
+            Input::Unavailable(wait) => {
+                Event::Refreshed(RefreshOutcome::Unavailable { retry_after: wait.map(seconds) })
+            }
             Input::Cancel => Event::Cancel,
         }
     }
@@ -121,7 +125,7 @@ impl Input {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Seen {
     /// L1: the latest hint that counts.
-    not_before: Time,
+    not_before: Timestamp,
     sends: u32,
     retries: u32,
     /// The generation of the last attempt, and whether a 401 came for it.
@@ -134,16 +138,16 @@ struct Seen {
 
 #[derive(Clone, PartialEq, Debug)]
 struct World {
-    now: Time,
+    now: Timestamp,
     upstream: Upstream,
     machines: Vec<(RetryMachine, Seen)>,
-    repeat: Repeat,
+    idempotency: Idempotency,
     /// How many worlds lead here, with this one.
     depth: usize,
     /// S1: the upstream asked all not to be called before.
-    closed_until: Time,
+    closed_until: Timestamp,
     /// Who holds the lease, and until when.
-    lease: Option<(usize, Time)>,
+    lease: Option<(usize, Timestamp)>,
     /// The budget, and what is left of it.
     capacity: u32,
     balance: u32,
@@ -156,7 +160,7 @@ struct World {
 /// It may tell apart what does go on in the same way: the gate keeps past instants. Such worlds are tried twice.
 impl Hash for World {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let ahead = |time: Time| time.saturating_duration_since(self.now);
+        let ahead = |time: Timestamp| time.saturating_duration_since(self.now);
         UpstreamSnapshot::new(&self.upstream, self.now).hash(state);
         for (machine, seen) in &self.machines {
             MachineSnapshot::new(machine, self.now).hash(state);
@@ -169,17 +173,19 @@ impl Hash for World {
 }
 
 impl World {
-    fn new(requests: u32, repeat: Repeat) -> World {
+    fn new(requests: u32, idempotency: Idempotency) -> World {
         // One request has all its retries, two share them.
         let capacity = RETRY_COST * RETRIES / requests;
         World {
             // Not at time's begin, so that the clock can go backwards.
-            now: Time::from_millis(1_000_000),
+            now: Timestamp::from_millis(1_000_000),
             upstream: Upstream::new(policy(capacity)),
-            machines: (0..requests).map(|seed| (RetryMachine::new(repeat, seed.into()), Seen::default())).collect(),
-            repeat,
+            machines: (0..requests)
+                .map(|seed| (RetryMachine::new(idempotency, seed.into()), Seen::default()))
+                .collect(),
+            idempotency,
             depth: 1,
-            closed_until: Time::ZERO,
+            closed_until: Timestamp::ZERO,
             lease: None,
             capacity,
             balance: capacity,
@@ -195,7 +201,7 @@ impl World {
         let now = match input {
             Input::Due => due,
             Input::Late => due.saturating_add(seconds(3)),
-            Input::Backwards => Time::from_millis(1),
+            Input::Backwards => Timestamp::from_millis(1),
             _ => self.now,
         };
         let event = input.event(newest);
@@ -214,7 +220,7 @@ impl World {
 
         // What the event says.
         let reply = match event {
-            Event::Reply(attempt, reply) if newest > 0 => Some((attempt, reply)),
+            Event::Reply { attempt, reply } if newest > 0 => Some((attempt, reply)),
             _ => None,
         };
         if let Some((attempt, reply)) = reply {
@@ -236,9 +242,12 @@ impl World {
         let answer = reply.filter(|(attempt, _)| Some(*attempt) == in_flight).map(|(_, reply)| reply);
         let over = in_flight.is_some() && machine.in_flight() != in_flight;
         match answer.map(|reply| reply.status()) {
-            Some(403 | 404) => check(matches!(action, Action::Surface(_)), I4),
+            Some(403 | 404) => check(matches!(action, Action::Fail(_)), I4),
             Some(401) => seen.unauthorized = true,
-            None if over && self.repeat == Repeat::Unsafe && input != Input::Failed(TransportError::NotSent) => {
+            None if over
+                && self.idempotency == Idempotency::NonIdempotent
+                && input != Input::Failed(TransportErrorKind::NotSent) =>
+            {
                 check(action.is_terminal(), I10);
             }
             _ => {}
@@ -248,8 +257,8 @@ impl World {
         let cost = if throttled.is_some() { 0 } else { RETRY_COST };
 
         // Who had the lease and is heard of gives it up.
-        let outcome = matches!(event, Event::Token(_));
-        let kept = matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::Deadline);
+        let outcome = matches!(event, Event::Refreshed(_));
+        let kept = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Deadline);
         let gone = outcome || action.is_terminal() && !kept;
         if self.lease.is_some_and(|(holder, until)| holder == who && gone || until <= now) {
             self.lease = None;
@@ -284,12 +293,12 @@ impl World {
                 check(until.max(now) >= shortest, I8);
                 check(until <= longest.max(now).min(now.saturating_add(LONGEST_WAIT)), I8);
             }
-            Action::Done { .. } | Action::Surface(_) => {
-                let refused = matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::Budget);
+            Action::Done { .. } | Action::Fail(_) => {
+                let refused = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Budget);
                 check(!refused || seen.end.is_some() || cost > self.balance, I9);
                 seen.end = Some(action);
             }
-            Action::AwaitToken { .. } | Action::InFlight { .. } => {}
+            Action::AwaitRefresh { .. } | Action::InFlight { .. } => {}
         }
     }
 
@@ -343,7 +352,7 @@ const I10: &str = "I10: an unsafe request is never sent twice after an ambiguous
 /// All orders of events for so many requests.
 struct Exploration {
     requests: u32,
-    repeat: Repeat,
+    idempotency: Idempotency,
     depth: usize,
 }
 
@@ -352,7 +361,7 @@ impl Model for Exploration {
     type Action = (usize, Input);
 
     fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.requests, self.repeat)]
+        vec![World::new(self.requests, self.idempotency)]
     }
 
     fn actions(&self, world: &World, actions: &mut Vec<(usize, Input)>) {
@@ -396,15 +405,15 @@ impl Model for Exploration {
 const MOST_EDGES: usize = 30_000_000;
 
 /// Returns whether all worlds there are were reached.
-fn explore(requests: u32, repeat: Repeat, depth: usize) -> bool {
+fn explore(requests: u32, idempotency: Idempotency, depth: usize) -> bool {
     let begun = Instant::now();
-    let checker = Exploration { requests, repeat, depth }.checker();
+    let checker = Exploration { requests, idempotency, depth }.checker();
     let checker = checker.finish_when(HasDiscoveries::Any).target_state_count(MOST_EDGES).spawn_bfs().join();
     checker.assert_properties();
     assert!(checker.state_count() < MOST_EDGES, "it does not end");
     let closed = checker.max_depth() < depth;
     println!(
-        "{requests} request(s), {repeat:?}: {} states, {} edges, depth {}, {} in {:?}",
+        "{requests} request(s), {idempotency:?}: {} states, {} edges, depth {}, {} in {:?}",
         checker.unique_state_count(),
         checker.state_count(),
         checker.max_depth(),
@@ -416,21 +425,21 @@ fn explore(requests: u32, repeat: Repeat, depth: usize) -> bool {
 
 #[test]
 fn i1_to_i11_one_safe_request_explored() {
-    assert!(explore(1, Repeat::Safe, 60));
+    assert!(explore(1, Idempotency::Idempotent, 60));
 }
 
 #[test]
 fn i1_to_i11_one_unsafe_request_explored() {
-    assert!(explore(1, Repeat::Unsafe, 60));
+    assert!(explore(1, Idempotency::NonIdempotent, 60));
 }
 
 #[test]
 fn i1_to_i11_two_requests_on_one_upstream_explored() {
-    explore(2, Repeat::Safe, 7);
+    explore(2, Idempotency::Idempotent, 7);
 }
 
 #[test]
 #[ignore = "goes deeper than two minutes allow"]
 fn i1_to_i11_two_requests_on_one_upstream_explored_deeper() {
-    explore(2, Repeat::Safe, 8);
+    explore(2, Idempotency::Idempotent, 8);
 }

@@ -1,7 +1,7 @@
 //! Golden values: a generator that gives other numbers is noticed (T1).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use retry_machine::trace::{Event as Line, Setting, TraceError};
+use retry_machine::replay::{EventRecord, ReplayError, Settings};
 use retry_machine::{BreakerPolicy, BudgetPolicy, FailureKind, Jitter, Policy, ResetFormat, derive_seed};
 
 mod support;
@@ -28,7 +28,7 @@ fn t1_t5_derived_seeds_are_those_of_splitmix64() {
 
 /// The waits of a request that fails to its end, in nanoseconds.
 fn waits(seed: u64, jitter: Jitter) -> Vec<u64> {
-    let mut scene = Scene::with(Policy::flextell().to_builder().jitter(jitter).max_retries(6));
+    let mut scene = Scene::with(Policy::flextell().into_builder().jitter(jitter).max_retries(6));
     scene.seed = seed;
     let (waits, _) = scene.fail_until_the_end(503);
     waits.iter().map(|wait| u64::try_from(wait.as_nanos()).unwrap()).collect()
@@ -64,8 +64,8 @@ fn t1_the_jitter_of_hints_of_the_gate_and_of_the_breaker() {
     scene.at(0).request(1).start().is("wait 30559.902394 gate");
     scene.at(0).request(2).start().is("wait 52534.267352 gate");
 
-    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
-    let mut scene = Scene::with(Policy::flextell().to_builder().breaker(Some(breaker)));
+    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
+    let mut scene = Scene::with(Policy::flextell().into_builder().breaker(Some(breaker)));
     scene.at(0).start().is("send 1");
     let failure = scene.at(0).reply(503).fails(FailureKind::BreakerOpen);
     assert_eq!(failure.not_before().unwrap().as_nanos(), 10_970_259_390);
@@ -95,12 +95,12 @@ fn t1_event_lines_are_written_as_they_are_read() {
         r#"{"at_ms":7,"event":"open_gate"}"#,
     ];
     for line in lines {
-        assert!(Line::is_event(line), "{line}");
-        let written = Line::parse(line).unwrap().to_json();
+        assert!(EventRecord::is_event(line), "{line}");
+        let written = EventRecord::parse(line).unwrap().to_json();
         assert_eq!(written, serde_json::from_str::<serde_json::Value>(line).unwrap());
     }
     for line in [r#"{"jitter":"none"}"#, "{}", "", "event"] {
-        assert!(!Line::is_event(line), "{line}");
+        assert!(!EventRecord::is_event(line), "{line}");
     }
 }
 
@@ -112,32 +112,32 @@ fn t1_a_settings_line_makes_its_policy() {
         "budget":{"capacity":20,"retry_cost":4,"throttle_cost":2,"success_refund":1},
         "breaker":{"failures":6,"open_ms":700},"refresh_timeout_ms":8000,"refresh_margin_ms":900,
         "retry_statuses":[429,502]}"#;
-    let setting = Setting::parse(line).unwrap();
+    let setting = Settings::parse(line).unwrap();
     assert_eq!((setting.seed, setting.unix_ms, setting.token_expires_in_ms), (9, Some(1_000), Some(2_000)));
     let policy = Policy::common()
-        .to_builder()
-        .base(ms(100))
-        .factor(3)
-        .cap(secs(9))
+        .into_builder()
+        .initial_backoff(ms(100))
+        .backoff_factor(3)
+        .max_backoff(secs(9))
         .jitter(Jitter::Equal)
-        .spread(ms(50))
+        .jitter_spread(ms(50))
         .max_retries(2)
-        .max_recoveries(3)
+        .max_token_recoveries(3)
         .max_server_wait(secs(4))
         .deadline(Some(secs(60)))
         .attempt_timeout(Some(secs(7)))
         .ambiguous_5xx(false)
-        .reset(ResetFormat::Delta)
+        .rate_limit_reset(ResetFormat::Delta)
         .gate_spread(Some(ms(80)))
         .budget(Some(BudgetPolicy { capacity: 20, retry_cost: 4, throttle_cost: 2, success_refund: 1 }))
-        .breaker(Some(BreakerPolicy { failures: 6, open: ms(700) }))
+        .breaker(Some(BreakerPolicy { failure_threshold: 6, open_for: ms(700) }))
         .refresh_timeout(secs(8))
         .refresh_margin(ms(900))
         .retry_statuses(&[429, 502]);
     assert_eq!(setting.policy(), Ok(policy.build().unwrap()));
 
-    let setting = Setting::parse(r#"{"factor":0}"#).unwrap();
-    assert!(matches!(setting.policy(), Err(TraceError::Policy(_))));
+    let setting = Settings::parse(r#"{"factor":0}"#).unwrap();
+    assert!(matches!(setting.policy(), Err(ReplayError::Policy(_))));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn t1_lines_that_are_none_are_refused_with_the_field_named() {
         (r#"{"at_ms":0,"event":"reply","status":0,"body":"","body_base64":""}"#, "body_base64"),
     ];
     for (line, field) in lines {
-        let refusal = Line::parse(line).unwrap_err().to_string();
+        let refusal = EventRecord::parse(line).unwrap_err().to_string();
         assert!(refusal.contains(field), "{line}: {refusal}");
     }
 }

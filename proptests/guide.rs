@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use retry_machine::{Action, FailureKind, Policy, TransportError};
+use retry_machine::{Action, FailureKind, Policy, TransportErrorKind};
 
 mod support;
 use support::{Answer, REFRESHED, Scene, exact, ms, secs};
@@ -14,8 +14,8 @@ fn what_to_do(status: u16) -> String {
     let mut scene = Scene::new(Policy::flextell());
     scene.at(0).start().is("send 1");
     match scene.at(100).reply_with(status, &[("Retry-After", "30")]) {
-        Action::Surface(failure) if failure.advice().as_str().is_empty() => format!("surface: {}", failure.kind()),
-        Action::Surface(failure) => format!("surface: {}", failure.advice().as_str()),
+        Action::Fail(failure) if failure.advice().as_str().is_empty() => format!("surface: {}", failure.kind()),
+        Action::Fail(failure) => format!("surface: {}", failure.advice().as_str()),
         Action::RefreshToken { .. } => "refresh the token, then retry".into(),
         Action::Wait { until, .. } if until.as_nanos() >= 30_100_000_000 => "wait for Retry-After, then retry".into(),
         other => other.short(),
@@ -268,13 +268,13 @@ fn b3_the_limit_counts_transport_errors_and_statuses_alike() {
     let mut now = 0;
     for retry in 1..=5 {
         let wait = match retry % 2 {
-            0 => scene.at(now).error(TransportError::NotSent),
+            0 => scene.at(now).error(TransportErrorKind::NotSent),
             _ => scene.at(now).reply(500),
         };
         now = wait.end_of_wait().as_millis_ceil();
         scene.at(now).tick().is(&format!("send {}", retry + 1));
     }
-    scene.at(now).error(TransportError::Broken).fails(FailureKind::Exhausted);
+    scene.at(now).error(TransportErrorKind::Broken).fails(FailureKind::Exhausted);
 }
 
 #[test]

@@ -3,16 +3,16 @@
 #![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
 use retry_machine::{
-    Action, Event, HintSource, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome, TransportError, Upstream,
-    derive_seed,
+    Action, Event, HintSource, Idempotency, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream, derive_seed,
 };
 
-use crate::plans::{Plan, PlannedStep, Response, What, When, Which};
+use crate::plans::{HeaderTime, Plan, PlannedStep, RecordKind, Response, Which};
 use crate::strategies::Settings;
 
 /// A plan that was played.
 pub struct History {
-    pub requests: Vec<Repeat>,
+    pub requests: Vec<Idempotency>,
     pub steps: Vec<Step>,
     /// How the machines and the upstream stood in the end.
     pub end: (Vec<RetryMachine>, Upstream),
@@ -24,7 +24,7 @@ pub struct Step {
     /// The latest time that the upstream has seen, in nanoseconds (T2).
     pub at: u64,
     pub request: usize,
-    pub told: Told,
+    pub told: RequestEvent,
     /// None where the event is no request's.
     pub action: Option<Action>,
     /// What the request had shown before the event.
@@ -32,12 +32,12 @@ pub struct Step {
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Told {
+pub enum RequestEvent {
     Start,
     Tick,
     Reply(u32, Response),
-    Error(u32, TransportError),
-    Token(TokenOutcome),
+    Error(u32, TransportErrorKind),
+    Token(RefreshOutcome),
     Cancel,
     TokenReplaced,
     OpenGate,
@@ -63,7 +63,7 @@ pub struct Flight {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Ended {
     Answered(Response),
-    Failed(TransportError),
+    Failed(TransportErrorKind),
     /// A tick found it past its limit.
     GivenUp,
 }
@@ -73,15 +73,17 @@ impl Step {
     pub fn ended(&self) -> Option<(Flight, Ended)> {
         let flight = self.before.in_flight?;
         let ended = match self.told {
-            Told::Reply(attempt, response) if attempt == flight.attempt => Ended::Answered(response),
-            Told::Error(attempt, error) if attempt == flight.attempt => Ended::Failed(error),
+            RequestEvent::Reply(attempt, response) if attempt == flight.attempt => Ended::Answered(response),
+            RequestEvent::Error(attempt, error) if attempt == flight.attempt => Ended::Failed(error),
             // F5: in flight no outcome counts, unless for the lease of before; then nothing is given up.
-            Told::Tick | Told::Token(_) if flight.limit.is_some_and(|limit| self.at >= limit) => Ended::GivenUp,
+            RequestEvent::Tick | RequestEvent::Token(_) if flight.limit.is_some_and(|limit| self.at >= limit) => {
+                Ended::GivenUp
+            }
             _ => return None,
         };
         // An outcome that counted is no tick.
         match (self.told, self.action) {
-            (Told::Token(_), Some(Action::InFlight { .. })) => None,
+            (RequestEvent::Token(_), Some(Action::InFlight { .. })) => None,
             _ => Some((flight, ended)),
         }
     }
@@ -95,7 +97,7 @@ impl Step {
     /// The response that came with this event, if anybody listened: before the first send nobody does (T3).
     pub fn heard(&self) -> Option<Response> {
         match self.told {
-            Told::Reply(_, response) if self.before.sends > 0 => Some(response),
+            RequestEvent::Reply(_, response) if self.before.sends > 0 => Some(response),
             _ => None,
         }
     }
@@ -103,7 +105,7 @@ impl Step {
     /// The attempt of this request that succeeded.
     pub fn success(&self) -> Option<u32> {
         match self.told {
-            Told::Reply(attempt, response) => {
+            RequestEvent::Reply(attempt, response) => {
                 (response.is_success() && (1..=self.before.sends).contains(&attempt)).then_some(attempt)
             }
             _ => None,
@@ -114,7 +116,7 @@ impl Step {
     pub fn sent(&self) -> Option<Flight> {
         match self.action? {
             Action::Send { attempt, generation, until, .. } => {
-                Some(Flight { attempt, generation, limit: until.map(Time::as_nanos) })
+                Some(Flight { attempt, generation, limit: until.map(Timestamp::as_nanos) })
             }
             _ => None,
         }
@@ -175,10 +177,11 @@ impl Plan {
     pub fn play_with(&self, nervous: bool) -> History {
         let mut upstream = Upstream::new(self.settings.builder().build().expect("these settings are accepted"));
         if let Some(lifetime) = self.token_expires_in {
-            upstream.token_expires_in(Time::ZERO, std::time::Duration::from_nanos(lifetime));
+            upstream.token_expires_in(Timestamp::ZERO, std::time::Duration::from_nanos(lifetime));
         }
         let seeds = (0..).map(|n| derive_seed(self.seed, n));
-        let machines = self.requests.iter().zip(seeds).map(|(repeat, seed)| RetryMachine::new(*repeat, seed)).collect();
+        let machines =
+            self.requests.iter().zip(seeds).map(|(idempotency, seed)| RetryMachine::new(*idempotency, seed)).collect();
         let seen = vec![Seen::default(); self.requests.len()];
         let mut player = Player { upstream, machines, seen, now: 0, latest: 0 };
         let mut steps = Vec::new();
@@ -205,13 +208,13 @@ struct Player {
 impl Player {
     fn play(&mut self, planned: &PlannedStep) -> Step {
         let request = usize::try_from(planned.request).expect("it is small") % self.machines.len();
-        let tick = self.machines[request].next_tick(&self.upstream).map_or(self.now, Time::as_nanos);
+        let tick = self.machines[request].next_tick(&self.upstream).map_or(self.now, Timestamp::as_nanos);
         self.now = match planned.when {
-            When::AtTick => tick,
-            When::OneBeforeTick => tick.saturating_sub(1),
-            When::After(nanos) => self.now.saturating_add(nanos),
-            When::Back(nanos) => self.now.saturating_sub(nanos),
-            When::FarLater => tick.saturating_add(3_600_000_000_000),
+            HeaderTime::AtTick => tick,
+            HeaderTime::OneBeforeTick => tick.saturating_sub(1),
+            HeaderTime::After(nanos) => self.now.saturating_add(nanos),
+            HeaderTime::Back(nanos) => self.now.saturating_sub(nanos),
+            HeaderTime::FarLater => tick.saturating_add(3_600_000_000_000),
         };
         self.latest = self.latest.max(self.now);
         let before = self.seen[request];
@@ -224,7 +227,7 @@ impl Player {
     }
 
     /// What is told to the request, concretely.
-    fn tell(&self, what: What, request: usize) -> Told {
+    fn tell(&self, what: RecordKind, request: usize) -> RequestEvent {
         let newest = self.seen[request].sends;
         let number = |which| match which {
             Which::Newest => newest,
@@ -232,41 +235,41 @@ impl Player {
             Which::Numbered(number) => number,
         };
         match what {
-            What::Start => Told::Start,
-            What::Tick => Told::Tick,
-            What::Reply(attempt, response) => Told::Reply(number(attempt), response),
-            What::Error(attempt, error) => Told::Error(number(attempt), error),
-            What::Token(outcome) => Told::Token(outcome),
-            What::Cancel => Told::Cancel,
-            What::TokenReplaced(_) => Told::TokenReplaced,
-            What::OpenGate => Told::OpenGate,
-            What::Obey(result, outcome) => match (self.seen[request].last, self.seen[request].in_flight) {
-                (None, _) => Told::Start,
+            RecordKind::Start => RequestEvent::Start,
+            RecordKind::Tick => RequestEvent::Tick,
+            RecordKind::Reply(attempt, response) => RequestEvent::Reply(number(attempt), response),
+            RecordKind::Error(attempt, error) => RequestEvent::Error(number(attempt), error),
+            RecordKind::Token(outcome) => RequestEvent::Token(outcome),
+            RecordKind::Cancel => RequestEvent::Cancel,
+            RecordKind::TokenReplaced(_) => RequestEvent::TokenReplaced,
+            RecordKind::OpenGate => RequestEvent::OpenGate,
+            RecordKind::Obey(result, outcome) => match (self.seen[request].last, self.seen[request].in_flight) {
+                (None, _) => RequestEvent::Start,
                 (Some(_), Some(_)) => match result {
-                    Ok(response) => Told::Reply(newest, response),
-                    Err(error) => Told::Error(newest, error),
+                    Ok(response) => RequestEvent::Reply(newest, response),
+                    Err(error) => RequestEvent::Error(newest, error),
                 },
-                (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None) => Told::Token(outcome),
-                (Some(_), None) => Told::Tick,
+                (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None) => RequestEvent::Token(outcome),
+                (Some(_), None) => RequestEvent::Tick,
             },
         }
     }
 
-    fn hear(&mut self, told: Told, what: What, request: usize) -> Option<Action> {
-        let now = Time::from_nanos(self.now);
+    fn hear(&mut self, told: RequestEvent, what: RecordKind, request: usize) -> Option<Action> {
+        let now = Timestamp::from_nanos(self.now);
         let event = match told {
-            Told::Start => Event::Start,
-            Told::Tick => Event::Tick,
-            Told::Reply(attempt, response) => Event::Reply(attempt, response.reply()),
-            Told::Error(attempt, error) => Event::TransportError(attempt, error),
-            Told::Token(outcome) => Event::Token(outcome),
-            Told::Cancel => Event::Cancel,
-            Told::TokenReplaced => {
-                let What::TokenReplaced(lifetime) = what else { unreachable!("told as planned") };
+            RequestEvent::Start => Event::Start,
+            RequestEvent::Tick => Event::Tick,
+            RequestEvent::Reply(attempt, response) => Event::Reply { attempt, reply: response.reply() },
+            RequestEvent::Error(attempt, error) => Event::TransportError { attempt, kind: error },
+            RequestEvent::Token(outcome) => Event::Refreshed(outcome),
+            RequestEvent::Cancel => Event::Cancel,
+            RequestEvent::TokenReplaced => {
+                let RecordKind::TokenReplaced(lifetime) = what else { unreachable!("told as planned") };
                 self.upstream.token_replaced(now, lifetime.map(std::time::Duration::from_nanos));
                 return None;
             }
-            Told::OpenGate => {
+            RequestEvent::OpenGate => {
                 self.upstream.open_gate(now);
                 return None;
             }
@@ -276,10 +279,11 @@ impl Player {
 
     /// A tick too early to matter.
     fn tick_early(&mut self, request: usize) {
-        let follows = matches!(self.seen[request].last, None | Some(Action::AwaitToken { .. }));
+        let follows = matches!(self.seen[request].last, None | Some(Action::AwaitRefresh { .. }));
         let due = self.machines[request].next_tick(&self.upstream).is_some_and(|tick| tick.as_nanos() <= self.latest);
         if !follows && !due {
-            let action = self.machines[request].handle(Time::from_nanos(self.now), Event::Tick, &mut self.upstream);
+            let action =
+                self.machines[request].handle(Timestamp::from_nanos(self.now), Event::Tick, &mut self.upstream);
             assert!(!matches!(action, Action::Send { .. } | Action::RefreshToken { .. }), "an early tick: {action:?}");
         }
     }
@@ -289,7 +293,7 @@ impl Seen {
     fn after(self, action: Action, at: u64) -> Seen {
         let (sends, in_flight) = match action {
             Action::Send { attempt, generation, until, .. } => {
-                let limit = until.map(Time::as_nanos);
+                let limit = until.map(Timestamp::as_nanos);
                 (self.sends + 1, Some(Flight { attempt, generation, limit }))
             }
             Action::InFlight { .. } => (self.sends, self.in_flight),

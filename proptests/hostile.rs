@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{Field, HintSource, Reply, ResetFormat, Why};
+use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 
 const NAMES: [&str; 13] = [
     "retry-after-ms",
@@ -80,7 +80,7 @@ fn h1_ten_thousand_headers_are_read_in_one_pass() {
     let reply = read(&headers);
     let latest = values.iter().map(|value| value.parse::<u64>().unwrap()).max().unwrap();
     assert_eq!(reply.hint().unwrap().wait(), Duration::from_secs(latest));
-    assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(Field::RetryAfter, Why::Duplicate)]);
+    assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RetryAfter, RejectReason::Duplicate)]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn h2_obs_fold_and_nul_are_malformed() {
     for value in ["30\r\n", "30\r\n 40", "\0", "30\0", "\u{661}\u{662}", "\u{ff13}\u{ff10}"] {
         let reply = read(&[("retry-after", value.as_bytes())]);
         assert_eq!(reply.hint(), None, "{value:?}");
-        assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(Field::RetryAfter, Why::Malformed)]);
+        assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RetryAfter, RejectReason::Malformed)]);
     }
 }
 

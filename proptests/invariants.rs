@@ -11,8 +11,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use retry_machine::{
-    Action, BudgetPolicy, Event, FailureKind, Repeat, RetryMachine, Time, TokenOutcome, TransportError, Upstream,
-    WaitReason, derive_seed,
+    Action, BudgetPolicy, Event, FailureKind, Idempotency, RefreshOutcome, RetryMachine, Timestamp, TransportErrorKind,
+    Upstream, WaitReason, derive_seed,
 };
 
 mod bounds;
@@ -22,7 +22,7 @@ mod strategies;
 mod support;
 
 use history::{Ended, History, Step};
-use plans::{plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, repeat, results};
+use plans::{idempotency, plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, results};
 use strategies::{config, settings};
 
 impl History {
@@ -66,7 +66,7 @@ proptest! {
     /// Planted: one retry too many; recoveries are not counted.
     #[test]
     fn i2_attempts_are_at_most_one_and_retries_and_recoveries(plan in plan_of_few_attempts()) {
-        let most = 1 + u64::from(plan.settings.max_retries) + u64::from(plan.settings.max_recoveries);
+        let most = 1 + u64::from(plan.settings.max_retries) + u64::from(plan.settings.max_token_recoveries);
         plan.play().judge(|attempts: &mut u64, step| {
             let Some(sent) = step.sent() else { return };
             *attempts += 1;
@@ -163,7 +163,7 @@ proptest! {
                     balance -= cost;
                     charged += u64::from(cost);
                 }
-                Some(Action::Surface(failure)) if failure.kind() == FailureKind::Budget => {
+                Some(Action::Fail(failure)) if failure.kind() == FailureKind::Budget => {
                     assert!(cost > balance, "refused with {balance}: {step:?}");
                 }
                 _ => {}
@@ -176,9 +176,9 @@ proptest! {
     #[test]
     fn i10_an_unsafe_request_is_never_sent_again_after_an_ambiguous_failure(plan in plan()) {
         plan.play().judge(|is_ambiguous: &mut bool, step| {
-            *is_ambiguous |= plan.requests[step.request] == Repeat::Unsafe && match step.ended() {
+            *is_ambiguous |= plan.requests[step.request] == Idempotency::NonIdempotent && match step.ended() {
                 Some((_, Ended::GivenUp)) => true,
-                Some((_, Ended::Failed(error))) => error != TransportError::NotSent,
+                Some((_, Ended::Failed(error))) => error != TransportErrorKind::NotSent,
                 Some((_, Ended::Answered(response))) => {
                     plan.settings.ambiguous_5xx && (500..600).contains(&response.status) && response.status != 503
                 }
@@ -231,18 +231,18 @@ proptest! {
 /// Events that answer each request's last action on time, until all have ended; returns how many it took.
 fn obey(
     policy: &strategies::Settings,
-    requests: &[Repeat],
-    answers: &[(Result<plans::Response, TransportError>, TokenOutcome)],
+    requests: &[Idempotency],
+    answers: &[(Result<plans::Response, TransportErrorKind>, RefreshOutcome)],
 ) -> usize {
     let mut upstream = Upstream::new(policy.builder().build().unwrap());
-    let mut now = Time::ZERO;
+    let mut now = Timestamp::ZERO;
     let mut machines: Vec<_> =
-        requests.iter().zip(0..).map(|(repeat, n)| RetryMachine::new(*repeat, derive_seed(1, n))).collect();
+        requests.iter().zip(0..).map(|(idempotency, n)| RetryMachine::new(*idempotency, derive_seed(1, n))).collect();
     let mut actions: Vec<_> = machines.iter_mut().map(|m| m.handle(now, Event::Start, &mut upstream)).collect();
     let mut answers = answers.iter().cycle();
     for events in 0.. {
         let due = |n: &usize| match actions[*n] {
-            Action::Wait { until, .. } | Action::AwaitToken { until, .. } => until.max(now),
+            Action::Wait { until, .. } | Action::AwaitRefresh { until, .. } => until.max(now),
             _ => now,
         };
         let open = (0..machines.len()).filter(|n| !actions[*n].is_terminal());
@@ -251,9 +251,9 @@ fn obey(
         now = due(&next);
         let (result, outcome) = answers.next().unwrap();
         let event = match (actions[next], result) {
-            (Action::Send { attempt, .. }, Ok(response)) => Event::Reply(attempt, response.reply()),
-            (Action::Send { attempt, .. }, Err(error)) => Event::TransportError(attempt, *error),
-            (Action::RefreshToken { .. }, _) => Event::Token(*outcome),
+            (Action::Send { attempt, .. }, Ok(response)) => Event::Reply { attempt, reply: response.reply() },
+            (Action::Send { attempt, .. }, Err(error)) => Event::TransportError { attempt, kind: *error },
+            (Action::RefreshToken { .. }, _) => Event::Refreshed(*outcome),
             _ => Event::Tick,
         };
         actions[next] = machines[next].handle(now, event, &mut upstream);
@@ -268,15 +268,15 @@ proptest! {
     #[test]
     fn i7_every_request_ends_after_a_bounded_number_of_answers(
         settings in settings(),
-        requests in prop::collection::vec(repeat(), 1..5),
+        requests in prop::collection::vec(idempotency(), 1..5),
         answers in results(),
     ) {
         let settings = strategies::Settings {
             max_retries: settings.max_retries.min(6),
-            max_recoveries: settings.max_recoveries.min(3),
+            max_token_recoveries: settings.max_token_recoveries.min(3),
             ..settings
         };
-        let attempts = 1 + settings.max_retries as usize + settings.max_recoveries as usize;
+        let attempts = 1 + settings.max_retries as usize + settings.max_token_recoveries as usize;
         let count = requests.len();
         // Each attempt: its answer, its wait's end, a refresh led or three followed, before its time and after a 401;
         // and a wait at the gate for each time that any attempt closed it.
@@ -295,7 +295,7 @@ fn i11_plans_reach_every_kind_of_action_and_of_failure() {
         let plan = plan().new_tree(&mut runner).unwrap().current();
         for action in plan.play().steps.iter().filter_map(|step| step.action) {
             reached.insert(match action {
-                Action::Surface(failure) => format!("{:?}", failure.kind()),
+                Action::Fail(failure) => format!("{:?}", failure.kind()),
                 Action::Wait { reason: WaitReason::Hint(source), .. } => format!("{source:?}"),
                 Action::Wait { reason, .. } => format!("{reason:?}"),
                 other => format!("{other:?}").split(' ').next().unwrap().into(),
@@ -304,7 +304,7 @@ fn i11_plans_reach_every_kind_of_action_and_of_failure() {
     }
     #[rustfmt::skip]
     let all = [
-        "Ambiguous", "AwaitToken", "Backoff", "BadRequest", "BreakerOpen", "Budget", "Cancelled", "Conflict",
+        "Ambiguous", "AwaitRefresh", "Backoff", "BadRequest", "BreakerOpen", "Budget", "Cancelled", "Conflict",
         "Deadline", "Done", "Exhausted", "Forbidden", "Gate", "InFlight", "NotFound", "RateLimitReset", "RefreshToken",
         "RetryAfter", "RetryAfterMs", "Send", "ServerWaitTooLong", "TokenRejected", "TokenUnavailable", "Transport",
         "Unauthorized", "UnexpectedStatus", "Validation",
@@ -325,10 +325,12 @@ fn i9_under_many_threads_no_more_is_granted_than_the_budget_holds() {
             let (upstream, granted) = (&upstream, &granted);
             scope.spawn(move || {
                 for n in 0..50 {
-                    let mut machine = RetryMachine::new(Repeat::Safe, derive_seed(thread, n));
-                    let mut tell = |event| machine.handle(Time::ZERO, event, &mut upstream.lock().unwrap());
+                    let mut machine = RetryMachine::new(Idempotency::Idempotent, derive_seed(thread, n));
+                    let mut tell = |event| machine.handle(Timestamp::ZERO, event, &mut upstream.lock().unwrap());
                     let _ = tell(Event::Start);
-                    if let Action::Wait { .. } = tell(Event::Reply(1, retry_machine::Reply::new(503))) {
+                    if let Action::Wait { .. } =
+                        tell(Event::Reply { attempt: 1, reply: retry_machine::Reply::new(503) })
+                    {
                         granted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                     }
                 }

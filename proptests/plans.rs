@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use retry_machine::{Jitter, Repeat, TokenOutcome, TransportError};
+use retry_machine::{Idempotency, Jitter, RefreshOutcome, TransportErrorKind};
 
 use crate::strategies::{QUARTER, Settings, budget, nanos, settings};
 
@@ -18,7 +18,7 @@ pub struct Plan {
     pub settings: Settings,
     pub seed: u64,
     pub token_expires_in: Option<u64>,
-    pub requests: Vec<Repeat>,
+    pub requests: Vec<Idempotency>,
     pub steps: Vec<PlannedStep>,
 }
 
@@ -26,13 +26,13 @@ pub struct Plan {
 pub struct PlannedStep {
     /// One of the plan's, wrapping around.
     pub request: u64,
-    pub when: When,
-    pub what: What,
+    pub when: HeaderTime,
+    pub what: RecordKind,
 }
 
 /// When, seen from the event before and from the next tick that the request wants.
 #[derive(Clone, Copy, Debug)]
-pub enum When {
+pub enum HeaderTime {
     AtTick,
     OneBeforeTick,
     After(u64),
@@ -41,14 +41,14 @@ pub enum When {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum What {
+pub enum RecordKind {
     /// Do what the last action asks for; if that is a send, then with this result, and so on.
-    Obey(Result<Response, TransportError>, TokenOutcome),
+    Obey(Result<Response, TransportErrorKind>, RefreshOutcome),
     Start,
     Tick,
     Reply(Which, Response),
-    Error(Which, TransportError),
-    Token(TokenOutcome),
+    Error(Which, TransportErrorKind),
+    Token(RefreshOutcome),
     Cancel,
     TokenReplaced(Option<u64>),
     OpenGate,
@@ -73,8 +73,8 @@ pub struct Response {
     pub limit: Option<(u64, u64)>,
 }
 
-pub fn repeat() -> impl Strategy<Value = Repeat> {
-    select(vec![Repeat::Safe, Repeat::Unsafe])
+pub fn idempotency() -> impl Strategy<Value = Idempotency> {
+    select(vec![Idempotency::Idempotent, Idempotency::NonIdempotent])
 }
 
 /// One to seven requests to one upstream, and up to 80 events.
@@ -98,7 +98,7 @@ pub fn plan_on_a_budget() -> impl Strategy<Value = Plan> {
 pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
     let settings = settings().prop_map(|settings| Settings {
         max_retries: settings.max_retries % 3,
-        max_recoveries: settings.max_recoveries % 3,
+        max_token_recoveries: settings.max_token_recoveries % 3,
         budget: None,
         deadline: None,
         ..settings
@@ -123,7 +123,7 @@ fn plan_of(
     mood: impl Strategy<Value = Mood>,
 ) -> impl Strategy<Value = Plan> {
     let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), mood);
-    let requests = prop_oneof![vec(repeat(), 1..3), vec(repeat(), 3..8)];
+    let requests = prop_oneof![vec(idempotency(), 1..3), vec(idempotency(), 3..8)];
     let steps = prop_oneof![1 => vec(dice(), 1..20), 3 => vec(dice(), 40..80)];
     (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, mood), requests, dice)| {
         let steps = dice.into_iter().map(|dice| dice.step(mood)).collect();
@@ -132,7 +132,7 @@ fn plan_of(
 }
 
 /// How sends and refreshes end that were done as asked for.
-pub fn results() -> impl Strategy<Value = Vec<(Result<Response, TransportError>, TokenOutcome)>> {
+pub fn results() -> impl Strategy<Value = Vec<(Result<Response, TransportErrorKind>, RefreshOutcome)>> {
     (mood(), vec(dice(), 1..20))
         .prop_map(|(mood, dice)| dice.into_iter().map(|mut dice| (dice.result(mood), dice.outcome())).collect())
 }
@@ -201,31 +201,31 @@ impl Dice {
         }
     }
 
-    fn transport_error(&mut self) -> TransportError {
-        use TransportError::{Broken, NotSent, Other, TimedOut};
+    fn transport_error(&mut self) -> TransportErrorKind {
+        use TransportErrorKind::{Broken, NotSent, Other, TimedOut};
         self.one_of(&[NotSent, TimedOut, Broken, Other])
     }
 
-    fn result(&mut self, mood: Mood) -> Result<Response, TransportError> {
+    fn result(&mut self, mood: Mood) -> Result<Response, TransportErrorKind> {
         if self.chance(6) { Err(self.transport_error()) } else { Ok(self.response(mood)) }
     }
 
-    fn outcome(&mut self) -> TokenOutcome {
+    fn outcome(&mut self) -> RefreshOutcome {
         match self.below(8) {
-            0..5 => TokenOutcome::Refreshed { expires_in: self.duration() },
-            5..7 => TokenOutcome::Unavailable { retry_after: self.duration() },
-            _ => TokenOutcome::Rejected,
+            0..5 => RefreshOutcome::Refreshed { expires_in: self.duration() },
+            5..7 => RefreshOutcome::Unavailable { retry_after: self.duration() },
+            _ => RefreshOutcome::Rejected,
         }
     }
 
-    fn when(&mut self) -> When {
+    fn when(&mut self) -> HeaderTime {
         match self.below(16) {
-            0..6 => When::AtTick,
-            6..8 => When::OneBeforeTick,
-            8..13 => When::After(self.below(8) * QUARTER),
-            13 => When::After(self.nanos()),
-            14 => When::Back(self.nanos()),
-            _ => When::FarLater,
+            0..6 => HeaderTime::AtTick,
+            6..8 => HeaderTime::OneBeforeTick,
+            8..13 => HeaderTime::After(self.below(8) * QUARTER),
+            13 => HeaderTime::After(self.nanos()),
+            14 => HeaderTime::Back(self.nanos()),
+            _ => HeaderTime::FarLater,
         }
     }
 
@@ -239,15 +239,15 @@ impl Dice {
 
     fn step(mut self, mood: Mood) -> PlannedStep {
         let what = match self.below(32) {
-            0..18 => What::Obey(self.result(mood), self.outcome()),
-            18..22 => What::Tick,
-            22..26 => What::Reply(self.which(), self.response(mood)),
-            26 => What::Error(self.which(), self.transport_error()),
-            27 => What::Token(self.outcome()),
-            28 => What::Start,
-            29 => self.one_of(&[What::Cancel, What::OpenGate]),
-            30 => What::TokenReplaced(self.chance(2).then(|| self.nanos())),
-            _ => What::Reply(Which::Earlier(1), Response { status: 200, ..self.response(mood) }),
+            0..18 => RecordKind::Obey(self.result(mood), self.outcome()),
+            18..22 => RecordKind::Tick,
+            22..26 => RecordKind::Reply(self.which(), self.response(mood)),
+            26 => RecordKind::Error(self.which(), self.transport_error()),
+            27 => RecordKind::Token(self.outcome()),
+            28 => RecordKind::Start,
+            29 => self.one_of(&[RecordKind::Cancel, RecordKind::OpenGate]),
+            30 => RecordKind::TokenReplaced(self.chance(2).then(|| self.nanos())),
+            _ => RecordKind::Reply(Which::Earlier(1), Response { status: 200, ..self.response(mood) }),
         };
         PlannedStep { request: self.below(7), when: self.when(), what }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use retry_machine::snapshot::MachineSnapshot;
-use retry_machine::{Action, BreakerPolicy, Event, Jitter, Policy, PolicyBuilder, PolicyError, Reply, Time};
+use retry_machine::{Action, BreakerPolicy, Event, Jitter, Policy, PolicyBuilder, PolicyError, Reply, Timestamp};
 
 #[allow(dead_code)]
 mod bounds;
@@ -25,7 +25,7 @@ const JITTERS: [Jitter; 6] =
     [Jitter::None, Jitter::Spread, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional];
 
 fn flextell() -> PolicyBuilder {
-    Policy::flextell().to_builder()
+    Policy::flextell().into_builder()
 }
 
 // ---- What is refused ----
@@ -44,14 +44,15 @@ fn d11_a_refused_status_is_named() {
 
 #[test]
 fn f2_a_factor_of_0_is_refused() {
-    let error = flextell().factor(0).build().unwrap_err();
+    let error = flextell().backoff_factor(0).build().unwrap_err();
     assert_eq!(error, PolicyError::FactorIsZero);
     assert_eq!(error.to_string(), "factor: 0 would make every wait but the first zero, it must be at least 1");
 }
 
 #[test]
 fn s3_a_breaker_without_failures_is_refused() {
-    let error = flextell().breaker(Some(BreakerPolicy { failures: 0, open: secs(1) })).build().unwrap_err();
+    let error =
+        flextell().breaker(Some(BreakerPolicy { failure_threshold: 0, open_for: secs(1) })).build().unwrap_err();
     assert_eq!(error, PolicyError::BreakerNeedsFailures);
     assert_eq!(error.to_string(), "breaker.failures: 0 would open it before any failure, it must be at least 1");
 }
@@ -65,14 +66,14 @@ fn d11_a_later_setting_does_not_hide_a_refused_one() {
 fn b1_the_guides_numbers_are_the_defaults() {
     assert_eq!(Policy::default(), Policy::flextell());
     let written_out = Policy::common()
-        .to_builder()
-        .base(secs(1))
-        .factor(2)
-        .cap(secs(60))
+        .into_builder()
+        .initial_backoff(secs(1))
+        .backoff_factor(2)
+        .max_backoff(secs(60))
         .jitter(Jitter::Spread)
-        .spread(ms(500))
+        .jitter_spread(ms(500))
         .max_retries(5)
-        .max_recoveries(1)
+        .max_token_recoveries(1)
         .max_server_wait(secs(300))
         .deadline(None)
         .attempt_timeout(None)
@@ -90,10 +91,10 @@ fn b1_the_guides_numbers_are_the_defaults() {
 fn waits(policy: PolicyBuilder, count: usize) -> Vec<u64> {
     let policy = policy.max_retries(u32::MAX).budget(None).breaker(None).gate(false);
     let mut scene = Scene::with(policy);
-    let mut now = Time::ZERO;
+    let mut now = Timestamp::ZERO;
     let mut waits = Vec::new();
     let _ = scene.at_time(now).start();
-    while waits.len() < count && now < Time::MAX {
+    while waits.len() < count && now < Timestamp::MAX {
         let Action::Wait { until, .. } = scene.at_time(now).reply(503) else { panic!("it is given up") };
         waits.push(until.as_nanos() - now.as_nanos());
         now = until;
@@ -106,7 +107,7 @@ fn waits(policy: PolicyBuilder, count: usize) -> Vec<u64> {
 fn b1_attempts_57_64_70_and_beyond_stay_under_the_cap() {
     for jitter in JITTERS {
         for factor in [1, 2, 3, 1_000, u32::MAX] {
-            let waits = waits(flextell().jitter(jitter).factor(factor), 300);
+            let waits = waits(flextell().jitter(jitter).backoff_factor(factor), 300);
             assert_eq!(waits.len(), 300);
             assert!(waits.iter().all(|wait| *wait <= 60_000_000_000), "{jitter:?}, {factor}");
             let distinct: std::collections::BTreeSet<_> = waits[100..].iter().collect();
@@ -119,11 +120,15 @@ fn b1_attempts_57_64_70_and_beyond_stay_under_the_cap() {
 fn wait_after(attempts: u32, policy: PolicyBuilder) -> u64 {
     let mut scene = Scene::with(policy.max_retries(u32::MAX).budget(None));
     let _ = scene.at(0).start();
-    let mut saved = serde_json::to_value(MachineSnapshot::new(scene.machine(0), Time::ZERO)).unwrap();
+    let mut saved = serde_json::to_value(MachineSnapshot::new(scene.machine(0), Timestamp::ZERO)).unwrap();
     saved["machine"]["attempts"] = attempts.into();
     let saved: MachineSnapshot = serde_json::from_value(saved).unwrap();
-    let mut machine = saved.restore(Time::ZERO).unwrap();
-    let action = machine.handle(Time::ZERO, Event::Reply(attempts, Reply::new(503)), &mut scene.upstream);
+    let mut machine = saved.restore(Timestamp::ZERO).unwrap();
+    let action = machine.handle(
+        Timestamp::ZERO,
+        Event::Reply { attempt: attempts, reply: Reply::new(503) },
+        &mut scene.upstream,
+    );
     action.end_of_wait().as_nanos()
 }
 
@@ -140,24 +145,31 @@ fn b1_attempt_four_billion_stays_under_the_cap() {
 
 #[test]
 fn b1_a_base_of_zero_waits_for_the_jitter_alone() {
-    assert_eq!(waits(flextell().base(Duration::ZERO).jitter(Jitter::None), 70), [0; 70]);
-    let spread = waits(flextell().base(Duration::ZERO), 70);
+    assert_eq!(waits(flextell().initial_backoff(Duration::ZERO).jitter(Jitter::None), 70), [0; 70]);
+    let spread = waits(flextell().initial_backoff(Duration::ZERO), 70);
     assert!(spread.iter().all(|wait| *wait <= 500_000_000) && spread.iter().any(|wait| *wait > 250_000_000));
 }
 
 #[test]
 fn b1_a_cap_under_the_base_is_every_wait() {
-    assert_eq!(waits(flextell().cap(ms(10)).jitter(Jitter::None), 70), [10_000_000; 70]);
+    assert_eq!(waits(flextell().max_backoff(ms(10)).jitter(Jitter::None), 70), [10_000_000; 70]);
     for jitter in JITTERS {
-        assert!(waits(flextell().cap(ms(10)).jitter(jitter), 70).iter().all(|wait| *wait <= 10_000_000), "{jitter:?}");
-        assert_eq!(waits(flextell().cap(Duration::ZERO).jitter(jitter), 70), [0; 70], "{jitter:?}");
+        assert!(
+            waits(flextell().max_backoff(ms(10)).jitter(jitter), 70).iter().all(|wait| *wait <= 10_000_000),
+            "{jitter:?}"
+        );
+        assert_eq!(waits(flextell().max_backoff(Duration::ZERO).jitter(jitter), 70), [0; 70], "{jitter:?}");
     }
 }
 
 #[test]
 fn b2_the_widest_of_everything_is_no_overflow() {
     for jitter in JITTERS {
-        let widest = flextell().base(Duration::MAX).factor(u32::MAX).cap(Duration::MAX).spread(Duration::MAX);
+        let widest = flextell()
+            .initial_backoff(Duration::MAX)
+            .backoff_factor(u32::MAX)
+            .max_backoff(Duration::MAX)
+            .jitter_spread(Duration::MAX);
         let waits = waits(widest.jitter(jitter), 70);
         assert!(!waits.is_empty(), "{jitter:?}");
     }

@@ -20,17 +20,17 @@ use std::fs;
 
 use reference::generator::Generator;
 use reference::model::Model;
-use retry_machine::trace::{Event, Replay, Setting};
+use retry_machine::replay::{EventRecord, Replay, Settings};
 use serde_json::Value;
 
 /// What the crate answers to an event line.
 fn answer(replay: &mut Replay, event: &Value) -> Option<Value> {
-    let event = Event::parse(&event.to_string()).unwrap();
+    let event = EventRecord::parse(&event.to_string()).unwrap();
     replay.step(&event).unwrap().map(|action| action.to_json_with_facts())
 }
 
 fn start(setting: &Value) -> (Replay, Model) {
-    let replay = Replay::new(&Setting::parse(&setting.to_string()).unwrap()).unwrap();
+    let replay = Replay::new(&Settings::parse(&setting.to_string()).unwrap()).unwrap();
     (replay, Model::new(setting).unwrap())
 }
 

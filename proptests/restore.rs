@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reference::generator::Generator;
+use retry_machine::replay::{EventRecord, RecordKind, RequestEvent, Settings};
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
-use retry_machine::trace::{self, Setting, Told, What};
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time,
-    TokenOutcome, Upstream, derive_seed,
+    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Idempotency, Policy, RefreshOutcome, Reply,
+    RetryMachine, Timestamp, Upstream, derive_seed,
 };
 use serde_json::Value;
 
@@ -33,8 +33,8 @@ impl World {
         World { upstream: Upstream::new(policy), requests: BTreeMap::new(), offset_ms: 0 }
     }
 
-    fn time(&self, at_ms: u64) -> Time {
-        Time::from_millis(at_ms + self.offset_ms)
+    fn time(&self, at_ms: u64) -> Timestamp {
+        Timestamp::from_millis(at_ms + self.offset_ms)
     }
 
     /// Saves all of it, and restores it from its written form under another clock.
@@ -53,35 +53,37 @@ impl World {
         world
     }
 
-    fn step(&mut self, event: &trace::Event) -> Option<Action> {
+    fn step(&mut self, event: &EventRecord) -> Option<Action> {
         let now = self.time(event.at_ms);
-        let (number, told) = match &event.what {
-            What::TokenReplaced { expires_in_ms } => {
+        let (number, told) = match &event.kind {
+            RecordKind::TokenReplaced { expires_in_ms } => {
                 self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return None;
             }
-            What::OpenGate => {
+            RecordKind::OpenGate => {
                 self.upstream.open_gate(now);
                 return None;
             }
-            What::Request { number, event } => (*number, event),
+            RecordKind::Request { number, event } => (*number, event),
         };
-        if let Told::Start { repeat } = told {
-            self.requests.insert(number, RetryMachine::new(*repeat, derive_seed(7, number)));
+        if let RequestEvent::Start { idempotency } = told {
+            self.requests.insert(number, RetryMachine::new(*idempotency, derive_seed(7, number)));
         }
         let machine = self.requests.get_mut(&number)?;
         let newest = machine.attempts();
         let event = match told {
-            Told::Start { .. } => Event::Start,
-            Told::Tick => Event::Tick,
-            Told::Cancel => Event::Cancel,
-            Told::Token(outcome) => Event::Token(*outcome),
-            Told::TransportError { attempt, kind } => Event::TransportError(attempt.unwrap_or(newest), *kind),
-            Told::Reply { attempt, status, headers, body } => {
+            RequestEvent::Start { .. } => Event::Start,
+            RequestEvent::Tick => Event::Tick,
+            RequestEvent::Cancel => Event::Cancel,
+            RequestEvent::Refreshed(outcome) => Event::Refreshed(*outcome),
+            RequestEvent::TransportError { attempt, kind } => {
+                Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
+            }
+            RequestEvent::Reply { attempt, status, headers, body } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = Reply::read(*status, headers, None, self.upstream.policy().reset());
+                let reply = Reply::read(*status, headers, None, self.upstream.policy().rate_limit_reset());
                 let class = body.as_deref().and_then(|body| ErrorBody::parse(body).ok()).map(|body| body.class());
-                Event::Reply(attempt.unwrap_or(newest), reply.with_code(class.unwrap_or_default()))
+                Event::Reply { attempt: attempt.unwrap_or(newest), reply: reply.with_code(class.unwrap_or_default()) }
             }
         };
         Some(machine.handle(now, event, &mut self.upstream))
@@ -92,23 +94,23 @@ impl World {
         let offset = Duration::from_millis(self.offset_ms);
         let until = match action {
             Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
-            Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitToken { until, .. } => {
+            Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitRefresh { until, .. } => {
                 Some(*until)
             }
-            Action::Surface(failure) => failure.not_before(),
+            Action::Fail(failure) => failure.not_before(),
             Action::Done { .. } => None,
         };
-        let until = until.map(|until| until.saturating_duration_since(Time::ZERO.saturating_add(offset)));
+        let until = until.map(|until| until.saturating_duration_since(Timestamp::ZERO.saturating_add(offset)));
         format!("{action}; attempt {}, until {until:?}", action.attempt())
     }
 }
 
 /// Where time ends it ends, and sums that reach beyond it differ between two clocks.
 fn is_at_the_end_of_time(action: &Action) -> bool {
-    let far = |until: Time| until > Time::from_millis(1 << 43);
+    let far = |until: Timestamp| until > Timestamp::from_millis(1 << 43);
     match action {
         Action::Wait { until, .. } => far(*until),
-        Action::Surface(failure) => failure.not_before().is_some_and(far),
+        Action::Fail(failure) => failure.not_before().is_some_and(far),
         _ => false,
     }
 }
@@ -117,17 +119,17 @@ fn is_at_the_end_of_time(action: &Action) -> bool {
 fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
     for seed in 0..1_500 {
         let mut generator = Generator::new(seed);
-        let setting = Setting::parse(&generator.setting.to_string()).unwrap();
+        let setting = Settings::parse(&generator.setting.to_string()).unwrap();
         let mut world = World::new(setting.policy().unwrap());
         if let Some(lifetime) = setting.token_expires_in_ms {
-            world.upstream.token_expires_in(Time::ZERO, Duration::from_millis(lifetime));
+            world.upstream.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
         }
         let mut restored = world.restored(0, OFFSET_MS);
         // The latest instant: to save it earlier would let time go back.
         let mut latest = 0;
         for n in 0.. {
             let Some(line) = generator.next_event() else { break };
-            let event = trace::Event::parse(&line.to_string()).unwrap();
+            let event = EventRecord::parse(&line.to_string()).unwrap();
             latest = event.at_ms.max(latest);
             if latest >= 1 << 42 {
                 break;
@@ -153,66 +155,74 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
 
 /// As much of an action line as the generator looks at.
 fn to_line(action: &Action) -> Value {
-    let ms = |until: Time| until.as_millis_ceil();
+    let ms = |until: Timestamp| until.as_millis_ceil();
     let (name, until) = match *action {
         Action::Send { until, .. } => ("send", until.map(ms)),
         Action::Wait { until, .. } => ("wait", Some(ms(until))),
         Action::RefreshToken { until, .. } => ("refresh_token", Some(ms(until))),
-        Action::AwaitToken { until, .. } => ("await_token", Some(ms(until))),
+        Action::AwaitRefresh { until, .. } => ("await_token", Some(ms(until))),
         Action::InFlight { until, .. } => ("in_flight", until.map(ms)),
         Action::Done { .. } => ("done", None),
-        Action::Surface(_) => ("surface", None),
+        Action::Fail(_) => ("surface", None),
     };
     serde_json::json!({"action": name, "until_ms": until, "attempt": action.attempt()})
 }
 
 fn saved() -> (Upstream, RetryMachine) {
     let mut upstream = Upstream::new(Policy::flextell());
-    let mut machine = RetryMachine::new(Repeat::Safe, 7);
-    let _ = machine.handle(Time::from_millis(1_000), Event::Start, &mut upstream);
-    let _ = machine.handle(Time::from_millis(1_100), Event::Reply(1, Reply::new(503)), &mut upstream);
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+    let _ = machine.handle(Timestamp::from_millis(1_000), Event::Start, &mut upstream);
+    let _ = machine.handle(
+        Timestamp::from_millis(1_100),
+        Event::Reply { attempt: 1, reply: Reply::new(503) },
+        &mut upstream,
+    );
     (upstream, machine)
 }
 
 #[test]
 fn t7_another_version_is_refused() {
     let (upstream, machine) = saved();
-    let mut machine = serde_json::to_value(MachineSnapshot::new(&machine, Time::from_millis(1_100))).unwrap();
-    let mut upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, Time::from_millis(1_100))).unwrap();
+    let mut machine = serde_json::to_value(MachineSnapshot::new(&machine, Timestamp::from_millis(1_100))).unwrap();
+    let mut upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::from_millis(1_100))).unwrap();
     assert_eq!((&machine["version"], &upstream["version"]), (&1.into(), &1.into()));
     for version in [0, 2, u32::MAX] {
         machine["version"] = version.into();
         upstream["version"] = version.into();
         let machine: MachineSnapshot = serde_json::from_value(machine.clone()).unwrap();
         let upstream: UpstreamSnapshot = serde_json::from_value(upstream.clone()).unwrap();
-        assert_eq!(machine.restore(Time::MAX), Err(SnapshotError::Version { version }));
-        assert_eq!(upstream.restore(Policy::flextell(), Time::MAX), Err(SnapshotError::Version { version }));
+        assert_eq!(machine.restore(Timestamp::MAX), Err(SnapshotError::Version { version }));
+        assert_eq!(upstream.restore(Policy::flextell(), Timestamp::MAX), Err(SnapshotError::Version { version }));
     }
 }
 
 #[test]
 fn t7_a_clock_that_is_too_young_is_refused() {
     let (_, machine) = saved();
-    let snapshot = MachineSnapshot::new(&machine, Time::from_millis(5_000));
-    assert_eq!(snapshot.restore(Time::from_millis(3_999)), Err(SnapshotError::TooEarly));
-    assert!(snapshot.restore(Time::from_millis(4_000)).is_ok());
+    let snapshot = MachineSnapshot::new(&machine, Timestamp::from_millis(5_000));
+    assert_eq!(snapshot.restore(Timestamp::from_millis(3_999)), Err(SnapshotError::TooEarly));
+    assert!(snapshot.restore(Timestamp::from_millis(4_000)).is_ok());
 }
 
 #[test]
 fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
     let mut upstream = Upstream::new(Policy::flextell());
-    let mut machine = RetryMachine::new(Repeat::Unsafe, 7);
-    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
-    let _ = machine.handle(Time::ZERO, Event::TransportError(1, retry_machine::TransportError::NotSent), &mut upstream);
-    let mut snapshot = serde_json::to_value(MachineSnapshot::new(&machine, Time::ZERO)).unwrap();
+    let mut machine = RetryMachine::new(Idempotency::NonIdempotent, 7);
+    let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+    let _ = machine.handle(
+        Timestamp::ZERO,
+        Event::TransportError { attempt: 1, kind: retry_machine::TransportErrorKind::NotSent },
+        &mut upstream,
+    );
+    let mut snapshot = serde_json::to_value(MachineSnapshot::new(&machine, Timestamp::ZERO)).unwrap();
     assert_eq!(snapshot["machine"]["cause"], "not_sent");
     snapshot["machine"]["cause"] = "timed_out".into();
     let snapshot: MachineSnapshot = serde_json::from_value(snapshot).unwrap();
-    assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible));
+    assert_eq!(snapshot.restore(Timestamp::ZERO), Err(SnapshotError::Impossible));
 }
 
 /// What was stored of a request, with some fields changed.
-fn changed(machine: &RetryMachine, now: Time, fields: &[(&str, Value)]) -> MachineSnapshot {
+fn changed(machine: &RetryMachine, now: Timestamp, fields: &[(&str, Value)]) -> MachineSnapshot {
     let mut snapshot = serde_json::to_value(MachineSnapshot::new(machine, now)).unwrap();
     for (field, value) in fields {
         snapshot["machine"][field] = value.clone();
@@ -223,54 +233,59 @@ fn changed(machine: &RetryMachine, now: Time, fields: &[(&str, Value)]) -> Machi
 #[test]
 fn i2_a_snapshot_with_a_recovery_for_each_attempt_in_flight_is_refused() {
     let mut upstream = Upstream::new(Policy::flextell());
-    let mut machine = RetryMachine::new(Repeat::Safe, 7);
-    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+    let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
     for (recoveries, verdict) in [(0, Ok(machine.clone())), (1, Err(SnapshotError::Impossible))] {
-        assert_eq!(changed(&machine, Time::ZERO, &[("recoveries", recoveries.into())]).restore(Time::ZERO), verdict);
+        assert_eq!(
+            changed(&machine, Timestamp::ZERO, &[("recoveries", recoveries.into())]).restore(Timestamp::ZERO),
+            verdict
+        );
     }
 }
 
 #[test]
 fn t7_a_state_that_no_request_can_be_in_is_refused() {
     let mut upstream = Upstream::new(Policy::flextell());
-    let mut waiting = RetryMachine::new(Repeat::Safe, 7);
+    let mut waiting = RetryMachine::new(Idempotency::Idempotent, 7);
     let mut done = waiting.clone();
     for (machine, status) in [(&mut waiting, 503), (&mut done, 200)] {
-        let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
-        let _ = machine.handle(Time::ZERO, Event::Reply(1, Reply::new(status)), &mut upstream);
-        assert_eq!(changed(machine, Time::ZERO, &[]).restore(Time::ZERO).as_ref(), Ok(&*machine));
+        let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+        let _ = machine.handle(Timestamp::ZERO, Event::Reply { attempt: 1, reply: Reply::new(status) }, &mut upstream);
+        assert_eq!(changed(machine, Timestamp::ZERO, &[]).restore(Timestamp::ZERO).as_ref(), Ok(&*machine));
     }
     let impossible: [(&RetryMachine, &[(&str, Value)]); 3] = [
         (&waiting, &[("recoveries", 2.into())]),
-        (&waiting, &[("first_heard", 2.into())]),
-        (&done, &[("attempts", 0.into()), ("first_heard", 0.into())]),
+        (&waiting, &[("first_since_opening", 2.into())]),
+        (&done, &[("attempts", 0.into()), ("first_since_opening", 0.into())]),
     ];
     for (machine, fields) in impossible {
-        let snapshot = changed(machine, Time::ZERO, fields);
-        assert_eq!(snapshot.restore(Time::ZERO), Err(SnapshotError::Impossible), "{fields:?}");
+        let snapshot = changed(machine, Timestamp::ZERO, fields);
+        assert_eq!(snapshot.restore(Timestamp::ZERO), Err(SnapshotError::Impossible), "{fields:?}");
     }
 }
 
 #[test]
 fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
-    let mut upstream = Upstream::new(Policy::flextell().to_builder().max_retries(u32::MAX).build().unwrap());
-    let mut machine = RetryMachine::new(Repeat::Safe, 7);
-    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    let mut upstream = Upstream::new(Policy::flextell().into_builder().max_retries(u32::MAX).build().unwrap());
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+    let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
     for (attempts, ends) in [(u32::MAX - 1, false), (u32::MAX, true)] {
-        let mut machine = changed(&machine, Time::ZERO, &[("attempts", attempts.into())]).restore(Time::ZERO).unwrap();
-        let action = machine.handle(Time::ZERO, Event::Reply(attempts, Reply::new(503)), &mut upstream);
+        let mut machine =
+            changed(&machine, Timestamp::ZERO, &[("attempts", attempts.into())]).restore(Timestamp::ZERO).unwrap();
+        let action =
+            machine.handle(Timestamp::ZERO, Event::Reply { attempt: attempts, reply: Reply::new(503) }, &mut upstream);
         assert_eq!(action.is_terminal(), ends, "{action}");
     }
 }
 
 #[test]
 fn t7_what_has_not_begun_is_as_new_or_refused() {
-    let now = Time::from_millis(5_000);
-    for repeat in [Repeat::Safe, Repeat::Unsafe] {
-        let machine = RetryMachine::new(repeat, 7);
+    let now = Timestamp::from_millis(5_000);
+    for idempotency in [Idempotency::Idempotent, Idempotency::NonIdempotent] {
+        let machine = RetryMachine::new(idempotency, 7);
         assert_eq!(changed(&machine, now, &[]).restore(now), Ok(machine.clone()));
         // A flag says that an attempt is under way.
-        for (field, value) in [("flags", 32_u64), ("not_before", 1), ("recoveries", 1), ("first_heard", 1)] {
+        for (field, value) in [("flags", 32_u64), ("not_before", 1), ("recoveries", 1), ("first_since_opening", 1)] {
             let snapshot = changed(&machine, now, &[(field, value.into())]);
             assert_eq!(snapshot.restore(now), Err(SnapshotError::Impossible), "{field}");
         }
@@ -279,56 +294,56 @@ fn t7_what_has_not_begun_is_as_new_or_refused() {
 
 #[test]
 fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
-    let policy = Policy::flextell().to_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
+    let policy = Policy::flextell().into_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
     let mut upstream = Upstream::new(policy);
-    let now = Time::from_millis(5_000);
+    let now = Timestamp::from_millis(5_000);
     // A snapshot's own present is at 2^62.
-    for started in [Time::from_nanos((1 << 62) + 1), Time::MAX] {
-        let mut machine = RetryMachine::new(Repeat::Safe, 7);
+    for started in [Timestamp::from_nanos((1 << 62) + 1), Timestamp::MAX] {
+        let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
         let _ = machine.handle(now, Event::Start, &mut upstream);
-        let fields = [("started", serde_json::json!(started)), ("until", serde_json::json!(Time::MAX))];
+        let fields = [("started", serde_json::json!(started)), ("until", serde_json::json!(Timestamp::MAX))];
         let mut machine = changed(&machine, now, &fields).restore(now).unwrap();
-        let _ = machine.handle(now, Event::Reply(1, Reply::new(503)), &mut upstream);
+        let _ = machine.handle(now, Event::Reply { attempt: 1, reply: Reply::new(503) }, &mut upstream);
         assert!(MachineSnapshot::new(&machine, now).restore(now).is_ok());
-        let action = machine.handle(Time::from_millis(15_000), Event::Tick, &mut upstream);
-        assert!(matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::Deadline), "{action}");
+        let action = machine.handle(Timestamp::from_millis(15_000), Event::Tick, &mut upstream);
+        assert!(matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Deadline), "{action}");
     }
 }
 
 /// What a new request is told under an upstream that was stored with such a field.
-fn told(field: &str, value: Value, now: Time) -> Action {
-    let breaker = BreakerPolicy { failures: 1, open: Duration::from_secs(10) };
-    let policy = Policy::flextell().to_builder().breaker(Some(breaker)).build().unwrap();
+fn told(field: &str, value: Value, now: Timestamp) -> Action {
+    let breaker = BreakerPolicy { failure_threshold: 1, open_for: Duration::from_secs(10) };
+    let policy = Policy::flextell().into_builder().breaker(Some(breaker)).build().unwrap();
     let mut upstream = Upstream::new(policy.clone());
-    upstream.token_expires_in(Time::ZERO, Duration::ZERO);
-    let _ = RetryMachine::new(Repeat::Safe, 7).handle(Time::from_nanos(1), Event::Start, &mut upstream);
-    let mut snapshot = serde_json::to_value(UpstreamSnapshot::new(&upstream, Time::from_nanos(1))).unwrap();
+    upstream.token_expires_in(Timestamp::ZERO, Duration::ZERO);
+    let _ = RetryMachine::new(Idempotency::Idempotent, 7).handle(Timestamp::from_nanos(1), Event::Start, &mut upstream);
+    let mut snapshot = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::from_nanos(1))).unwrap();
     *snapshot.pointer_mut(field).unwrap() = value;
     let snapshot: UpstreamSnapshot = serde_json::from_value(snapshot).unwrap();
-    let mut upstream = snapshot.restore(policy, Time::from_nanos(1)).unwrap();
-    RetryMachine::new(Repeat::Safe, 8).handle(now, Event::Start, &mut upstream)
+    let mut upstream = snapshot.restore(policy, Timestamp::from_nanos(1)).unwrap();
+    RetryMachine::new(Idempotency::Idempotent, 8).handle(now, Event::Start, &mut upstream)
 }
 
 #[test]
 fn i9_a_stored_budget_is_cut_to_the_capacity() {
-    let now = Time::ZERO;
+    let now = Timestamp::ZERO;
     let snapshot = UpstreamSnapshot::new(&Upstream::new(Policy::flextell()), now);
     let budget = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
-    let policy = Policy::flextell().to_builder().budget(Some(budget)).build().unwrap();
+    let policy = Policy::flextell().into_builder().budget(Some(budget)).build().unwrap();
     let mut upstream = snapshot.restore(policy, now).unwrap();
     let granted = [7, 8].map(|seed| {
-        let mut machine = RetryMachine::new(Repeat::Safe, seed);
+        let mut machine = RetryMachine::new(Idempotency::Idempotent, seed);
         let _ = machine.handle(now, Event::Start, &mut upstream);
-        !machine.handle(now, Event::Reply(1, Reply::new(503)), &mut upstream).is_terminal()
+        !machine.handle(now, Event::Reply { attempt: 1, reply: Reply::new(503) }, &mut upstream).is_terminal()
     });
     assert_eq!(granted, [true, false]);
 }
 
 #[test]
 fn k5_a_stored_lease_ends_with_the_timeout_of_the_policy() {
-    let end = Time::from_nanos(30_000_000_001);
-    let action = told("/token/lease_end", u64::MAX.into(), Time::from_nanos(2));
-    assert!(matches!(action, Action::AwaitToken { until, .. } if until == end), "{action:?}");
+    let end = Timestamp::from_nanos(30_000_000_001);
+    let action = told("/token/lease_end", u64::MAX.into(), Timestamp::from_nanos(2));
+    assert!(matches!(action, Action::AwaitRefresh { until, .. } if until == end), "{action:?}");
     let action = told("/token/lease_end", u64::MAX.into(), end);
     assert!(matches!(action, Action::RefreshToken { .. }), "{action:?}");
 }
@@ -336,16 +351,16 @@ fn k5_a_stored_lease_ends_with_the_timeout_of_the_policy() {
 #[test]
 fn f6_a_stored_breaker_is_open_for_half_as_long_again_as_the_policy_says() {
     let open = || serde_json::json!({"Open": {"until": u64::MAX}});
-    let action = told("/breaker/state", open(), Time::from_nanos(15_000_000_000));
-    assert!(matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::BreakerOpen), "{action:?}");
-    let action = told("/breaker/state", open(), Time::from_nanos(15_000_000_001));
+    let action = told("/breaker/state", open(), Timestamp::from_nanos(15_000_000_000));
+    assert!(matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::BreakerOpen), "{action:?}");
+    let action = told("/breaker/state", open(), Timestamp::from_nanos(15_000_000_001));
     assert!(!action.is_terminal(), "{action:?}");
 }
 
 #[test]
 fn s1_a_stored_gate_is_closed_for_as_long_again_as_was_asked_for() {
     // Nobody has asked.
-    let action = told("/gate/opens_at", u64::MAX.into(), Time::from_nanos(2));
+    let action = told("/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(!matches!(action, Action::Wait { .. }), "{action:?}");
 }
 
@@ -353,19 +368,19 @@ fn s1_a_stored_gate_is_closed_for_as_long_again_as_was_asked_for() {
 fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself() {
     let policy = Policy::flextell();
     let mut upstream = Upstream::new(policy.clone());
-    upstream.token_expires_in(Time::ZERO, Duration::ZERO);
-    let now = Time::from_nanos(1);
-    let [mut leader, mut follower] = [7, 8].map(|seed| RetryMachine::new(Repeat::Safe, seed));
+    upstream.token_expires_in(Timestamp::ZERO, Duration::ZERO);
+    let now = Timestamp::from_nanos(1);
+    let [mut leader, mut follower] = [7, 8].map(|seed| RetryMachine::new(Idempotency::Idempotent, seed));
     assert!(matches!(leader.handle(now, Event::Start, &mut upstream), Action::RefreshToken { .. }));
-    assert!(matches!(follower.handle(now, Event::Start, &mut upstream), Action::AwaitToken { .. }));
-    let origin = Time::from_millis(1 << 30);
-    for stored_at in [Time::from_millis(0), Time::from_millis(10_000)] {
+    assert!(matches!(follower.handle(now, Event::Start, &mut upstream), Action::AwaitRefresh { .. }));
+    let origin = Timestamp::from_millis(1 << 30);
+    for stored_at in [Timestamp::from_millis(0), Timestamp::from_millis(10_000)] {
         let mut upstream = UpstreamSnapshot::new(&upstream, stored_at).restore(policy.clone(), origin).unwrap();
-        let mut follower = MachineSnapshot::new(&follower, Time::from_millis(5_000)).restore(origin).unwrap();
+        let mut follower = MachineSnapshot::new(&follower, Timestamp::from_millis(5_000)).restore(origin).unwrap();
         for _ in 0..3 {
             let now = follower.next_tick(&upstream).unwrap();
             match follower.handle(now, Event::Tick, &mut upstream) {
-                Action::AwaitToken { until, .. } => assert!(until > now),
+                Action::AwaitRefresh { until, .. } => assert!(until > now),
                 action => {
                     assert!(matches!(action, Action::RefreshToken { .. }), "{action}");
                     break;
@@ -379,10 +394,10 @@ fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself()
 #[test]
 fn i11_a_hostile_snapshot_is_refused_or_behaves() {
     let (upstream, machine) = saved();
-    let now = Time::from_millis(1_100);
+    let now = Timestamp::from_millis(1_100);
     let upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, now)).unwrap();
     let machine = serde_json::to_value(MachineSnapshot::new(&machine, now)).unwrap();
-    let policy = || Policy::flextell().to_builder().breaker(Some(BreakerPolicy::PROPOSED)).build().unwrap();
+    let policy = || Policy::flextell().into_builder().breaker(Some(BreakerPolicy::RECOMMENDED)).build().unwrap();
     let (mut refused, mut behaved) = (0, 0);
     let hostile = [0, 1, 2, 255, 65_535, u32::MAX.into(), 1 << 62, u64::MAX];
     let states = ["Ready", "InFlight", "Leading", "Done"];
@@ -424,11 +439,11 @@ fn i11_a_hostile_snapshot_is_refused_or_behaves() {
 
 /// I3, I7: whatever it was, it comes to an end, and stays there.
 fn behaves(machine: &mut RetryMachine, upstream: &mut Upstream) {
-    let mut now = Time::from_millis(1_100);
+    let mut now = Timestamp::from_millis(1_100);
     let mut last: Option<Action> = None;
-    let unavailable = Event::Token(TokenOutcome::Unavailable { retry_after: None });
+    let unavailable = Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None });
     for n in 0..60 {
-        let events = [Event::Tick, Event::Reply(machine.attempts(), Reply::new(503)), unavailable];
+        let events = [Event::Tick, Event::Reply { attempt: machine.attempts(), reply: Reply::new(503) }, unavailable];
         let action = machine.handle(now, events[n % 3], upstream);
         if let Some(last) = last.filter(Action::is_terminal) {
             assert_eq!(last, action);

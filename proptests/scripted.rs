@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use retry_machine::drive::{Attempt, blocking, future};
-use retry_machine::{Action, Event, Reply, ResetFormat, Time, TokenOutcome, TransportError};
+use retry_machine::{Action, Event, RefreshOutcome, Reply, ResetFormat, Timestamp, TransportErrorKind};
 
 use crate::support::Answer;
 
@@ -21,26 +21,26 @@ use crate::support::Answer;
 pub enum Send {
     Answer(Option<u64>, u16),
     Hinted(u16, &'static str),
-    Fail(u64, TransportError),
+    Fail(u64, TransportErrorKind),
 }
 
 /// The clock and its timers.
 #[derive(Default)]
 pub struct Clock {
-    now: Cell<Time>,
-    timers: RefCell<Vec<(Time, Waker)>>,
+    now: Cell<Timestamp>,
+    timers: RefCell<Vec<(Timestamp, Waker)>>,
 }
 
 impl Clock {
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> Timestamp {
         self.now.get()
     }
 
-    fn advance(&self, to: Time) {
+    fn advance(&self, to: Timestamp) {
         self.now.set(to.max(self.now.get()));
     }
 
-    async fn sleep_until(&self, until: Time) {
+    async fn sleep_until(&self, until: Timestamp) {
         poll_fn(|context| {
             if self.now() >= until {
                 return Poll::Ready(());
@@ -58,7 +58,7 @@ pub struct Client {
     /// What the sends bring, in order.
     pub sends: RefCell<VecDeque<Send>>,
     /// What the refreshes bring, and how many milliseconds they take.
-    pub refreshes: RefCell<VecDeque<(u64, TokenOutcome)>>,
+    pub refreshes: RefCell<VecDeque<(u64, RefreshOutcome)>>,
     /// Timers end after half of their time.
     pub hasty: bool,
     /// The actions that the driver was given.
@@ -68,7 +68,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(sends: &[Send], refreshes: &[(u64, TokenOutcome)]) -> Client {
+    pub fn new(sends: &[Send], refreshes: &[(u64, RefreshOutcome)]) -> Client {
         Client {
             clock: Rc::default(),
             sends: RefCell::new(sends.iter().copied().collect()),
@@ -119,13 +119,13 @@ impl Send {
     }
 }
 
-type Sent = Result<(Reply, String), (TransportError, String)>;
+type Sent = Result<(Reply, String), (TransportErrorKind, String)>;
 
 impl blocking::Client for Client {
     type Response = String;
     type Error = String;
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -143,18 +143,18 @@ impl blocking::Client for Client {
             }
             (_, until) => {
                 self.clock.advance(until.expect("a send without an end has a limit"));
-                Err((TransportError::TimedOut, format!("{}: gave up", attempt.number)))
+                Err((TransportErrorKind::TimedOut, format!("{}: gave up", attempt.number)))
             }
         }
     }
 
-    fn refresh(&self, _: Time) -> TokenOutcome {
+    fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         let (millis, outcome) = self.refreshes.borrow_mut().pop_front().expect("the script has another outcome");
         self.clock.advance(self.clock.now().saturating_add(Duration::from_millis(millis)));
         outcome
     }
 
-    fn observe(&self, _: Time, _: &Event, action: &Action) {
+    fn observe(&self, _: Timestamp, _: &Event, action: &Action) {
         self.note(action);
     }
 }
@@ -172,7 +172,7 @@ impl future::Client for Client {
     type Response = String;
     type Error = String;
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
@@ -191,13 +191,13 @@ impl future::Client for Client {
         send.result(attempt.number)
     }
 
-    async fn refresh(&self, _: Time) -> TokenOutcome {
+    async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         let (millis, outcome) = self.refreshes.borrow_mut().pop_front().expect("the script has another outcome");
         self.clock.sleep_until(self.clock.now().saturating_add(Duration::from_millis(millis))).await;
         outcome
     }
 
-    fn observe(&self, _: Time, _: &Event, action: &Action) {
+    fn observe(&self, _: Timestamp, _: &Event, action: &Action) {
         self.note(action);
     }
 }
@@ -212,7 +212,7 @@ impl Wake for Woken {
 }
 
 /// Runs tasks until none can go on before `end`. A task is polled only when it was woken.
-pub fn run_until(clock: &Clock, end: Time, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
+pub fn run_until(clock: &Clock, end: Timestamp, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
     let woken: Vec<_> = tasks.iter().map(|_| Arc::new(Woken(AtomicBool::new(true)))).collect();
     let mut ended = vec![false; tasks.len()];
     loop {

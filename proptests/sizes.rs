@@ -4,9 +4,9 @@ use std::collections::HashSet;
 use std::hash::Hash;
 
 use retry_machine::{
-    Action, Advice, BearerError, Because, BodyError, BudgetPolicy, Cause, CodeClass, ErrorBody, Event, Failure,
-    FailureKind, Field, Hint, Jitter, Policy, PolicyError, Reader, Rejected, Repeat, Reply, RetryMachine, Time,
-    TokenOutcome, TransportError, Upstream, WaitReason, Why,
+    Action, Advice, BearerErrorCode, BodyError, BudgetPolicy, Cause, CodeClass, ErrorBody, Event, Explanation, Failure,
+    FailureKind, HeaderField, Hint, Idempotency, Jitter, Policy, PolicyError, Reader, RefreshOutcome, RejectReason,
+    RejectedFields, Reply, RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason,
 };
 
 const fn shared<T: Send + Sync + Unpin + 'static>() {}
@@ -25,7 +25,7 @@ const _: () = {
     value::<Policy>();
     value::<ErrorBody>();
     copied::<Action>();
-    copied::<Because>();
+    copied::<Explanation>();
     copied::<WaitReason>();
     copied::<Event>();
     copied::<Reply>();
@@ -34,16 +34,16 @@ const _: () = {
     copied::<FailureKind>();
     copied::<Cause>();
     copied::<Advice>();
-    copied::<TransportError>();
-    copied::<TokenOutcome>();
-    copied::<Repeat>();
-    copied::<Time>();
+    copied::<TransportErrorKind>();
+    copied::<RefreshOutcome>();
+    copied::<Idempotency>();
+    copied::<Timestamp>();
     copied::<Jitter>();
     copied::<CodeClass>();
-    copied::<BearerError>();
-    copied::<Rejected>();
-    copied::<Field>();
-    copied::<Why>();
+    copied::<BearerErrorCode>();
+    copied::<RejectedFields>();
+    copied::<HeaderField>();
+    copied::<RejectReason>();
     copied::<BudgetPolicy>();
     error::<Failure>();
     error::<PolicyError>();
@@ -74,10 +74,10 @@ fn s5_nothing_is_behind_a_pointer() {
 #[test]
 fn t6_equal_machines_hash_alike_and_different_ones_differ() {
     let machines = [
-        RetryMachine::new(Repeat::Safe, 1),
-        RetryMachine::new(Repeat::Safe, 1),
-        RetryMachine::new(Repeat::Unsafe, 1),
-        RetryMachine::new(Repeat::Safe, 2),
+        RetryMachine::new(Idempotency::Idempotent, 1),
+        RetryMachine::new(Idempotency::Idempotent, 1),
+        RetryMachine::new(Idempotency::NonIdempotent, 1),
+        RetryMachine::new(Idempotency::Idempotent, 2),
     ];
     assert_eq!(machines.into_iter().collect::<HashSet<_>>().len(), 3);
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use flextell::server::{Clock, Grant, Server};
 use retry_machine::drive::{Attempt, SharedUpstream, blocking, future};
 use retry_machine::{
-    Policy, Repeat, Reply, ResetFormat, RetryMachine, Time, TokenOutcome, TransportError, derive_seed,
+    Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp, TransportErrorKind, derive_seed,
 };
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ impl Account {
             grant: Mutex::new(grant),
             // Whoever waits for the end of a lease fails the test by its time limit.
             upstream: SharedUpstream::new(
-                Policy::flextell().to_builder().refresh_timeout(Duration::from_secs(600)).build().unwrap(),
+                Policy::flextell().into_builder().refresh_timeout(Duration::from_secs(600)).build().unwrap(),
             ),
             epoch: Instant::now(),
             leader_vanishes: AtomicBool::new(leader_vanishes),
@@ -55,8 +55,8 @@ impl Account {
         })
     }
 
-    fn now(&self) -> Time {
-        Time::from_elapsed(self.epoch.elapsed())
+    fn now(&self) -> Timestamp {
+        Timestamp::from_elapsed(self.epoch.elapsed())
     }
 
     fn bearer(&self) -> String {
@@ -65,7 +65,7 @@ impl Account {
     }
 
     fn machine(n: u64) -> RetryMachine {
-        RetryMachine::new(Repeat::Safe, derive_seed(7, n))
+        RetryMachine::new(Idempotency::Idempotent, derive_seed(7, n))
     }
 
     fn form(&self) -> String {
@@ -73,12 +73,12 @@ impl Account {
     }
 
     /// Stores the new token, then reports it (K5).
-    fn store(&self, answer: &[u8]) -> TokenOutcome {
+    fn store(&self, answer: &[u8]) -> RefreshOutcome {
         let answer: Value = serde_json::from_slice(answer).unwrap();
-        let Some(access_token) = answer["access_token"].as_str() else { return TokenOutcome::Rejected };
+        let Some(access_token) = answer["access_token"].as_str() else { return RefreshOutcome::Rejected };
         let refresh_token = answer["refresh_token"].as_str().unwrap().into();
         *self.grant.lock().unwrap() = Grant { access_token: access_token.into(), refresh_token };
-        TokenOutcome::Refreshed { expires_in: None }
+        RefreshOutcome::Refreshed { expires_in: None }
     }
 
     /// One refresh, and each request was sent once before and once after it.
@@ -105,7 +105,7 @@ impl blocking::Client for Thread<'_> {
     type Response = u16;
     type Error = ureq::Error;
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.account.now()
     }
 
@@ -113,14 +113,14 @@ impl blocking::Client for Thread<'_> {
         thread::sleep(wait);
     }
 
-    fn send(&self, _: Attempt) -> Result<(Reply, u16), (TransportError, ureq::Error)> {
+    fn send(&self, _: Attempt) -> Result<(Reply, u16), (TransportErrorKind, ureq::Error)> {
         let url = format!("{}/stampede/threads", self.account.url);
         let request = self.agent.get(url).header("Authorization", self.account.bearer());
-        let status = request.call().map_err(|error| (TransportError::Broken, error))?.status().as_u16();
+        let status = request.call().map_err(|error| (TransportErrorKind::Broken, error))?.status().as_u16();
         Ok((reply(status), status))
     }
 
-    fn refresh(&self, _: Time) -> TokenOutcome {
+    fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         assert!(!self.account.leader_vanishes.swap(false, Ordering::Relaxed), "the leader dies, as it should");
         let url = format!("{}/oauth/token", self.account.url);
         let request = self.agent.post(url).content_type("application/x-www-form-urlencoded");
@@ -156,7 +156,7 @@ impl future::Client for Task {
     type Response = u16;
     type Error = reqwest::Error;
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.account.now()
     }
 
@@ -164,14 +164,14 @@ impl future::Client for Task {
         tokio::time::sleep(wait).await;
     }
 
-    async fn send(&self, _: Attempt) -> Result<(Reply, u16), (TransportError, reqwest::Error)> {
+    async fn send(&self, _: Attempt) -> Result<(Reply, u16), (TransportErrorKind, reqwest::Error)> {
         let url = format!("{}/stampede/tasks", self.account.url);
         let request = self.http.get(url).header("Authorization", self.account.bearer());
-        let status = request.send().await.map_err(|error| (TransportError::Broken, error))?.status().as_u16();
+        let status = request.send().await.map_err(|error| (TransportErrorKind::Broken, error))?.status().as_u16();
         Ok((reply(status), status))
     }
 
-    async fn refresh(&self, _: Time) -> TokenOutcome {
+    async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         if self.account.leader_vanishes.swap(false, Ordering::Relaxed) {
             self.leads.send(self.n).await.unwrap();
             std::future::pending::<()>().await;

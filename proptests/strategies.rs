@@ -26,7 +26,7 @@ pub struct Settings {
     pub jitter: Jitter,
     pub spread: u64,
     pub max_retries: u32,
-    pub max_recoveries: u8,
+    pub max_token_recoveries: u8,
     pub max_server_wait: u64,
     pub deadline: Option<u64>,
     pub attempt_timeout: Option<u64>,
@@ -44,20 +44,20 @@ impl Settings {
     pub fn builder(&self) -> PolicyBuilder {
         let nanos = Duration::from_nanos;
         Policy::flextell()
-            .to_builder()
-            .base(nanos(self.base))
-            .factor(self.factor)
-            .cap(nanos(self.cap))
+            .into_builder()
+            .initial_backoff(nanos(self.base))
+            .backoff_factor(self.factor)
+            .max_backoff(nanos(self.cap))
             .jitter(self.jitter)
-            .spread(nanos(self.spread))
+            .jitter_spread(nanos(self.spread))
             .max_retries(self.max_retries)
-            .max_recoveries(self.max_recoveries)
+            .max_token_recoveries(self.max_token_recoveries)
             .max_server_wait(nanos(self.max_server_wait))
             .deadline(self.deadline.map(nanos))
             .attempt_timeout(self.attempt_timeout.map(nanos))
             .retry_statuses(&self.statuses)
             .ambiguous_5xx(self.ambiguous_5xx)
-            .reset(ResetFormat::Delta)
+            .rate_limit_reset(ResetFormat::Delta)
             .gate(self.gate)
             .gate_spread(self.gate_spread.map(nanos))
             .budget(self.budget)
@@ -100,8 +100,10 @@ pub fn settings() -> BoxedStrategy<Settings> {
         1 => Just(vec![408, 425, 429, 500, 502, 503, 504]),
         1 => vec(status, 0..6),
     ];
-    let breaker =
-        (1_u32..5, nanos()).prop_map(|(failures, open)| BreakerPolicy { failures, open: Duration::from_nanos(open) });
+    let breaker = (1_u32..5, nanos()).prop_map(|(failures, open)| BreakerPolicy {
+        failure_threshold: failures,
+        open_for: Duration::from_nanos(open),
+    });
     let back_off = (nanos(), prop_oneof![4 => 1_u32..5, 1 => 1..=u32::MAX], nanos(), jitter(), nanos());
     let limits = (
         small_or_any(),
@@ -126,7 +128,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
             jitter: back_off.3,
             spread: back_off.4,
             max_retries: limits.0,
-            max_recoveries: limits.1,
+            max_token_recoveries: limits.1,
             max_server_wait: limits.2,
             deadline: limits.3,
             attempt_timeout: limits.4,

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use retry_machine::{
-    Action, Event, Failure, FailureKind, HintSource, Jitter, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time,
-    TokenOutcome, TransportError, Upstream, WaitReason, derive_seed,
+    Action, Event, Failure, FailureKind, HintSource, Idempotency, Jitter, Policy, PolicyBuilder, RefreshOutcome, Reply,
+    RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
 };
 
-pub const REFRESHED: TokenOutcome = TokenOutcome::Refreshed { expires_in: None };
-pub const REJECTED: TokenOutcome = TokenOutcome::Rejected;
-pub const UNAVAILABLE: TokenOutcome = TokenOutcome::Unavailable { retry_after: None };
+pub const REFRESHED: RefreshOutcome = RefreshOutcome::Refreshed { expires_in: None };
+pub const REJECTED: RefreshOutcome = RefreshOutcome::Rejected;
+pub const UNAVAILABLE: RefreshOutcome = RefreshOutcome::Unavailable { retry_after: None };
 
 pub fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -23,7 +23,7 @@ pub fn secs(seconds: u64) -> Duration {
 
 /// The guide's policy without chance, so that a test can name every instant.
 pub fn exact() -> PolicyBuilder {
-    Policy::flextell().to_builder().jitter(Jitter::None)
+    Policy::flextell().into_builder().jitter(Jitter::None)
 }
 
 /// One upstream and its requests, which are numbered from 0 and made by their first event.
@@ -50,10 +50,10 @@ impl Scene {
 
     /// What happens `millis` after the origin, to request 0 unless another is named.
     pub fn at(&mut self, millis: u64) -> Step<'_> {
-        self.at_time(Time::from_millis(millis))
+        self.at_time(Timestamp::from_millis(millis))
     }
 
-    pub fn at_time(&mut self, now: Time) -> Step<'_> {
+    pub fn at_time(&mut self, now: Timestamp) -> Step<'_> {
         Step { scene: self, now, request: 0 }
     }
 
@@ -74,13 +74,13 @@ impl Scene {
     }
 
     /// When request 0 wants its next tick.
-    pub fn next_tick(&self) -> Option<Time> {
+    pub fn next_tick(&self) -> Option<Timestamp> {
         self.machine(0).next_tick(&self.upstream)
     }
 
     /// Gives request 0 a 503 again and again, with each wait obeyed, until it ends; returns the length of each wait.
     pub fn fail_until_the_end(&mut self, status: u16) -> (Vec<Duration>, Action) {
-        let mut now = Time::ZERO;
+        let mut now = Timestamp::ZERO;
         let mut waits = Vec::new();
         let mut action = self.at_time(now).start();
         loop {
@@ -100,7 +100,7 @@ impl Scene {
 /// One instant of a scene.
 pub struct Step<'a> {
     scene: &'a mut Scene,
-    now: Time,
+    now: Timestamp,
     request: u64,
 }
 
@@ -116,7 +116,7 @@ impl Step<'_> {
 
     /// Starts a request that is not safe to repeat.
     pub fn start_unsafe(self) -> Action {
-        let machine = RetryMachine::new(Repeat::Unsafe, derive_seed(self.scene.seed, self.request));
+        let machine = RetryMachine::new(Idempotency::NonIdempotent, derive_seed(self.scene.seed, self.request));
         assert!(self.scene.requests.insert(self.request, machine).is_none(), "it was started before");
         self.start()
     }
@@ -138,18 +138,18 @@ impl Step<'_> {
 
     /// An attempt is answered, which may be late.
     pub fn reply_to(self, attempt: u32, status: u16, headers: &[(&str, &str)]) -> Action {
-        let reply = Reply::read(status, headers.iter().copied(), None, self.scene.upstream.policy().reset());
-        self.tell(Event::Reply(attempt, reply))
+        let reply = Reply::read(status, headers.iter().copied(), None, self.scene.upstream.policy().rate_limit_reset());
+        self.tell(Event::Reply { attempt, reply })
     }
 
     /// The newest attempt brings no response.
-    pub fn error(self, error: TransportError) -> Action {
+    pub fn error(self, error: TransportErrorKind) -> Action {
         let newest = self.newest();
-        self.tell(Event::TransportError(newest, error))
+        self.tell(Event::TransportError { attempt: newest, kind: error })
     }
 
-    pub fn token(self, outcome: TokenOutcome) -> Action {
-        self.tell(Event::Token(outcome))
+    pub fn token(self, outcome: RefreshOutcome) -> Action {
+        self.tell(Event::Refreshed(outcome))
     }
 
     pub fn cancel(self) -> Action {
@@ -166,7 +166,7 @@ impl Step<'_> {
 
     pub fn tell(self, event: Event) -> Action {
         let Scene { upstream, requests, seed } = self.scene;
-        let new = || RetryMachine::new(Repeat::Safe, derive_seed(*seed, self.request));
+        let new = || RetryMachine::new(Idempotency::Idempotent, derive_seed(*seed, self.request));
         requests.entry(self.request).or_insert_with(new).handle(self.now, event, upstream)
     }
 
@@ -187,12 +187,13 @@ pub trait Answer {
     fn fails(&self, kind: FailureKind) -> Failure;
 
     /// The end of a wait, asserted to be one.
-    fn end_of_wait(&self) -> Time;
+    fn end_of_wait(&self) -> Timestamp;
 }
 
 impl Answer for Action {
     fn short(&self) -> String {
-        let limit = |until: Option<Time>| until.map(|until| format!(" until {}", millis(until))).unwrap_or_default();
+        let limit =
+            |until: Option<Timestamp>| until.map(|until| format!(" until {}", millis(until))).unwrap_or_default();
         match *self {
             Action::Send { attempt, generation: 0, until, .. } => format!("send {attempt}{}", limit(until)),
             Action::Send { attempt, generation, until, .. } => {
@@ -200,10 +201,10 @@ impl Answer for Action {
             }
             Action::Wait { until, reason, .. } => format!("wait {} {}", millis(until), name(reason)),
             Action::RefreshToken { until, .. } => format!("refresh until {}", millis(until)),
-            Action::AwaitToken { until, .. } => format!("await until {}", millis(until)),
+            Action::AwaitRefresh { until, .. } => format!("await until {}", millis(until)),
             Action::InFlight { until, .. } => format!("in flight{}", limit(until)),
             Action::Done { status, .. } => format!("done {status}"),
-            Action::Surface(failure) => format!("surface {:?}", failure.kind()),
+            Action::Fail(failure) => format!("surface {:?}", failure.kind()),
         }
     }
 
@@ -215,13 +216,13 @@ impl Answer for Action {
     #[track_caller]
     fn fails(&self, kind: FailureKind) -> Failure {
         match self {
-            Action::Surface(failure) if failure.kind() == kind => *failure,
+            Action::Fail(failure) if failure.kind() == kind => *failure,
             other => panic!("{kind:?} expected, not {other:?}"),
         }
     }
 
     #[track_caller]
-    fn end_of_wait(&self) -> Time {
+    fn end_of_wait(&self) -> Timestamp {
         match self {
             Action::Wait { until, .. } => *until,
             other => panic!("a wait expected, not {other:?}"),
@@ -240,7 +241,7 @@ fn name(reason: WaitReason) -> &'static str {
 }
 
 /// Milliseconds, with as many decimals as it takes.
-fn millis(time: Time) -> String {
+fn millis(time: Timestamp) -> String {
     let (whole, rest) = (time.as_nanos() / 1_000_000, time.as_nanos() % 1_000_000);
     format!("{whole}.{rest:06}").trim_end_matches('0').trim_end_matches('.').into()
 }

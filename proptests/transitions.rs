@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 use std::{env, fs};
 
-use retry_machine::{Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, Time, TokenOutcome, TransportError};
+use retry_machine::{
+    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, RefreshOutcome, Timestamp, TransportErrorKind,
+};
 
 mod support;
 use support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
@@ -50,7 +52,7 @@ const STATES: [State; 11] = [
     }),
     ("leading, early", || {
         let mut scene = Scene::exact();
-        scene.upstream.token_expires_in(Time::ZERO, secs(15));
+        scene.upstream.token_expires_in(Timestamp::ZERO, secs(15));
         scene.at(NOW).start().is("refresh until 40000");
         scene
     }),
@@ -76,7 +78,7 @@ const STATES: [State; 11] = [
 /// Ends of each kind.
 const FAILURES: [(FailureKind, fn() -> Scene); 17] = [
     (FailureKind::BadRequest, || answered(Scene::exact(), 400)),
-    (FailureKind::Unauthorized, || answered(Scene::with(exact().max_recoveries(0)), 401)),
+    (FailureKind::Unauthorized, || answered(Scene::with(exact().max_token_recoveries(0)), 401)),
     (FailureKind::Forbidden, || answered(Scene::exact(), 403)),
     (FailureKind::NotFound, || answered(Scene::exact(), 404)),
     (FailureKind::Conflict, || answered(Scene::exact(), 409)),
@@ -89,12 +91,12 @@ const FAILURES: [(FailureKind, fn() -> Scene); 17] = [
         answered(Scene::with(exact().budget(Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT }))), 503)
     }),
     (FailureKind::BreakerOpen, || {
-        answered(Scene::with(exact().breaker(Some(BreakerPolicy { failures: 1, open: secs(10) }))), 503)
+        answered(Scene::with(exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(10) }))), 503)
     }),
     (FailureKind::TokenRejected, || refreshed(REJECTED)),
     (FailureKind::TokenUnavailable, || refreshed(UNAVAILABLE)),
-    (FailureKind::Transport, || unsafe_failed(TransportError::Other)),
-    (FailureKind::Ambiguous, || unsafe_failed(TransportError::Broken)),
+    (FailureKind::Transport, || unsafe_failed(TransportErrorKind::Other)),
+    (FailureKind::Ambiguous, || unsafe_failed(TransportErrorKind::Broken)),
     (FailureKind::Cancelled, || {
         let mut scene = started(Scene::exact());
         let _ = scene.at(NOW).cancel();
@@ -113,14 +115,14 @@ fn answered(scene: Scene, status: u16) -> Scene {
     scene
 }
 
-fn refreshed(outcome: TokenOutcome) -> Scene {
+fn refreshed(outcome: RefreshOutcome) -> Scene {
     let mut scene = started(Scene::exact());
     let _ = scene.at(NOW).reply(401);
     let _ = scene.at(NOW).token(outcome);
     scene
 }
 
-fn unsafe_failed(error: TransportError) -> Scene {
+fn unsafe_failed(error: TransportErrorKind) -> Scene {
     let mut scene = Scene::exact();
     let _ = scene.at(0).start_unsafe();
     let _ = scene.at(NOW).error(error);
@@ -128,9 +130,9 @@ fn unsafe_failed(error: TransportError) -> Scene {
 }
 
 /// An event, told to the request.
-type Told = (&'static str, fn(&mut Scene) -> Action);
+type RequestEvent = (&'static str, fn(&mut Scene) -> Action);
 
-const EVENTS: [Told; 22] = [
+const EVENTS: [RequestEvent; 22] = [
     ("start", |scene| scene.at(NOW).start()),
     ("early tick", |scene| scene.at(NOW - 8_000).tick()),
     ("due tick", |scene| {
@@ -146,13 +148,13 @@ const EVENTS: [Told; 22] = [
     ("late 200", |scene| late(scene, 200, &[])),
     ("late 401", |scene| late(scene, 401, &[])),
     ("late 429 in 30 s", |scene| late(scene, 429, &[("Retry-After", "30")])),
-    ("not sent", |scene| scene.at(NOW + 1).error(TransportError::NotSent)),
-    ("timed out", |scene| scene.at(NOW + 1).error(TransportError::TimedOut)),
-    ("broken", |scene| scene.at(NOW + 1).error(TransportError::Broken)),
-    ("other error", |scene| scene.at(NOW + 1).error(TransportError::Other)),
+    ("not sent", |scene| scene.at(NOW + 1).error(TransportErrorKind::NotSent)),
+    ("timed out", |scene| scene.at(NOW + 1).error(TransportErrorKind::TimedOut)),
+    ("broken", |scene| scene.at(NOW + 1).error(TransportErrorKind::Broken)),
+    ("other error", |scene| scene.at(NOW + 1).error(TransportErrorKind::Other)),
     ("late error", |scene| {
         let attempt = late_attempt(scene);
-        scene.at(NOW + 1).tell(Event::TransportError(attempt, TransportError::Broken))
+        scene.at(NOW + 1).tell(Event::TransportError { attempt, kind: TransportErrorKind::Broken })
     }),
     ("refreshed", |scene| scene.at(NOW + 1).token(REFRESHED)),
     ("refreshed, due", |scene| {
@@ -165,9 +167,9 @@ const EVENTS: [Told; 22] = [
 ];
 
 /// When the next tick matters, or an hour from now.
-fn due(scene: &Scene) -> Time {
+fn due(scene: &Scene) -> Timestamp {
     let machine = scene.requests().get(&0);
-    machine.and_then(|machine| machine.next_tick(&scene.upstream)).unwrap_or(Time::from_millis(NOW + 3_600_000))
+    machine.and_then(|machine| machine.next_tick(&scene.upstream)).unwrap_or(Timestamp::from_millis(NOW + 3_600_000))
 }
 
 fn late(scene: &mut Scene, status: u16, headers: &[(&str, &str)]) -> Action {

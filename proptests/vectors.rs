@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-use retry_machine::trace::{Event, Replay, Setting, Told, What};
+use retry_machine::replay::{EventRecord, RecordKind, Replay, RequestEvent, Settings};
 use retry_machine::{
-    Action, BodyError, ErrorBody, Event as Told_, Policy, Repeat, Reply, ResetFormat, RetryMachine, Time, Upstream,
+    Action, BodyError, ErrorBody, Event, Idempotency, Policy, Reply, ResetFormat, RetryMachine, Timestamp, Upstream,
 };
 use serde_json::Value;
 
@@ -45,9 +45,9 @@ fn read(case: &Value) -> Reply {
 /// What the guide's policy does with a first attempt that is answered like this.
 fn decide(reply: Reply) -> Action {
     let mut upstream = Upstream::new(Policy::flextell());
-    let mut machine = RetryMachine::new(Repeat::Safe, 7);
-    let _ = machine.handle(Time::ZERO, Told_::Start, &mut upstream);
-    machine.handle(Time::ZERO, Told_::Reply(1, reply), &mut upstream)
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+    let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+    machine.handle(Timestamp::ZERO, Event::Reply { attempt: 1, reply }, &mut upstream)
 }
 
 fn seconds(wait: &Value) -> Option<Duration> {
@@ -96,7 +96,7 @@ fn h2_h6_l3_retry_after_vectors() {
             _ => true,
         };
         let surfaced = expect["surface_status"].as_u64().is_none_or(
-            |status| matches!(action, Action::Surface(failure) if failure.status().map(u64::from) == Some(status)),
+            |status| matches!(action, Action::Fail(failure) if failure.status().map(u64::from) == Some(status)),
         );
         wait && retry && surfaced
     };
@@ -187,8 +187,8 @@ fn json_body(case: &Value) -> Vec<u8> {
     }
     if let Some(base64) = case["base64"].as_str() {
         let line = serde_json::json!({"at_ms": 0, "event": "reply", "status": 400, "body_base64": base64});
-        return match Event::parse(&line.to_string()).unwrap().what {
-            What::Request { event: Told::Reply { body: Some(body), .. }, .. } => body,
+        return match EventRecord::parse(&line.to_string()).unwrap().kind {
+            RecordKind::Request { event: RequestEvent::Reply { body: Some(body), .. }, .. } => body,
             what => panic!("{what:?}"),
         };
     }
@@ -205,15 +205,15 @@ fn recorded_responses_are_read_and_decided_as_committed() {
     let mut otherwise = BTreeSet::new();
     for case in &cases {
         let unix_ms = case["now_unix"].as_u64().map(|now| now * 1_000);
-        let mut setting = Setting::new(Policy::flextell());
+        let mut setting = Settings::new(Policy::flextell());
         setting.unix_ms = unix_ms;
         let mut replay = Replay::new(&setting).unwrap();
-        let start = Event::parse(r#"{"at_ms": 0, "event": "start"}"#).unwrap();
+        let start = EventRecord::parse(r#"{"at_ms": 0, "event": "start"}"#).unwrap();
         replay.step(&start).unwrap();
         let headers = headers(case).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         let body = case["body"].as_str().map(|body| body.as_bytes().to_vec());
-        let event = Told::Reply { attempt: None, status: status(case), headers, body };
-        let event = Event { at_ms: 0, what: What::Request { number: 0, event } };
+        let event = RequestEvent::Reply { attempt: None, status: status(case), headers, body };
+        let event = EventRecord { at_ms: 0, kind: RecordKind::Request { number: 0, event } };
         let line = replay.step(&event).unwrap().unwrap().to_json_with_facts();
         let (facts, action) = (&line["facts"], line["action"].as_str().unwrap());
         let what = match action {

@@ -3,10 +3,10 @@
 use core::fmt;
 
 use crate::backoff::Backoff;
-use crate::event::TransportError;
+use crate::event::TransportErrorKind;
 use crate::failure::Failure;
-use crate::reply::{Hint, HintSource, Rejected};
-use crate::time::{Seconds, Time};
+use crate::reply::{Hint, HintSource, RejectedFields};
+use crate::time::{Seconds, Timestamp};
 
 /// What to do next. The `Display` form explains it in one sentence (rule E2).
 ///
@@ -23,58 +23,58 @@ pub enum Action {
         /// The generation of the token to use: the one that was current when this was emitted (rule K4).
         generation: u32,
         /// When to give the attempt up: the earlier of its own limit and the request's deadline (rule S4).
-        until: Option<Time>,
+        until: Option<Timestamp>,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// Send a [`Tick`](crate::Event::Tick) at `until`; not sooner, or it is answered with the same wait.
     Wait {
         /// The end of the wait.
-        until: Time,
+        until: Timestamp,
         /// What decided how long it is.
         reason: WaitReason,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// Refresh the token, and tell how it went with [`Event::Token`](crate::Event::Token). Emitted once per lease: no
     /// other request of this upstream refreshes before `until` (rules K3, K5).
     RefreshToken {
         /// The end of the lease.
-        until: Time,
+        until: Timestamp,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// Another request refreshes the token. Send a [`Tick`](crate::Event::Tick) when
     /// [`Upstream::wakeups`](crate::Upstream::wakeups) has moved, at the latest at `until` (rule K8).
-    AwaitToken {
+    AwaitRefresh {
         /// The end of the other's lease, or this request's deadline.
-        until: Time,
+        until: Timestamp,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// Nothing: an attempt or a refresh is under way, and this event changed nothing about it.
     InFlight {
         /// When the next tick would matter (attempt limit, lease end or deadline), if ever.
-        until: Option<Time>,
+        until: Option<Timestamp>,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// The end: the response of this status is the answer. The same for every later event.
     Done {
         /// The answer's status.
         status: u16,
         /// Why.
-        because: Because,
+        explanation: Explanation,
     },
     /// The end: the request failed, and the user should know. The same for every later event.
-    Surface(Failure),
+    Fail(Failure),
 }
 
 impl Action {
-    /// Whether this is the end of the request: [`Done`](Action::Done) or [`Surface`](Action::Surface).
+    /// Whether this is the end of the request: [`Done`](Action::Done) or [`Surface`](Action::Fail).
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
-        matches!(self, Action::Done { .. } | Action::Surface(_))
+        matches!(self, Action::Done { .. } | Action::Fail(_))
     }
 
     /// The number of the last attempt sent, 0 before any; in [`Send`](Action::Send) that of the one to send.
@@ -83,12 +83,12 @@ impl Action {
         match self {
             // Its facts are about the attempt before.
             Action::Send { attempt, .. } => *attempt,
-            Action::Wait { because, .. }
-            | Action::RefreshToken { because, .. }
-            | Action::AwaitToken { because, .. }
-            | Action::InFlight { because, .. }
-            | Action::Done { because, .. } => because.attempt,
-            Action::Surface(failure) => failure.attempts(),
+            Action::Wait { explanation, .. }
+            | Action::RefreshToken { explanation, .. }
+            | Action::AwaitRefresh { explanation, .. }
+            | Action::InFlight { explanation, .. }
+            | Action::Done { explanation, .. } => explanation.attempt,
+            Action::Fail(failure) => failure.attempts(),
         }
     }
 }
@@ -110,22 +110,22 @@ pub enum WaitReason {
 ///
 /// Opaque, since facts are added as there are more of them; its `Display` form is a clause of the action's sentence.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Because {
+pub struct Explanation {
     /// The last attempt sent, 0 before any.
     pub(crate) attempt: u32,
     /// The most attempts that back-off allows.
     pub(crate) of: u32,
-    pub(crate) news: News,
+    pub(crate) trigger: Trigger,
     /// How long the wait is, in nanoseconds.
     pub(crate) wait: u64,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) hint: Option<Hint>,
-    pub(crate) rejected: Rejected,
+    pub(crate) rejected: RejectedFields,
 }
 
 /// What the event told that led to the action.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) enum News {
+pub(crate) enum Trigger {
     /// Nothing new.
     #[default]
     Nothing,
@@ -134,7 +134,7 @@ pub(crate) enum News {
     /// The attempt was answered.
     Status(u16),
     /// The attempt failed in transport.
-    Transport(TransportError),
+    TransportError(TransportErrorKind),
     /// A late reply of this status asked for a longer wait.
     LateHint(u16),
     WaitOver,
@@ -146,15 +146,15 @@ pub(crate) enum News {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Action::Send { attempt, generation, because, .. } => {
-                write!(f, "{because}sending attempt {attempt} with token {generation}")
+            Action::Send { attempt, generation, explanation, .. } => {
+                write!(f, "{explanation}sending attempt {attempt} with token {generation}")
             }
-            Action::Wait { because, .. } if because.news == News::Nothing => {
-                write!(f, "still waiting, {} to go", Seconds(because.wait))
+            Action::Wait { explanation, .. } if explanation.trigger == Trigger::Nothing => {
+                write!(f, "still waiting, {} to go", Seconds(explanation.wait))
             }
-            Action::Wait { reason, because, .. } => {
-                write!(f, "{because}waiting {}", Seconds(because.wait))?;
-                match (reason, because.backoff) {
+            Action::Wait { reason, explanation, .. } => {
+                write!(f, "{explanation}waiting {}", Seconds(explanation.wait))?;
+                match (reason, explanation.backoff) {
                     (WaitReason::Backoff, Some(backoff)) => write!(f, " ({backoff}"),
                     (WaitReason::Backoff, None) => write!(f, " (back-off"),
                     (WaitReason::Hint(HintSource::RetryAfterMs), _) => write!(f, " (retry-after in milliseconds"),
@@ -162,49 +162,51 @@ impl fmt::Display for Action {
                     (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (reset of the rate limit"),
                     (WaitReason::Gate, _) => write!(f, " (the upstream is closed to all requests"),
                 }?;
-                match because.hint {
+                match explanation.hint {
                     Some(hint) if reason != WaitReason::Hint(hint.source()) && hint.nanos() > 0 => {
                         write!(f, ", which is longer than the {} that the server asked for)", Seconds(hint.nanos()))
                     }
                     _ => f.write_str(")"),
                 }
             }
-            Action::RefreshToken { because, .. } => write!(f, "{because}refreshing the token"),
-            Action::AwaitToken { because, .. } => write!(f, "{because}another request refreshes the token"),
-            Action::InFlight { because, .. } => write!(f, "{because}an attempt or a refresh is under way"),
-            Action::Done { status, because } => {
-                if because.rejected.is_empty() {
+            Action::RefreshToken { explanation, .. } => write!(f, "{explanation}refreshing the token"),
+            Action::AwaitRefresh { explanation, .. } => write!(f, "{explanation}another request refreshes the token"),
+            Action::InFlight { explanation, .. } => write!(f, "{explanation}an attempt or a refresh is under way"),
+            Action::Done { status, explanation } => {
+                if explanation.rejected.is_empty() {
                     write!(f, "done with {status}")
                 } else {
-                    write!(f, "done with {status} ({})", because.rejected)
+                    write!(f, "done with {status} ({})", explanation.rejected)
                 }
             }
-            Action::Surface(failure) => failure.fmt(f),
+            Action::Fail(failure) => failure.fmt(f),
         }
     }
 }
 
 /// "attempt 3 of 6 got 503; ", or nothing where there is nothing to tell.
-impl fmt::Display for Because {
+impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Because { attempt, of, .. } = self;
-        match self.news {
-            News::Nothing | News::Begin => Ok(()),
-            News::Status(status) if self.rejected.is_empty() => write!(f, "attempt {attempt} of {of} got {status}; "),
-            News::Status(status) => write!(f, "attempt {attempt} of {of} got {status} ({}); ", self.rejected),
-            News::Transport(error) => {
+        let Explanation { attempt, of, .. } = self;
+        match self.trigger {
+            Trigger::Nothing | Trigger::Begin => Ok(()),
+            Trigger::Status(status) if self.rejected.is_empty() => {
+                write!(f, "attempt {attempt} of {of} got {status}; ")
+            }
+            Trigger::Status(status) => write!(f, "attempt {attempt} of {of} got {status} ({}); ", self.rejected),
+            Trigger::TransportError(error) => {
                 let what = match error {
-                    TransportError::NotSent => "could not be sent",
-                    TransportError::TimedOut => "timed out",
-                    TransportError::Broken => "was cut off",
-                    TransportError::Other => "failed in transport",
+                    TransportErrorKind::NotSent => "could not be sent",
+                    TransportErrorKind::TimedOut => "timed out",
+                    TransportErrorKind::Broken => "was cut off",
+                    TransportErrorKind::Other => "failed in transport",
                 };
                 write!(f, "attempt {attempt} of {of} {what}; ")
             }
-            News::LateHint(status) => write!(f, "a late {status} asks for more time; "),
-            News::WaitOver => write!(f, "the wait is over; "),
-            News::NewToken => write!(f, "there is a new token; "),
-            News::NoNewToken => write!(f, "there is no new token, but the old one is valid still; "),
+            Trigger::LateHint(status) => write!(f, "a late {status} asks for more time; "),
+            Trigger::WaitOver => write!(f, "the wait is over; "),
+            Trigger::NewToken => write!(f, "there is a new token; "),
+            Trigger::NoNewToken => write!(f, "there is no new token, but the old one is valid still; "),
         }
     }
 }

@@ -29,7 +29,7 @@ impl Backoff {
             Jitter::Decorrelated => n.saturating_sub(MEMORY).max(1),
             _ => n,
         };
-        let mut previous = policy.base;
+        let mut previous = policy.initial_backoff;
         let mut backoff = Backoff { base: 0, low: 0, high: 0, wait: 0 };
         for n in first..=n {
             let base = exponential(n, policy);
@@ -45,22 +45,22 @@ impl Backoff {
 
 /// B1: min(cap, base × factor^(n−1)), saturating.
 fn exponential(n: u32, policy: &Policy) -> u64 {
-    let growth = u64::from(policy.factor).saturating_pow(n.saturating_sub(1));
-    policy.base.saturating_mul(growth).min(policy.cap)
+    let growth = u64::from(policy.backoff_factor).saturating_pow(n.saturating_sub(1));
+    policy.initial_backoff.saturating_mul(growth).min(policy.max_backoff)
 }
 
 /// B2, F2: what the wait is drawn from. Never empty, never above the cap.
 fn range(w: u64, previous: u64, policy: &Policy) -> RangeInclusive<u64> {
-    let around = |spread: u64| w.saturating_sub(spread)..=w.saturating_add(spread).min(policy.cap);
+    let around = |spread: u64| w.saturating_sub(spread)..=w.saturating_add(spread).min(policy.max_backoff);
     match policy.jitter {
         Jitter::None => w..=w,
-        Jitter::Spread => around(policy.spread),
+        Jitter::Spread => around(policy.jitter_spread),
         Jitter::Full => 0..=w,
         Jitter::Equal => w - w / 2..=w,
         Jitter::Proportional => around(w / 4),
         Jitter::Decorrelated => {
-            let low = policy.base.min(policy.cap);
-            low..=previous.saturating_mul(3).clamp(low, policy.cap)
+            let low = policy.initial_backoff.min(policy.max_backoff);
+            low..=previous.saturating_mul(3).clamp(low, policy.max_backoff)
         }
     }
 }
@@ -107,9 +107,9 @@ mod tests {
     #[test]
     fn b1_no_retry_number_overflows() {
         for factor in [1, 2, 3, u32::MAX] {
-            let policy = Policy { factor, ..Policy::flextell() };
+            let policy = Policy { backoff_factor: factor, ..Policy::flextell() };
             for n in [57, 64, 65, 70, 4_294_967_294, u32::MAX] {
-                let expected = if factor == 1 { policy.base } else { policy.cap };
+                let expected = if factor == 1 { policy.initial_backoff } else { policy.max_backoff };
                 assert_eq!(exponential(n, &policy), expected, "factor {factor}, retry {n}");
             }
         }

@@ -10,7 +10,7 @@ use core::fmt;
 use core::future::{Future, pending};
 use core::time::Duration;
 
-use crate::{Action, Event, Failure, RetryMachine, Time, Upstream};
+use crate::{Action, Event, Failure, RetryMachine, Timestamp, Upstream};
 
 pub mod blocking;
 pub mod future;
@@ -29,13 +29,13 @@ pub struct Attempt {
     /// The generation of the token to use. A store with nothing but the newest token may leave it aside.
     pub generation: u32,
     /// When to give it up, if ever. The async driver does so by itself, a blocking client must.
-    pub until: Option<Time>,
+    pub until: Option<Timestamp>,
 }
 
 /// A request that failed, with what it brought all the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Surfaced<R, E> {
+pub struct RequestError<R, E> {
     /// Why.
     pub failure: Failure,
     /// The last response that any of its attempts got: the one of [`Failure::status`].
@@ -44,13 +44,13 @@ pub struct Surfaced<R, E> {
     pub error: Option<E>,
 }
 
-impl<R, E> fmt::Display for Surfaced<R, E> {
+impl<R, E> fmt::Display for RequestError<R, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.failure.fmt(f)
     }
 }
 
-impl<R: fmt::Debug, E: Error + 'static> Error for Surfaced<R, E> {
+impl<R: fmt::Debug, E: Error + 'static> Error for RequestError<R, E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.error.as_ref().map(|error| error as _)
     }
@@ -98,13 +98,13 @@ struct Run<'a, S: Shared> {
 struct Next {
     action: Action,
     /// When the next tick matters.
-    tick: Option<Time>,
+    tick: Option<Timestamp>,
     /// The upstream's wake-ups as of the action.
     wakeups: u32,
 }
 
 impl<S: Shared> Run<'_, S> {
-    fn tell(&mut self, now: Time, event: Event) -> Next {
+    fn tell(&mut self, now: Timestamp, event: Event) -> Next {
         let Run { machine, upstream } = self;
         upstream.with(|upstream| Next {
             action: machine.handle(now, event, upstream),
@@ -118,7 +118,7 @@ impl<S: Shared> Drop for Run<'_, S> {
     fn drop(&mut self) {
         if !self.machine.is_ended() {
             // T2: any time counts as the latest that the upstream has seen.
-            let _ = self.tell(Time::ZERO, Event::Cancel);
+            let _ = self.tell(Timestamp::ZERO, Event::Cancel);
         }
     }
 }

@@ -17,12 +17,22 @@ pub enum Event {
     Tick,
     /// The attempt with this number (1-based, from [`Action::Send`](crate::Action::Send)) was answered. If it is not
     /// the one in flight it is late: a 2xx still ends the request, a hint still counts.
-    Reply(u32, Reply),
+    Reply {
+        /// The attempt's number, from 1.
+        attempt: u32,
+        /// The facts of the response.
+        reply: Reply,
+    },
     /// The attempt with this number brought no complete response. Ignored if it is not the one in flight.
-    TransportError(u32, TransportError),
+    TransportError {
+        /// The attempt's number, from 1.
+        attempt: u32,
+        /// How it failed.
+        kind: TransportErrorKind,
+    },
     /// How the refresh that [`Action::RefreshToken`](crate::Action::RefreshToken) asked for ended. Store the new
     /// token first, then report it (rule K5).
-    Token(TokenOutcome),
+    Refreshed(RefreshOutcome),
     /// The user gave up. What the request held (a lease, a probe) is given back (rule S6); a driver that cancels a
     /// request which leads a refresh thereby says that it abandons the refresh.
     Cancel,
@@ -32,7 +42,7 @@ pub enum Event {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "the rule names four kinds; `Other` takes whatever else comes")]
-pub enum TransportError {
+pub enum TransportErrorKind {
     /// The request surely did not reach the server: name resolution, connecting, TLS. Retried for every request.
     NotSent,
     /// No answer in time. The server may have acted on the request.
@@ -46,7 +56,7 @@ pub enum TransportError {
 /// How a token refresh ended (rule K6).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "the rule names three outcomes")]
-pub enum TokenOutcome {
+pub enum RefreshOutcome {
     /// There is a new token, and it is already where the next send will find it.
     Refreshed {
         /// How long it is valid, if the token endpoint said so: `expires_in` of RFC 6749 §5.1. With it, requests
@@ -66,9 +76,9 @@ pub enum TokenOutcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "it is a yes or a no")]
-pub enum Repeat {
+pub enum Idempotency {
     /// An idempotent method (RFC 9110 §9.2.2), or a request with an idempotency key.
-    Safe,
+    Idempotent,
     /// Doing it twice is not the same as doing it once: a POST that creates or pays something.
-    Unsafe,
+    NonIdempotent,
 }

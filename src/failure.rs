@@ -3,8 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::reply::Rejected;
-use crate::time::{Seconds, Time};
+use crate::reply::RejectedFields;
+use crate::time::{Seconds, Timestamp};
 
 /// Why a request ended without an answer, with all that is known about it (rule E1).
 ///
@@ -17,11 +17,11 @@ pub struct Failure {
     pub(crate) attempts: u32,
     /// Nanoseconds.
     pub(crate) elapsed: u64,
-    pub(crate) ended: Time,
-    pub(crate) not_before: Option<Time>,
+    pub(crate) ended: Timestamp,
+    pub(crate) not_before: Option<Timestamp>,
     /// Of every kind: the sentence names it where [`Failure::cause`] does not.
     pub(crate) cause: Option<Cause>,
-    pub(crate) rejected: Rejected,
+    pub(crate) rejected: RejectedFields,
 }
 
 impl Failure {
@@ -53,7 +53,7 @@ impl Failure {
     /// The instant from which trying again is welcome, where one is known: the latest of the effective hint, the
     /// gate's opening and the breaker's next probe (rule F8).
     #[must_use]
-    pub const fn not_before(&self) -> Option<Time> {
+    pub const fn not_before(&self) -> Option<Timestamp> {
         self.not_before
     }
 
@@ -70,7 +70,7 @@ impl Failure {
 
     /// What the last reply said about time that could not be used.
     #[must_use]
-    pub const fn rejected(&self) -> Rejected {
+    pub const fn rejected(&self) -> RejectedFields {
         self.rejected
     }
 

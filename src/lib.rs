@@ -18,27 +18,27 @@
 //! 3. Tell it [`Event::Start`]; it answers with an action.
 //! 4. Do what the action says, and tell it how that went; it answers with the next.
 //! 5. Distil responses with [`Reply::read`], or header by header with a [`Reader`].
-//! 6. [`Action::Done`] and [`Action::Surface`] end it.
+//! 6. [`Action::Done`] and [`Action::Fail`] end it.
 //!
 //! ```
 //! use core::time::Duration;
-//! use retry_machine::{Action, Event, Policy, Repeat, Reply, ResetFormat, RetryMachine, Time, Upstream};
+//! use retry_machine::{Action, Event, Policy, Idempotency, Reply, ResetFormat, RetryMachine, Timestamp, Upstream};
 //!
 //! let mut upstream = Upstream::new(Policy::flextell());
-//! let mut machine = RetryMachine::new(Repeat::Safe, 7);
+//! let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
 //!
-//! let action = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+//! let action = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
 //! assert!(matches!(action, Action::Send { attempt: 1, .. }));
 //!
 //! // 80 ms later the server says: too many requests, come back in 30 s.
 //! let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
-//! let action = machine.handle(Time::from_millis(80), Event::Reply(1, reply), &mut upstream);
+//! let action = machine.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
 //! let Action::Wait { until, .. } = action else { panic!("{action}") };
-//! assert!(until >= Time::from_millis(30_080));
+//! assert!(until >= Timestamp::from_millis(30_080));
 //! assert!(action.to_string().starts_with("attempt 1 of 6 got 429; waiting 30."));
 //!
 //! // Ticks are harmless: the wait ends when it ends.
-//! assert!(matches!(machine.handle(Time::from_millis(90), Event::Tick, &mut upstream), Action::Wait { .. }));
+//! assert!(matches!(machine.handle(Timestamp::from_millis(90), Event::Tick, &mut upstream), Action::Wait { .. }));
 //! assert!(matches!(machine.handle(until, Event::Tick, &mut upstream), Action::Send { attempt: 2, .. }));
 //! ```
 //!
@@ -53,7 +53,7 @@
 //! - **Bounded**: attempts, waits and the time at the gate have limits, and every request comes to an end.
 //! - **One refresh at a time**: however many requests get a 401 at once.
 //! - **Reproducible**: the same events give the same actions, bit for bit, on every target. A list of events is a
-//!   complete record of an incident (with the features `serde` and `json`: the module `trace`).
+//!   complete record of an incident (with the features `serde` and `json`: the module `replay`).
 //!
 //! Each promise is made of numbered rules. [`pages::trust`] says why you can trust them, and how far; [`pages::rules`]
 //! lists them with the tests that hold them; [`pages::decisions`] says how they are read where they can be read in two
@@ -86,15 +86,15 @@ mod event;
 mod failure;
 mod machine;
 mod policy;
+#[cfg(feature = "replay")]
+#[cfg_attr(docsrs, doc(cfg(feature = "replay")))]
+pub mod replay;
 mod reply;
 mod seed;
 #[cfg(feature = "serde")]
 #[cfg_attr(docsrs, doc(cfg(feature = "serde")))]
 pub mod snapshot;
 mod time;
-#[cfg(all(feature = "json", feature = "serde"))]
-#[cfg_attr(docsrs, doc(cfg(all(feature = "json", feature = "serde"))))]
-pub mod trace;
 mod upstream;
 
 /// Pages of the documentation.
@@ -115,14 +115,16 @@ pub mod pages {
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use self::action::{Action, Because, WaitReason};
-pub use self::event::{Event, Repeat, TokenOutcome, TransportError};
+pub use self::action::{Action, Explanation, WaitReason};
+pub use self::event::{Event, Idempotency, RefreshOutcome, TransportErrorKind};
 pub use self::failure::{Advice, Cause, Failure, FailureKind};
 pub use self::machine::RetryMachine;
 pub use self::policy::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder, PolicyError};
-pub use self::reply::{BearerError, CodeClass, Field, Hint, HintSource, Reader, Rejected, Reply, ResetFormat, Why};
+pub use self::reply::{
+    BearerErrorCode, CodeClass, HeaderField, Hint, HintSource, Reader, RejectReason, RejectedFields, Reply, ResetFormat,
+};
 #[cfg(feature = "json")]
 pub use self::reply::{BodyError, ErrorBody};
 pub use self::seed::derive_seed;
-pub use self::time::Time;
+pub use self::time::Timestamp;
 pub use self::upstream::Upstream;

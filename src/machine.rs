@@ -1,24 +1,25 @@
 //! The state machine of one request: one `match` owns all its transitions.
 
-mod failing;
+mod ended;
 mod flags;
-mod hearing;
 mod late;
-mod refreshing;
-mod sending;
+mod refresh;
+mod response;
+mod retry;
+mod send;
 #[cfg(feature = "serde")]
 pub(crate) mod snapshot;
-mod waiting;
+mod wait;
 
+use self::ended::{Ended, Successes};
 use self::flags::Flags;
-use crate::action::{Action, Because, WaitReason};
-use crate::event::{Event, Repeat};
-use crate::failure::{Cause, Failure, FailureKind};
-use crate::reply::Rejected;
-use crate::time::Time;
+use crate::action::{Action, Explanation, WaitReason};
+use crate::event::{Event, Idempotency, TransportErrorKind};
+use crate::failure::{Cause, FailureKind};
+use crate::time::Timestamp;
 use crate::upstream::Upstream;
-use crate::upstream::breaker::{Health, Ticket};
-use crate::upstream::token::Stamp;
+use crate::upstream::breaker::{Health, SendEpoch};
+use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
@@ -31,42 +32,44 @@ use crate::upstream::token::Stamp;
 /// ```
 ///
 /// ```
-/// use retry_machine::{Action, Event, Policy, Repeat, Reply, RetryMachine, Time, Upstream};
+/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
 ///
 /// let mut upstream = Upstream::new(Policy::flextell());
-/// let mut machine = RetryMachine::new(Repeat::Safe, 7);
+/// let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
 ///
-/// let action = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+/// let action = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
 /// assert!(matches!(action, Action::Send { attempt: 1, .. }));
 ///
-/// let action = machine.handle(Time::from_millis(80), Event::Reply(1, Reply::new(503)), &mut upstream);
+/// let event = Event::Reply { attempt: 1, reply: Reply::new(503) };
+/// let action = machine.handle(Timestamp::from_millis(80), event, &mut upstream);
 /// assert!(matches!(action, Action::Wait { .. }), "{action}");
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RetryMachine {
     seed: u64,
-    started: Time,
-    /// The server asked this request not to call before. Of a failed request: what its failure says of it.
-    not_before: Time,
-    /// The end of the wait, of the attempt if there is a limit, or of the lease. Of an ended request: when it ended.
-    until: Time,
-    /// Nanoseconds spent at the gate. Of an ended request: what its last reply had rejected.
+    started: Timestamp,
+    // The next four fields mean something else once the request has ended: `ended.rs` draws both layouts.
+    /// The server asked this request not to call before.
+    not_before: Timestamp,
+    /// The end of the wait, of the attempt if it has a limit, or of the lease.
+    until: Timestamp,
+    /// Nanoseconds spent at the gate.
     gate_time: u64,
-    /// How many were sent.
+    /// Number of waits at the gate. Wraps: it only tells draws apart.
+    gate_waits: u8,
+    /// Number of attempts sent.
     attempts: u32,
-    /// The lease that is led or followed, else when the newest attempt took its token.
-    stamp: Stamp,
-    /// When the newest attempt was sent, in the breaker's order, and the first attempt since the opening before that.
-    ticket: Ticket,
-    first_heard: u32,
+    /// The lease that the request leads or follows, else when its newest attempt took its token.
+    token_epoch: Epoch,
+    /// When the newest attempt was sent, in the breaker's order.
+    send_epoch: SendEpoch,
+    /// The first attempt sent since the breaker opened last.
+    first_since_opening: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
-    /// How often it waited at the gate before a send. Wraps: it only tells draws apart. Of an ended request: which of its
-    /// last eight attempts have succeeded, a bit each.
-    gate_waits: u8,
     recoveries: u8,
     phase: Phase,
-    /// What the last attempt failed of.
+    /// Why the last attempt failed.
     cause: Option<Cause>,
     flags: Flags,
 }
@@ -74,56 +77,57 @@ pub struct RetryMachine {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum Phase {
-    /// Not begun.
+    /// The request has not begun.
     Ready,
     /// An attempt is under way.
     InFlight,
     Waiting(WaitReason),
-    /// It refreshes the token.
+    /// The request refreshes the token.
     Leading,
-    /// Another request refreshes the token; this is the how-manieth wait for one.
+    /// Another request refreshes the token; the number is that of the lease in the row of those it has waited for.
     Following(u8),
     Done,
     Failed(FailureKind),
 }
 
 impl RetryMachine {
-    /// A request that has not begun. `seed` must differ from request to request (rule T5):
-    /// [`derive_seed`](crate::derive_seed) makes many of one.
+    /// Makes a request that has not begun. `seed` must differ from request to request (rule T5):
+    /// [`derive_seed`](crate::derive_seed) makes many seeds of one.
     #[must_use]
-    pub const fn new(repeat: Repeat, seed: u64) -> RetryMachine {
+    pub const fn new(idempotency: Idempotency, seed: u64) -> RetryMachine {
         RetryMachine {
             seed,
-            started: Time::ZERO,
-            not_before: Time::ZERO,
-            until: Time::ZERO,
+            started: Timestamp::ZERO,
+            not_before: Timestamp::ZERO,
+            until: Timestamp::ZERO,
             gate_time: 0,
-            attempts: 0,
-            stamp: Stamp::NONE,
-            ticket: Ticket::NONE,
-            first_heard: 0,
-            status: 0,
             gate_waits: 0,
+            attempts: 0,
+            token_epoch: Epoch::NONE,
+            send_epoch: SendEpoch::NONE,
+            first_since_opening: 0,
+            status: 0,
             recoveries: 0,
             phase: Phase::Ready,
             cause: None,
-            flags: Flags::new(repeat),
+            flags: Flags::new(idempotency),
         }
     }
 
-    /// Takes an event that happened at `now` and says what to do next.
+    /// Takes an event that happened at `now` and returns what to do next.
     ///
     /// Total: any event at any time in any order has a defined answer (rule T3). A `now` before the latest that
     /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
-    pub fn handle(&mut self, now: Time, event: Event, upstream: &mut Upstream) -> Action {
+    pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
         let now = upstream.advance(now);
-        let because = Because::default();
-        Step { machine: self, upstream, now, because }.take(event)
+        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), is_new: false };
+        step.transition(event);
+        step.action()
     }
 
-    /// When the next [`Tick`](Event::Tick) would matter, if ever. Ticks at other times are harmless.
+    /// Returns when the next [`Tick`](Event::Tick) would matter, if ever. Ticks at other times are harmless.
     #[must_use]
-    pub fn next_tick(&self, upstream: &Upstream) -> Option<Time> {
+    pub fn next_tick(&self, upstream: &Upstream) -> Option<Timestamp> {
         match self.phase {
             Phase::InFlight => self.limit(upstream),
             Phase::Waiting(_) => Some(self.until),
@@ -134,13 +138,13 @@ impl RetryMachine {
         }
     }
 
-    /// How many attempts were sent.
+    /// Returns the number of attempts sent.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// The attempt that is under way, if one is.
+    /// Returns the attempt that is under way, if one is.
     #[must_use]
     pub const fn in_flight(&self) -> Option<u32> {
         match self.phase {
@@ -149,148 +153,155 @@ impl RetryMachine {
         }
     }
 
-    pub(crate) fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Done | Phase::Failed(_))
+    /// How many attempts were sent after this one; `None` if it was not sent.
+    fn age(&self, attempt: u32) -> Option<u32> {
+        (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
     }
 
-    /// The end of the attempt in flight, if there is a limit (S4).
-    fn limit(&self, upstream: &Upstream) -> Option<Time> {
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    /// The end of the attempt in flight, if it has a limit (S4).
+    fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
         let policy = &upstream.policy;
         (policy.deadline.is_some() || policy.attempt_timeout.is_some()).then_some(self.until)
     }
 
-    fn deadline(&self, upstream: &Upstream) -> Option<Time> {
+    fn deadline(&self, upstream: &Upstream) -> Option<Timestamp> {
         upstream.policy.deadline.map(|limit| self.started.after(limit))
-    }
-
-    fn failure(&self, kind: FailureKind) -> Failure {
-        Failure {
-            kind,
-            status: self.flags.has(Flags::HAS_STATUS).then_some(self.status),
-            attempts: self.attempts,
-            elapsed: self.until.since(self.started),
-            not_before: (self.not_before != Time::ZERO).then_some(self.not_before),
-            cause: self.cause,
-            ended: self.until,
-            rejected: Rejected::from_bits(self.gate_time),
-        }
     }
 }
 
-/// One call of [`RetryMachine::handle`].
+/// One call of [`RetryMachine::handle`]: the event changes the state, then the state tells the action.
 struct Step<'a> {
     machine: &'a mut RetryMachine,
     upstream: &'a mut Upstream,
-    now: Time,
-    because: Because,
+    now: Timestamp,
+    /// The facts of this step, for the action's sentence.
+    explanation: Explanation,
+    /// Whether this step began the attempt or the refresh that is now under way.
+    is_new: bool,
 }
 
 impl Step<'_> {
-    /// The transitions. What does not stand here changes nothing, and is answered with the action that is due still.
-    fn take(&mut self, event: Event) -> Action {
-        use Event::{Cancel, Reply, Start, Tick, Token, TransportError};
+    /// The transitions. Pairs not listed leave the state unchanged and repeat the pending action.
+    fn transition(&mut self, event: Event) {
+        use Event::{Cancel, Refreshed, Reply, Start, Tick, TransportError};
         use Phase::{Done, Failed, Following, InFlight, Leading, Ready, Waiting};
 
-        let over = self.now >= self.machine.until;
+        let is_over = self.now >= self.machine.until;
+        let has_limit = self.machine.limit(self.upstream).is_some();
         let newest = self.machine.attempts;
         match (self.machine.phase, event) {
             (Ready, event) => self.begin(event),
 
-            (InFlight, Reply(attempt, reply)) if attempt == newest => self.answered(&reply),
-            (InFlight, TransportError(attempt, error)) if attempt == newest => self.broke(error),
-            (InFlight, Tick) if over && self.machine.limit(self.upstream).is_some() => {
-                self.broke(crate::event::TransportError::TimedOut)
-            }
+            (InFlight, Reply { attempt, reply }) if attempt == newest => self.on_reply(&reply),
+            (InFlight, TransportError { attempt, kind }) if attempt == newest => self.on_transport_error(kind),
+            (InFlight, Tick) if is_over && has_limit => self.on_transport_error(TransportErrorKind::TimedOut),
 
             // F7: only ticks end waits. T4: never sooner.
-            (Waiting(reason), Tick) if over => self.wait_over(reason),
+            (Waiting(reason), Tick) if is_over => self.on_wait_end(reason),
 
-            (Leading, Token(outcome)) => self.refreshed(outcome),
-            (Leading, Tick) => self.lead_on(),
-            (Following(waits), Tick) => self.follow_on(waits),
+            (Leading, Refreshed(outcome)) => self.on_refreshed(outcome),
+            (Leading, Tick) => self.on_leader_tick(),
+            (Following(waits), Tick) => self.on_follower_tick(waits),
 
-            // What comes late or unasked, T3.
-            (_, Reply(attempt, reply)) => self.late_reply(attempt, &reply),
-            (_, TransportError(attempt, _)) => self.late_error(attempt),
-            (_, Token(outcome)) if self.settle(outcome) => self.again(),
-            (_, Token(_)) => self.take(Tick),
+            // T3: events that come late or unasked.
+            (_, Reply { attempt, reply }) => self.on_late_reply(attempt, &reply),
+            (_, TransportError { attempt, .. }) => self.on_late_transport_error(attempt),
+            (_, Refreshed(outcome)) => self.on_late_outcome(outcome),
 
-            (Done | Failed(_), Cancel) | (_, Start | Tick) => self.again(),
-            (_, Cancel) => self.fail(FailureKind::Cancelled),
+            (InFlight | Waiting(_) | Leading | Following(_), Cancel) => self.fail(FailureKind::Cancelled),
+            (Done | Failed(_), Cancel) | (_, Start | Tick) => {}
         }
     }
 
     // ---- The end ----
 
-    fn done(&mut self, attempt: u32, status: u16) -> Action {
-        self.end(Phase::Done);
-        self.machine.not_before = Time::ZERO;
-        self.machine.status = status;
-        if matches!(status, 200..=299) {
-            self.note_success(attempt);
+    /// The response of this attempt is the answer.
+    fn succeed(&mut self, attempt: u32, status: u16) {
+        self.release(None);
+        let mut successes = Successes::NONE;
+        if let (200..=299, Some(age)) = (status, self.machine.age(attempt)) {
+            let _ = successes.insert(age);
         }
-        self.again()
+        self.machine.status = status;
+        let rejected = self.explanation.rejected;
+        self.machine.set_ended(Phase::Done, Ended { at: self.now, not_before: None, rejected, successes });
     }
 
-    fn fail(&mut self, kind: FailureKind) -> Action {
-        self.end(Phase::Failed(kind));
+    /// The request ends without an answer.
+    fn fail(&mut self, kind: FailureKind) {
+        // First: an own probe is the next probe no longer.
+        self.release(Some(kind));
+        let ended = Ended {
+            at: self.now,
+            not_before: self.latest_known_instant(),
+            rejected: self.explanation.rejected,
+            successes: Successes::NONE,
+        };
+        self.machine.set_ended(Phase::Failed(kind), ended);
+    }
+
+    /// Gives back what the request holds of the shared state: K5, the lease, unless it ends at its deadline, since the
+    /// refresh may then still be under way (F5); S6, the permit of its probe, whose result counts if it comes.
+    fn release(&mut self, kind: Option<FailureKind>) {
+        if self.machine.flags.has(Flags::HOLDS_LEASE) && kind != Some(FailureKind::Deadline) {
+            self.upstream.token.free(self.machine.token_epoch);
+        }
+        if self.machine.flags.has(Flags::UNANSWERED) {
+            self.record_health(Health::Neutral, self.machine.attempts);
+        }
+    }
+
+    /// F8: the latest instant known from which another request is welcome.
+    fn latest_known_instant(&self) -> Option<Timestamp> {
         let known = [
             Some(self.machine.not_before).filter(|hint| *hint > self.now),
             self.upstream.gate.asked_until(self.now),
             self.upstream.breaker.next_probe(self.now),
         ];
-        self.machine.not_before = known.into_iter().flatten().max().unwrap_or(Time::ZERO);
-        self.again()
+        known.into_iter().flatten().max()
     }
-
-    fn end(&mut self, phase: Phase) {
-        // F5: the refresh may still be under way when a deadline ends the request; else it is abandoned.
-        if self.machine.flags.has(Flags::HOLDS_LEASE) && phase != Phase::Failed(FailureKind::Deadline) {
-            self.upstream.token.free(self.machine.stamp);
-        }
-        // S6: a probe that is under way gives its permit back; its result counts, if it comes.
-        if self.machine.flags.has(Flags::UNANSWERED) {
-            self.record(Health::Neutral, self.machine.attempts);
-        }
-        self.machine.gate_waits = 0;
-        self.machine.until = self.now;
-        self.machine.gate_time = self.because.rejected.to_bits();
-        self.machine.phase = phase;
-    }
-
-    // ---- Answers ----
 
     fn is_past_deadline(&self) -> bool {
         self.machine.deadline(self.upstream).is_some_and(|deadline| self.now >= deadline)
     }
 
-    /// The action that is due: after a transition into it, and again after an event that changed nothing.
-    fn again(&self) -> Action {
-        let because = self.because();
-        match self.machine.phase {
-            Phase::Waiting(reason) => Action::Wait { until: self.machine.until, reason, because },
-            Phase::Following(_) => {
-                let until = self.machine.next_tick(self.upstream).unwrap_or(self.machine.until);
-                Action::AwaitToken { until, because }
-            }
-            Phase::Ready | Phase::InFlight | Phase::Leading => {
-                Action::InFlight { until: self.machine.next_tick(self.upstream), because }
-            }
-            Phase::Done => {
-                let rejected = Rejected::from_bits(self.machine.gate_time);
-                let because = Because { attempt: because.attempt, rejected, ..Because::default() };
-                Action::Done { status: self.machine.status, because }
-            }
-            Phase::Failed(kind) => Action::Surface(self.machine.failure(kind)),
-        }
-    }
+    // ---- The action ----
 
-    fn because(&self) -> Because {
-        Because {
-            attempt: self.machine.attempts,
-            of: self.upstream.policy.max_retries.saturating_add(1).saturating_add(self.machine.recoveries.into()),
-            wait: self.machine.until.since(self.now),
-            ..self.because
+    /// Builds the pending action from the state.
+    fn action(&self) -> Action {
+        let machine = &*self.machine;
+        let mut explanation = Explanation {
+            attempt: machine.attempts,
+            of: self.upstream.policy.max_retries.saturating_add(1).saturating_add(machine.recoveries.into()),
+            wait: machine.until.since(self.now),
+            ..self.explanation
+        };
+        match machine.phase {
+            Phase::InFlight if self.is_new => {
+                // The sentence tells of the attempt before.
+                explanation.attempt = machine.attempts - 1;
+                Action::Send {
+                    attempt: machine.attempts,
+                    generation: self.upstream.token.generation(),
+                    until: machine.limit(self.upstream),
+                    explanation,
+                }
+            }
+            Phase::Leading if self.is_new => Action::RefreshToken { until: machine.until, explanation },
+            Phase::Ready | Phase::InFlight | Phase::Leading => {
+                Action::InFlight { until: machine.next_tick(self.upstream), explanation }
+            }
+            Phase::Waiting(reason) => Action::Wait { until: machine.until, reason, explanation },
+            Phase::Following(_) => {
+                let until = machine.next_tick(self.upstream).unwrap_or(machine.until);
+                Action::AwaitRefresh { until, explanation }
+            }
+            Phase::Done => Action::Done { status: machine.status, explanation: self.machine.final_explanation() },
+            Phase::Failed(kind) => Action::Fail(machine.failure(kind)),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::time::{millis, nanos};
 /// How an upstream is to be called. Stored once per upstream, shared by all its requests.
 ///
 /// [`Policy::flextell`] is the error-handling guide of the Flextell API, [`Policy::common`] common practice for other
-/// APIs; [`to_builder`](Policy::to_builder) changes either.
+/// APIs; [`into_builder`](Policy::into_builder) changes either.
 ///
 /// ```
 /// use core::time::Duration;
@@ -25,19 +25,19 @@ use crate::time::{millis, nanos};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Policy {
     // All times in nanoseconds.
-    pub(crate) base: u64,
-    pub(crate) factor: u32,
-    pub(crate) cap: u64,
+    pub(crate) initial_backoff: u64,
+    pub(crate) backoff_factor: u32,
+    pub(crate) max_backoff: u64,
     pub(crate) jitter: Jitter,
-    pub(crate) spread: u64,
+    pub(crate) jitter_spread: u64,
     pub(crate) max_retries: u32,
-    pub(crate) max_recoveries: u8,
+    pub(crate) max_token_recoveries: u8,
     pub(crate) max_server_wait: u64,
     pub(crate) deadline: Option<u64>,
     pub(crate) attempt_timeout: Option<u64>,
     pub(crate) retry_statuses: StatusSet,
     pub(crate) ambiguous_5xx: bool,
-    pub(crate) reset: ResetFormat,
+    pub(crate) rate_limit_reset: ResetFormat,
     pub(crate) gate: bool,
     pub(crate) gate_spread: Option<u64>,
     pub(crate) budget: Option<BudgetPolicy>,
@@ -52,19 +52,19 @@ impl Policy {
     #[must_use]
     pub const fn flextell() -> Policy {
         Policy {
-            base: millis(1_000),
-            factor: 2,
-            cap: millis(60_000),
+            initial_backoff: millis(1_000),
+            backoff_factor: 2,
+            max_backoff: millis(60_000),
             jitter: Jitter::Spread,
-            spread: millis(500),
+            jitter_spread: millis(500),
             max_retries: 5,
-            max_recoveries: 1,
+            max_token_recoveries: 1,
             max_server_wait: millis(300_000),
             deadline: None,
             attempt_timeout: None,
             retry_statuses: StatusSet::EMPTY.with(429).with(500).with(503),
             ambiguous_5xx: false,
-            reset: ResetFormat::Auto,
+            rate_limit_reset: ResetFormat::Auto,
             gate: true,
             gate_spread: None,
             budget: Some(BudgetPolicy::DEFAULT),
@@ -83,14 +83,14 @@ impl Policy {
     }
 
     /// A builder that begins with these settings.
-    pub const fn to_builder(self) -> PolicyBuilder {
+    pub const fn into_builder(self) -> PolicyBuilder {
         PolicyBuilder { policy: self, refused: None }
     }
 
     /// How to read a bare number in `X-RateLimit-Reset`: for [`Reply::read`](crate::Reply::read).
     #[must_use]
-    pub const fn reset(&self) -> ResetFormat {
-        self.reset
+    pub const fn rate_limit_reset(&self) -> ResetFormat {
+        self.rate_limit_reset
     }
 
     /// How many retries a request has at most.
@@ -163,18 +163,18 @@ impl BudgetPolicy {
 pub struct BreakerPolicy {
     /// How many failures in a row open it, at least 1. Five open it at an error rate that retries cope with; ten do
     /// not.
-    pub failures: u32,
+    pub failure_threshold: u32,
     /// How long it stays open before it lets a probe through, and how long a probe may take. Longer ones cost the time
     /// after the upstream has recovered.
-    pub open: Duration,
+    pub open_for: Duration,
 }
 
 impl BreakerPolicy {
     /// The setting proposed for those who want a breaker: 10 failures, 10 s.
-    pub const PROPOSED: BreakerPolicy = BreakerPolicy { failures: 10, open: Duration::from_secs(10) };
+    pub const RECOMMENDED: BreakerPolicy = BreakerPolicy { failure_threshold: 10, open_for: Duration::from_secs(10) };
 }
 
-/// Changes settings; made by [`Policy::to_builder`].
+/// Changes settings; made by [`Policy::into_builder`].
 ///
 /// Every number is accepted and has a meaning, save those that [`build`](PolicyBuilder::build) refuses. Durations
 /// beyond 584 years count as 584 years.
@@ -188,21 +188,21 @@ pub struct PolicyBuilder {
 impl PolicyBuilder {
     /// The wait before the first retry (rule B1). Default 1 s, as the guide says. Zero is accepted: every wait is
     /// then as long as its jitter.
-    pub const fn base(mut self, base: Duration) -> Self {
-        self.policy.base = nanos(base);
+    pub const fn initial_backoff(mut self, base: Duration) -> Self {
+        self.policy.initial_backoff = nanos(base);
         self
     }
 
     /// By how much each further wait is longer, at least 1 (rules B1, F2). Default 2, as the guide says.
-    pub const fn factor(mut self, factor: u32) -> Self {
-        self.policy.factor = factor;
+    pub const fn backoff_factor(mut self, factor: u32) -> Self {
+        self.policy.backoff_factor = factor;
         self
     }
 
     /// The longest back-off, jitter included (rule B2). Default 60 s: five retries never reach it, and who allows more
     /// still hears of a recovery within a minute. Under the base, it is the wait of every retry.
-    pub const fn cap(mut self, cap: Duration) -> Self {
-        self.policy.cap = nanos(cap);
+    pub const fn max_backoff(mut self, cap: Duration) -> Self {
+        self.policy.max_backoff = nanos(cap);
         self
     }
 
@@ -214,8 +214,8 @@ impl PolicyBuilder {
 
     /// The spread of [`Jitter::Spread`] to either side, and what is added to a server's wait (rule L2). Default
     /// 500 ms, as the guide says.
-    pub const fn spread(mut self, spread: Duration) -> Self {
-        self.policy.spread = nanos(spread);
+    pub const fn jitter_spread(mut self, spread: Duration) -> Self {
+        self.policy.jitter_spread = nanos(spread);
         self
     }
 
@@ -228,8 +228,8 @@ impl PolicyBuilder {
 
     /// How often a request may recover from a 401 (rule K2). Default 1, as the guide says: a second 401 in a row is
     /// no matter of an expired token.
-    pub const fn max_recoveries(mut self, recoveries: u8) -> Self {
-        self.policy.max_recoveries = recoveries;
+    pub const fn max_token_recoveries(mut self, recoveries: u8) -> Self {
+        self.policy.max_token_recoveries = recoveries;
         self
     }
 
@@ -278,8 +278,8 @@ impl PolicyBuilder {
     }
 
     /// How a bare number in `X-RateLimit-Reset` is meant (rule H5). Default [`ResetFormat::Auto`].
-    pub const fn reset(mut self, format: ResetFormat) -> Self {
-        self.policy.reset = format;
+    pub const fn rate_limit_reset(mut self, format: ResetFormat) -> Self {
+        self.policy.rate_limit_reset = format;
         self
     }
 
@@ -303,7 +303,7 @@ impl PolicyBuilder {
     }
 
     /// The circuit breaker, or none (rule S3). Default none: the budget bounds retries already, and a breaker turns
-    /// some errors into many. [`BreakerPolicy::PROPOSED`] is where to start.
+    /// some errors into many. [`BreakerPolicy::RECOMMENDED`] is where to start.
     pub const fn breaker(mut self, breaker: Option<BreakerPolicy>) -> Self {
         self.policy.breaker = breaker;
         self
@@ -332,10 +332,10 @@ impl PolicyBuilder {
         if let Some(error) = self.refused {
             return Err(error);
         }
-        if self.policy.factor == 0 {
+        if self.policy.backoff_factor == 0 {
             return Err(PolicyError::FactorIsZero);
         }
-        if matches!(self.policy.breaker, Some(BreakerPolicy { failures: 0, .. })) {
+        if matches!(self.policy.breaker, Some(BreakerPolicy { failure_threshold: 0, .. })) {
             return Err(PolicyError::BreakerNeedsFailures);
         }
         Ok(self.policy)

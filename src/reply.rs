@@ -16,17 +16,17 @@ mod http_date;
 #[allow(unreachable_pub, dead_code)]
 mod structured_field;
 
+mod header_time;
 mod rate_limit;
 mod reader;
 mod rejected;
 mod retry_after;
-mod when;
 
 #[cfg(feature = "json")]
 pub use self::body::{BodyError, ErrorBody};
-pub use self::challenge::BearerError;
+pub use self::challenge::BearerErrorCode;
 pub use self::reader::Reader;
-pub use self::rejected::{Field, Rejected, Why};
+pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 
 /// What a response said, as far as it matters for trying again.
 ///
@@ -42,9 +42,9 @@ pub struct Reply {
     remaining: Option<u64>,
     /// Nanoseconds.
     reset: Option<u64>,
-    challenge: Option<BearerError>,
+    challenge: Option<BearerErrorCode>,
     code: CodeClass,
-    rejected: Rejected,
+    rejected: RejectedFields,
 }
 
 impl Reply {
@@ -60,7 +60,7 @@ impl Reply {
             reset: None,
             challenge: None,
             code: CodeClass::None,
-            rejected: Rejected::NONE,
+            rejected: RejectedFields::NONE,
         }
     }
 
@@ -141,7 +141,7 @@ impl Reply {
 
     /// The `error` of the Bearer challenge (rule H7).
     #[must_use]
-    pub const fn challenge(&self) -> Option<BearerError> {
+    pub const fn challenge(&self) -> Option<BearerErrorCode> {
         self.challenge
     }
 
@@ -153,7 +153,7 @@ impl Reply {
 
     /// What was found in the headers and could not be used, and why (rule H6).
     #[must_use]
-    pub const fn rejected(&self) -> Rejected {
+    pub const fn rejected(&self) -> RejectedFields {
         self.rejected
     }
 
@@ -169,7 +169,7 @@ impl Reply {
 
     /// Whether code or challenge say that a fresh token would not help (rule D12).
     pub(crate) const fn refresh_is_useless(&self) -> bool {
-        use BearerError::{InsufficientClaims, InsufficientScope, TokenRevoked};
+        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
         matches!(self.challenge, Some(InsufficientScope | InsufficientClaims | TokenRevoked))
             || matches!(self.code, CodeClass::InsufficientScope | CodeClass::TokenRevoked)
     }

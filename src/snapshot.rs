@@ -6,22 +6,22 @@
 //! ```
 //! # fn main() -> Result<(), retry_machine::snapshot::SnapshotError> {
 //! use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
-//! use retry_machine::{Action, Event, Policy, Repeat, Reply, RetryMachine, Time, Upstream};
+//! use retry_machine::{Action, Event, Policy, Idempotency, Reply, RetryMachine, Timestamp, Upstream};
 //!
 //! let mut upstream = Upstream::new(Policy::flextell());
-//! let mut machine = RetryMachine::new(Repeat::Safe, 7);
-//! let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
-//! let _ = machine.handle(Time::ZERO, Event::Reply(1, Reply::new(503)), &mut upstream);
+//! let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+//! let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+//! let _ = machine.handle(Timestamp::ZERO, Event::Reply { attempt: 1, reply: Reply::new(503) }, &mut upstream);
 //!
-//! let now = Time::from_millis(200);
+//! let now = Timestamp::from_millis(200);
 //! let saved = (UpstreamSnapshot::new(&upstream, now), MachineSnapshot::new(&machine, now));
 //! // … to JSON, to flash, and back …
 //!
-//! let now = Time::from_millis(5_000); // another clock
+//! let now = Timestamp::from_millis(5_000); // another clock
 //! let mut upstream = saved.0.restore(Policy::flextell(), now)?;
 //! let mut machine = saved.1.restore(now)?;
 //! let action = machine.handle(now, Event::Tick, &mut upstream);
-//! assert!(matches!(action, Action::Wait { until, .. } if until < Time::from_millis(6_500)));
+//! assert!(matches!(action, Action::Wait { until, .. } if until < Timestamp::from_millis(6_500)));
 //! # Ok(())
 //! # }
 //! ```
@@ -32,14 +32,14 @@
 //! the other.
 //!
 //! An instant may lie up to 146 years (2^62 ns) before its snapshot's `now`; what lies 438 years after it or more counts
-//! as [`Time::MAX`].
+//! as [`Timestamp::MAX`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::machine::RetryMachine;
 use crate::policy::Policy;
-use crate::time::Time;
+use crate::time::Timestamp;
 use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::Upstream;
 use crate::upstream::breaker::Breaker;
@@ -48,7 +48,7 @@ use crate::upstream::gate::Gate;
 use crate::upstream::token::Token;
 
 /// What instants in a snapshot are relative to: far from both ends of time.
-const ORIGIN: Time = Time::from_nanos(1 << 62);
+const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
 
 /// The version of the serialised form.
 const VERSION: u32 = 1;
@@ -65,7 +65,7 @@ pub struct MachineSnapshot {
 impl MachineSnapshot {
     /// Saves a request at `now`.
     #[must_use]
-    pub fn new(machine: &RetryMachine, now: Time) -> MachineSnapshot {
+    pub fn new(machine: &RetryMachine, now: Timestamp) -> MachineSnapshot {
         let mut machine = machine.clone();
         // Into the snapshot's own time everything fits: nothing lies further back than time itself goes.
         let _ = machine.rebase(Shift::new(now, ORIGIN));
@@ -78,7 +78,7 @@ impl MachineSnapshot {
     ///
     /// A [`SnapshotError`] if this version cannot read it, if no request can be in such a state, or if `now` is so early
     /// that the request would have begun before time does.
-    pub fn restore(&self, now: Time) -> Result<RetryMachine, SnapshotError> {
+    pub fn restore(&self, now: Timestamp) -> Result<RetryMachine, SnapshotError> {
         check(self.version)?;
         let mut machine = self.machine.clone();
         machine.rebase(Shift::new(ORIGIN, now))?;
@@ -100,7 +100,7 @@ pub struct UpstreamSnapshot {
 impl UpstreamSnapshot {
     /// Saves an upstream at `now`.
     #[must_use]
-    pub fn new(upstream: &Upstream, now: Time) -> UpstreamSnapshot {
+    pub fn new(upstream: &Upstream, now: Timestamp) -> UpstreamSnapshot {
         let Upstream { token, gate, budget, breaker, .. } = upstream.clone();
         let mut snapshot = UpstreamSnapshot { version: VERSION, token, gate, budget, breaker };
         let _ = snapshot.rebase(Shift::new(now, ORIGIN));
@@ -114,14 +114,14 @@ impl UpstreamSnapshot {
     ///
     /// A [`SnapshotError`] if this version cannot read it, or if `now` is so early that the gate would have closed before
     /// time begins.
-    pub fn restore(&self, policy: Policy, now: Time) -> Result<Upstream, SnapshotError> {
+    pub fn restore(&self, policy: Policy, now: Timestamp) -> Result<Upstream, SnapshotError> {
         check(self.version)?;
         let mut this = self.clone();
         this.rebase(Shift::new(ORIGIN, now))?;
-        this.gate.cut();
-        this.budget.cut(policy.budget);
-        this.token.cut(now.after(policy.refresh_timeout));
-        this.breaker.cut(now, policy.breaker);
+        this.gate.clamp();
+        this.budget.clamp(policy.budget);
+        this.token.clamp(now.after(policy.refresh_timeout));
+        this.breaker.clamp(now, policy.breaker);
         let UpstreamSnapshot { token, gate, budget, breaker, .. } = this;
         let mut upstream = Upstream::new(policy);
         upstream.advance(now);

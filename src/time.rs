@@ -14,41 +14,41 @@ pub(crate) mod shift;
 ///
 /// ```
 /// use core::time::Duration;
-/// use retry_machine::Time;
+/// use retry_machine::Timestamp;
 ///
-/// let now = Time::from_millis(1_500);
-/// assert_eq!(now.saturating_add(Duration::from_millis(500)), Time::from_millis(2_000));
-/// assert_eq!(now.saturating_duration_since(Time::MAX), Duration::ZERO);
+/// let now = Timestamp::from_millis(1_500);
+/// assert_eq!(now.saturating_add(Duration::from_millis(500)), Timestamp::from_millis(2_000));
+/// assert_eq!(now.saturating_duration_since(Timestamp::MAX), Duration::ZERO);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Time(u64);
+pub struct Timestamp(u64);
 
 pub(crate) const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
-impl Time {
+impl Timestamp {
     /// The origin.
-    pub const ZERO: Time = Time(0);
+    pub const ZERO: Timestamp = Timestamp(0);
     /// The last instant there is; sums that would go beyond it end here.
-    pub const MAX: Time = Time(u64::MAX);
+    pub const MAX: Timestamp = Timestamp(u64::MAX);
 
     /// The instant `nanos` nanoseconds after the origin.
     #[must_use]
-    pub const fn from_nanos(nanos: u64) -> Time {
-        Time(nanos)
+    pub const fn from_nanos(nanos: u64) -> Timestamp {
+        Timestamp(nanos)
     }
 
-    /// The instant `millis` milliseconds after the origin; what lies beyond [`Time::MAX`] is [`Time::MAX`].
+    /// The instant `millis` milliseconds after the origin; what lies beyond [`Timestamp::MAX`] is [`Timestamp::MAX`].
     #[must_use]
-    pub const fn from_millis(millis: u64) -> Time {
-        Time(millis.saturating_mul(NANOS_PER_MILLI))
+    pub const fn from_millis(millis: u64) -> Timestamp {
+        Timestamp(millis.saturating_mul(NANOS_PER_MILLI))
     }
 
     /// The instant `elapsed` after the origin, saturating: what a driver makes of `start.elapsed()`.
     #[must_use]
-    pub const fn from_elapsed(elapsed: Duration) -> Time {
-        Time(nanos(elapsed))
+    pub const fn from_elapsed(elapsed: Duration) -> Timestamp {
+        Timestamp(nanos(elapsed))
     }
 
     /// Nanoseconds since the origin.
@@ -64,25 +64,25 @@ impl Time {
         self.0.div_ceil(NANOS_PER_MILLI)
     }
 
-    /// The instant `wait` later, at most [`Time::MAX`].
+    /// The instant `wait` later, at most [`Timestamp::MAX`].
     #[must_use]
-    pub const fn saturating_add(self, wait: Duration) -> Time {
+    pub const fn saturating_add(self, wait: Duration) -> Timestamp {
         self.after(nanos(wait))
     }
 
     /// How long after `earlier` this is; zero if it is not later.
     #[must_use]
-    pub const fn saturating_duration_since(self, earlier: Time) -> Duration {
+    pub const fn saturating_duration_since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.since(earlier))
     }
 
     /// The instant `nanos` later, saturating.
-    pub(crate) const fn after(self, nanos: u64) -> Time {
-        Time(self.0.saturating_add(nanos))
+    pub(crate) const fn after(self, nanos: u64) -> Timestamp {
+        Timestamp(self.0.saturating_add(nanos))
     }
 
     /// Nanoseconds since `earlier`, saturating.
-    pub(crate) const fn since(self, earlier: Time) -> u64 {
+    pub(crate) const fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }

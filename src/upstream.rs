@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use crate::policy::Policy;
-use crate::time::{Time, nanos};
+use crate::time::{Timestamp, nanos};
 
 pub(crate) mod breaker;
 pub(crate) mod budget;
@@ -36,7 +36,7 @@ use self::token::Token;
 pub struct Upstream {
     pub(crate) policy: Policy,
     /// The latest instant that any request brought (rule T2).
-    latest: Time,
+    latest: Timestamp,
     pub(crate) token: Token,
     pub(crate) gate: Gate,
     pub(crate) budget: Budget,
@@ -51,7 +51,7 @@ impl Upstream {
         Upstream {
             budget: Budget::full(policy.budget),
             policy,
-            latest: Time::ZERO,
+            latest: Timestamp::ZERO,
             token: Token::new(),
             gate: Gate::new(),
             breaker: Breaker::new(),
@@ -71,7 +71,7 @@ impl Upstream {
         self.token.generation()
     }
 
-    /// A counter that moves whenever requests that were told to [await the token](crate::Action::AwaitToken) should be
+    /// A counter that moves whenever requests that were told to [await the token](crate::Action::AwaitRefresh) should be
     /// ticked (rule K8). It wraps around; compare it for equality only.
     #[must_use]
     pub const fn wakeups(&self) -> u32 {
@@ -80,26 +80,26 @@ impl Upstream {
 
     /// Says how long the current token is valid from `now` on, so that it is refreshed in time (rule K7). For the
     /// first token; the outcome of a refresh brings its own.
-    pub fn token_expires_in(&mut self, now: Time, lifetime: Duration) {
+    pub fn token_expires_in(&mut self, now: Timestamp, lifetime: Duration) {
         let now = self.advance(now);
         self.token.set_lifetime(now, Some(nanos(lifetime)), self.policy.refresh_margin);
     }
 
     /// Says that the token was replaced from outside: the user logged in again (rules K6, F5). Store the new token
     /// first. Ends a refresh that is under way.
-    pub fn token_replaced(&mut self, now: Time, expires_in: Option<Duration>) {
+    pub fn token_replaced(&mut self, now: Timestamp, expires_in: Option<Duration>) {
         let now = self.advance(now);
         self.token.install(now, expires_in.map(nanos), self.policy.refresh_margin);
     }
 
     /// Opens the gate by hand: an operator knows better (rule S1). Waits that are under way keep their end (rule F3).
-    pub fn open_gate(&mut self, now: Time) {
+    pub fn open_gate(&mut self, now: Timestamp) {
         let now = self.advance(now);
         self.gate.open(now);
     }
 
     /// T2: time never goes back. An earlier `now` counts as the latest one seen.
-    pub(crate) fn advance(&mut self, now: Time) -> Time {
+    pub(crate) fn advance(&mut self, now: Timestamp) -> Timestamp {
         self.latest = self.latest.max(now);
         self.latest
     }

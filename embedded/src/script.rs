@@ -4,8 +4,8 @@ use core::fmt::{Error, Write};
 use core::time::Duration;
 
 use retry_machine::{
-    Action, Event, Jitter, Policy, Reader, Repeat, Reply, RetryMachine, Time, TokenOutcome, TransportError, Upstream,
-    derive_seed,
+    Action, Event, Idempotency, Jitter, Policy, Reader, RefreshOutcome, Reply, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream, derive_seed,
 };
 
 /// What a service answers to one attempt after the other. An empty answer is a connection that could not be made.
@@ -25,25 +25,25 @@ const DOWN: Answers = ["HTTP/1.1 500 Internal Server Error\r\n\r\n"; 6];
 /// Tells both days, the second one with every kind of jitter. All fits into a few hundred bytes of stack.
 pub fn tell(out: &mut impl Write) -> Result<(), Error> {
     let mut upstream = Upstream::new(Policy::flextell());
-    let now = request(Time::ZERO, 0, &mut upstream, EVERYTHING, out)?;
+    let now = request(Timestamp::ZERO, 0, &mut upstream, EVERYTHING, out)?;
     request(now, 1, &mut upstream, DOWN, out)?;
     for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional] {
         writeln!(out, "{jitter:?}")?;
-        let Ok(policy) = Policy::flextell().to_builder().jitter(jitter).build() else { continue };
-        request(Time::ZERO, 2, &mut Upstream::new(policy), DOWN, out)?;
+        let Ok(policy) = Policy::flextell().into_builder().jitter(jitter).build() else { continue };
+        request(Timestamp::ZERO, 2, &mut Upstream::new(policy), DOWN, out)?;
     }
     Ok(())
 }
 
 /// Drives one request to its end, and returns when that was.
 fn request(
-    mut now: Time,
+    mut now: Timestamp,
     number: u64,
     upstream: &mut Upstream,
     answers: Answers,
     out: &mut impl Write,
-) -> Result<Time, Error> {
-    let mut machine = RetryMachine::new(Repeat::Safe, derive_seed(7, number));
+) -> Result<Timestamp, Error> {
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, derive_seed(7, number));
     let mut answers = answers.into_iter();
     let mut event = Event::Start;
     loop {
@@ -54,16 +54,16 @@ fn request(
                 now = now.saturating_add(Duration::from_millis(80));
                 answer(attempt, answers.next().unwrap_or_default(), upstream.policy())
             }
-            Action::Wait { until, .. } | Action::AwaitToken { until, .. } => {
+            Action::Wait { until, .. } | Action::AwaitRefresh { until, .. } => {
                 now = until;
                 Event::Tick
             }
             Action::RefreshToken { .. } => {
                 now = now.saturating_add(Duration::from_millis(200));
-                Event::Token(TokenOutcome::Refreshed { expires_in: Some(Duration::from_secs(3600)) })
+                Event::Refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(3600)) })
             }
             Action::InFlight { .. } => Event::Tick,
-            Action::Done { .. } | Action::Surface(_) => return Ok(now),
+            Action::Done { .. } | Action::Fail(_) => return Ok(now),
         };
     }
 }
@@ -71,15 +71,15 @@ fn request(
 /// What came of an attempt. A device's HTTP parser feeds the reader just so, header by header.
 fn answer(attempt: u32, response: &str, policy: &Policy) -> Event {
     match read(response, policy) {
-        Some(reply) => Event::Reply(attempt, reply),
-        None => Event::TransportError(attempt, TransportError::NotSent),
+        Some(reply) => Event::Reply { attempt, reply },
+        None => Event::TransportError { attempt, kind: TransportErrorKind::NotSent },
     }
 }
 
 fn read(response: &str, policy: &Policy) -> Option<Reply> {
     let mut lines = response.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let mut reader = Reader::new(status, None, policy.reset());
+    let mut reader = Reader::new(status, None, policy.rate_limit_reset());
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         reader.feed(name.as_bytes(), value.as_bytes());
     }

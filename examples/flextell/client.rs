@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use retry_machine::drive::{SharedUpstream, Surfaced};
-use retry_machine::{ErrorBody, Policy, Repeat, Reply, ResetFormat, Time, TokenOutcome};
+use retry_machine::drive::{RequestError, SharedUpstream};
+use retry_machine::{ErrorBody, Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, Timestamp};
 
 use self::tokens::TokenStore;
 use crate::server::{Clock, Grant};
@@ -21,7 +21,7 @@ pub type Request = http::Request<Vec<u8>>;
 pub type Response = http::Response<Vec<u8>>;
 
 /// What comes of a call: an answer, or a failure with the last response and the client's own error.
-pub type Result<E> = std::result::Result<Response, Box<Surfaced<Response, E>>>;
+pub type Result<E> = std::result::Result<Response, Box<RequestError<Response, E>>>;
 
 /// An account with the API: what all its calls share. Keep one for as long as the program runs.
 pub struct Account {
@@ -36,7 +36,7 @@ pub struct Account {
 pub struct Call {
     pub method: Method,
     pub path: String,
-    pub repeat: Repeat,
+    pub idempotency: Idempotency,
     /// T5: each call needs one of its own.
     pub seed: u64,
     pub log: Log,
@@ -44,13 +44,13 @@ pub struct Call {
 
 impl Account {
     pub fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock) -> Account {
-        let (reset, tokens) = (policy.reset(), TokenStore::new(grant));
+        let (reset, tokens) = (policy.rate_limit_reset(), TokenStore::new(grant));
         Account { base_url, upstream: SharedUpstream::new(policy), tokens, reset, clock }
     }
 
     /// Whole milliseconds, so that a trace of the call says exactly what the machine was told.
-    fn now(&self) -> Time {
-        Time::from_millis(self.clock.now_ms())
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.clock.now_ms())
     }
 
     /// How long `wait` really takes: time may run faster here. Elsewhere it is `wait` itself.
@@ -59,7 +59,7 @@ impl Account {
     }
 
     /// How long it really is until `until`.
-    fn remaining(&self, until: Time) -> Duration {
+    fn remaining(&self, until: Timestamp) -> Duration {
         self.real(until.saturating_duration_since(self.now()))
     }
 
@@ -91,16 +91,16 @@ impl Account {
     }
 
     /// What the token endpoint's answer, if there is one, says to the machine. A new token is stored first (K5).
-    fn refreshed(&self, answer: Option<&Response>) -> TokenOutcome {
+    fn refreshed(&self, answer: Option<&Response>) -> RefreshOutcome {
         let Some(answer) = answer else {
-            return TokenOutcome::Unavailable { retry_after: None };
+            return RefreshOutcome::Unavailable { retry_after: None };
         };
         if let Some(refreshed) = self.tokens.store(answer) {
             return refreshed;
         }
         match error_body(answer) {
-            Some(body) if body.code() == Some("invalid_grant") => TokenOutcome::Rejected,
-            _ => TokenOutcome::Unavailable { retry_after: self.reply(answer).hint().map(|hint| hint.wait()) },
+            Some(body) if body.code() == Some("invalid_grant") => RefreshOutcome::Rejected,
+            _ => RefreshOutcome::Unavailable { retry_after: self.reply(answer).hint().map(|hint| hint.wait()) },
         }
     }
 }

@@ -7,7 +7,7 @@ use retry_machine::FailureKind::{
     Ambiguous, BadRequest, Conflict, Exhausted, Forbidden, NotFound, ServerWaitTooLong, TokenRejected, Unauthorized,
     UnexpectedStatus, Validation,
 };
-use retry_machine::{FailureKind, Policy, Repeat, derive_seed};
+use retry_machine::{FailureKind, Idempotency, Policy, derive_seed};
 
 use crate::client::{Account, Call};
 use crate::server::{Clock, Grant, Server};
@@ -103,7 +103,7 @@ const fn story(
 /// The guide's policy, with a time limit for each attempt, without which a server that hangs would be waited for for
 /// ever.
 pub fn policy() -> Policy {
-    Policy::flextell().to_builder().attempt_timeout(Some(ATTEMPT_TIMEOUT)).build().expect("the limit may be anything")
+    Policy::flextell().into_builder().attempt_timeout(Some(ATTEMPT_TIMEOUT)).build().expect("the limit may be anything")
 }
 
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -124,7 +124,7 @@ impl Story {
         let call = Call {
             method: self.method.clone(),
             path: format!("/{}/{client}", self.name),
-            repeat: self.repeat(),
+            idempotency: self.repeat(),
             seed: derive_seed(seed, 0),
             log: Log::default(),
         };
@@ -138,7 +138,7 @@ impl Story {
     }
 
     /// RFC 9110 §9.2.2.
-    pub fn repeat(&self) -> Repeat {
-        if self.method.is_idempotent() { Repeat::Safe } else { Repeat::Unsafe }
+    pub fn repeat(&self) -> Idempotency {
+        if self.method.is_idempotent() { Idempotency::Idempotent } else { Idempotency::NonIdempotent }
     }
 }

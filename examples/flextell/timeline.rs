@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use retry_machine::{Action, ErrorBody, Event, Time, TokenOutcome, TransportError};
+use retry_machine::{Action, ErrorBody, Event, RefreshOutcome, Timestamp, TransportErrorKind};
 
 use crate::client::Response;
 
 /// One step of the machine.
 pub struct Step {
-    pub at: Time,
+    pub at: Timestamp,
     pub event: Event,
     /// The whole response, where the event is a reply.
     pub response: Option<Response>,
@@ -33,9 +33,9 @@ impl Log {
     }
 
     /// The machine took a step.
-    pub fn observe(&self, at: Time, event: &Event, action: &Action) {
+    pub fn observe(&self, at: Timestamp, event: &Event, action: &Action) {
         self.with(|notes| {
-            let response = notes.heard.take().filter(|_| matches!(event, Event::Reply(..)));
+            let response = notes.heard.take().filter(|_| matches!(event, Event::Reply { .. }));
             notes.steps.push(Step { at, event: *event, response, action: *action });
         });
     }
@@ -71,16 +71,16 @@ impl fmt::Display for Step {
 /// What the machine was told.
 fn news(event: &Event) -> String {
     match event {
-        Event::Reply(_, reply) => return reply.status().to_string(),
+        Event::Reply { reply, .. } => return reply.status().to_string(),
         Event::Start => "start",
         Event::Tick => "tick",
-        Event::TransportError(_, TransportError::NotSent) => "not sent",
-        Event::TransportError(_, TransportError::TimedOut) => "timed out",
-        Event::TransportError(_, TransportError::Broken) => "broken off",
-        Event::TransportError(_, TransportError::Other) => "failed",
-        Event::Token(TokenOutcome::Refreshed { .. }) => "token refreshed",
-        Event::Token(TokenOutcome::Rejected) => "token rejected",
-        Event::Token(TokenOutcome::Unavailable { .. }) => "token unavailable",
+        Event::TransportError { kind: TransportErrorKind::NotSent, .. } => "not sent",
+        Event::TransportError { kind: TransportErrorKind::TimedOut, .. } => "timed out",
+        Event::TransportError { kind: TransportErrorKind::Broken, .. } => "broken off",
+        Event::TransportError { kind: TransportErrorKind::Other, .. } => "failed",
+        Event::Refreshed(RefreshOutcome::Refreshed { .. }) => "token refreshed",
+        Event::Refreshed(RefreshOutcome::Rejected) => "token rejected",
+        Event::Refreshed(RefreshOutcome::Unavailable { .. }) => "token unavailable",
         Event::Cancel => "cancel",
     }
     .to_owned()
@@ -92,9 +92,9 @@ fn doing(action: &Action) -> &'static str {
         Action::Send { .. } => "send",
         Action::Wait { .. } => "wait",
         Action::RefreshToken { .. } => "refresh token",
-        Action::AwaitToken { .. } => "await token",
+        Action::AwaitRefresh { .. } => "await token",
         Action::InFlight { .. } => "in flight",
         Action::Done { .. } => "done",
-        Action::Surface(_) => "surface",
+        Action::Fail(_) => "surface",
     }
 }

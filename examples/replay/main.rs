@@ -7,7 +7,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use retry_machine::trace::{Action, Event, Replay, Setting, TraceError};
+use retry_machine::replay::{ActionRecord, EventRecord, Replay, ReplayError, Settings};
 
 /// Replays a trace of a retry machine.
 #[derive(Parser)]
@@ -62,22 +62,22 @@ fn run(arguments: &Arguments) -> Result<(), String> {
 }
 
 /// Takes one line: the first may be the settings, all others are events.
-fn step(replay: &mut Option<Replay>, line: &str) -> Result<Option<Action>, TraceError> {
+fn step(replay: &mut Option<Replay>, line: &str) -> Result<Option<ActionRecord>, ReplayError> {
     if replay.is_none() {
-        if !Event::is_event(line) {
-            *replay = Some(Replay::new(&Setting::parse(line)?)?);
+        if !EventRecord::is_event(line) {
+            *replay = Some(Replay::new(&Settings::parse(line)?)?);
             return Ok(None);
         }
-        *replay = Some(Replay::new(&Setting::parse("{}")?)?);
+        *replay = Some(Replay::new(&Settings::parse("{}")?)?);
     }
     match replay {
-        Some(replay) => replay.step(&Event::parse(line)?),
+        Some(replay) => replay.step(&EventRecord::parse(line)?),
         None => Ok(None),
     }
 }
 
-fn timeline(action: &Action) -> String {
-    let Action { at_ms, request, action, message, .. } = action;
+fn timeline(action: &ActionRecord) -> String {
+    let ActionRecord { at_ms, request, action, message, .. } = action;
     let at = format!("{}.{:03} s", at_ms / 1_000, at_ms % 1_000);
     let message = message.as_ref().map(|message| format!(" (\"{message}\")")).unwrap_or_default();
     format!("{at:>14}  request {request}  attempt {}  {action}{message}", action.attempt())

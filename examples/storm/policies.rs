@@ -18,18 +18,18 @@ pub struct Contestant {
 pub const NAIVE: &str = "naive, 5 at once";
 
 pub fn contestants() -> [Contestant; 7] {
-    let guide = || Policy::flextell().to_builder().gate(false).budget(None);
+    let guide = || Policy::flextell().into_builder().gate(false).budget(None);
     // Without a gate a retry after a 429 costs as much as any.
     let budget = BudgetPolicy { throttle_cost: BudgetPolicy::DEFAULT.retry_cost, ..BudgetPolicy::DEFAULT };
-    let default = || Policy::flextell().to_builder();
+    let default = || Policy::flextell().into_builder();
     [
         alone("no retries", guide().max_retries(0)),
-        Contestant { heeds_hints: false, ..alone(NAIVE, guide().base(Duration::ZERO).jitter(Jitter::None)) },
+        Contestant { heeds_hints: false, ..alone(NAIVE, guide().initial_backoff(Duration::ZERO).jitter(Jitter::None)) },
         alone("back-off, no jitter", guide().jitter(Jitter::None)),
         alone("the guide's back-off", guide()),
         sharing("+ budget", guide().budget(Some(budget))),
         Contestant { is_default: true, ..sharing("+ gate (the default)", default()) },
-        sharing("+ breaker", default().breaker(Some(BreakerPolicy::PROPOSED))),
+        sharing("+ breaker", default().breaker(Some(BreakerPolicy::RECOMMENDED))),
     ]
 }
 

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use fastrand::Rng;
-use retry_machine::{Action, Event, HintSource, Policy, Repeat, Reply, RetryMachine, Time, Upstream, derive_seed};
+use retry_machine::{
+    Action, Event, HintSource, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream, derive_seed,
+};
 use slab::Slab;
 
 use crate::figures::Figures;
@@ -99,7 +101,7 @@ impl Simulation {
     }
 
     fn begin(&mut self, upstream: u32) {
-        let machine = RetryMachine::new(Repeat::Safe, derive_seed(self.setting.seed, self.number));
+        let machine = RetryMachine::new(Idempotency::Idempotent, derive_seed(self.setting.seed, self.number));
         let begun = u32::try_from(self.queue.now()).expect("minutes");
         self.number += 1;
         let request = Request { machine, upstream, begun };
@@ -126,7 +128,7 @@ impl Simulation {
             Due::Tick(key) => self.drive(key, Event::Tick),
             Due::Reply(key, answer) => {
                 let attempt = self.requests[key as usize].machine.attempts();
-                self.drive(key, Event::Reply(attempt, self.read(answer)));
+                self.drive(key, Event::Reply { attempt, reply: self.read(answer) });
             }
         }
     }
@@ -145,7 +147,7 @@ impl Simulation {
         let request = &mut self.requests[key as usize];
         let upstream = &mut self.upstreams[request.upstream as usize];
         loop {
-            match request.machine.handle(Time::from_millis(now), event, upstream) {
+            match request.machine.handle(Timestamp::from_millis(now), event, upstream) {
                 Action::Send { until, .. } => {
                     let give_up = until.expect("every attempt has a limit").as_millis_ceil();
                     let answer = self.service.take(now * MILLISECOND);
@@ -166,7 +168,7 @@ impl Simulation {
                     self.figures.done(now - u64::from(request.begun));
                     break;
                 }
-                Action::Surface(_) => {
+                Action::Fail(_) => {
                     self.figures.lost += 1;
                     break;
                 }

@@ -4,7 +4,7 @@
 #[path = "../../src/reply/challenge.rs"]
 mod subject;
 
-use self::subject::{BearerError, Challenges, Malformed, Part, bearer_error};
+use self::subject::{BearerErrorCode, Challenges, Malformed, Part, bearer_error};
 
 /// A part with its own bytes.
 #[derive(PartialEq, Eq, Clone, Debug)]
@@ -72,16 +72,16 @@ fn write(parts: &[Owned]) -> Vec<u8> {
 }
 
 /// H7, D12: those that ask for most care first.
-const ERRORS: [(&[u8], BearerError); 5] = [
-    (b"insufficient_scope", BearerError::InsufficientScope),
-    (b"insufficient_claims", BearerError::InsufficientClaims),
-    (b"token_revoked", BearerError::TokenRevoked),
-    (b"invalid_token", BearerError::InvalidToken),
-    (b"invalid_request", BearerError::InvalidRequest),
+const ERRORS: [(&[u8], BearerErrorCode); 5] = [
+    (b"insufficient_scope", BearerErrorCode::InsufficientScope),
+    (b"insufficient_claims", BearerErrorCode::InsufficientClaims),
+    (b"token_revoked", BearerErrorCode::TokenRevoked),
+    (b"invalid_token", BearerErrorCode::InvalidToken),
+    (b"invalid_request", BearerErrorCode::InvalidRequest),
 ];
 
 /// The error of the Bearer challenges that asks for most care, else the first; `None` if one of them has two.
-fn expected(parts: &[Owned]) -> Option<Option<BearerError>> {
+fn expected(parts: &[Owned]) -> Option<Option<BearerErrorCode>> {
     let mut ranks = Vec::new();
     let (mut is_bearer, mut errors) = (false, 0);
     for part in parts {
@@ -100,6 +100,8 @@ fn expected(parts: &[Owned]) -> Option<Option<BearerError>> {
     // Of those that ask for no care the first.
     let careful = ranks.iter().copied().min().filter(|rank| *rank < 3);
     Some(
-        careful.or(ranks.first().copied()).map(|rank| ERRORS.get(rank).map_or(BearerError::Other, |(_, error)| *error)),
+        careful
+            .or(ranks.first().copied())
+            .map(|rank| ERRORS.get(rank).map_or(BearerErrorCode::Other, |(_, error)| *error)),
     )
 }

@@ -10,11 +10,11 @@ pub mod http_date;
 pub mod model;
 pub mod oracle;
 pub mod rate_limit;
+pub mod replay;
 pub mod response;
 pub mod retry_after;
 pub mod snapshot;
 pub mod structured_field;
-pub mod trace;
 
 /// A check: panics if what it is given breaks a rule.
 pub type Check = fn(&[u8]);
@@ -27,9 +27,9 @@ pub const CHECKS: [(&str, Check); 11] = [
     ("http_date", http_date::check),
     ("model", model::check),
     ("rate_limit", rate_limit::check),
+    ("replay", replay::check),
     ("response", response::check),
     ("retry_after", retry_after::check),
     ("snapshot", snapshot::check),
     ("structured_field", structured_field::check),
-    ("trace", trace::check),
 ];

@@ -9,7 +9,7 @@ pub(super) mod reference {
     pub mod reading;
 }
 
-use retry_machine::trace::{Event, Replay, Setting};
+use retry_machine::replay::{EventRecord, Replay, Settings};
 use serde_json::Value;
 
 use self::reference::generator::Generator;
@@ -19,11 +19,11 @@ use self::reference::model::Model;
 pub fn check(data: &[u8]) {
     let mut generator = Generator::from_bytes(data);
     let mut trace = vec![generator.setting.clone()];
-    let setting = Setting::parse(&generator.setting.to_string()).expect("a setting");
+    let setting = Settings::parse(&generator.setting.to_string()).expect("a setting");
     let mut replay = Replay::new(&setting).expect("a policy");
     let mut model = Model::new(&generator.setting).expect("a setting");
     while let Some(line) = generator.next_event() {
-        let event = Event::parse(&line.to_string()).expect("an event");
+        let event = EventRecord::parse(&line.to_string()).expect("an event");
         let action = replay.step(&event).expect("an event of a request that was started");
         let action = action.map(|action| action.to_json_with_facts());
         let verdict = model.check(&line, action.as_ref());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{Field, HintSource, Reply, ResetFormat, Why};
+use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 use sfv::{BareItem, ListEntry, Parser};
 
 use super::oracle::{Clock, count, trim};
@@ -36,7 +36,7 @@ fn check_limit(data: &[u8]) {
     let reply = Reply::read(429, [("RateLimit", data)], None, ResetFormat::Auto);
     let Some(members) = members(data) else {
         assert_eq!((reply.remaining(), reply.hint()), (None, None), "H5: a syntax error voids the field");
-        assert_eq!(Vec::from_iter(reply.rejected().iter()), [(Field::RateLimit, Why::Void)]);
+        assert_eq!(Vec::from_iter(reply.rejected().iter()), [(HeaderField::RateLimit, RejectReason::Void)]);
         return;
     };
     let read = |member: &Option<Member>| {

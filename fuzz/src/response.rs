@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use retry_machine::trace::Facts;
+use retry_machine::replay::Facts;
 use retry_machine::{
-    Action, ErrorBody, Event, Policy, Reader, Repeat, Reply, ResetFormat, RetryMachine, Time, Upstream,
+    Action, ErrorBody, Event, Idempotency, Policy, Reader, Reply, ResetFormat, RetryMachine, Timestamp, Upstream,
 };
 
 use super::model::reference::reading::{self, Reset};
@@ -140,11 +140,11 @@ fn explain(reply: &Reply, body: &[u8]) {
     for policy in [Policy::flextell(), Policy::common()] {
         let counts = reply.status() == 429 || policy.retries(reply.status());
         let mut upstream = Upstream::new(policy);
-        let mut machine = RetryMachine::new(Repeat::Safe, 7);
-        let start = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+        let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+        let start = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
         assert!(!start.to_string().is_empty());
-        let now = Time::from_millis(1);
-        let action = machine.handle(now, Event::Reply(1, reply), &mut upstream);
+        let now = Timestamp::from_millis(1);
+        let action = machine.handle(now, Event::Reply { attempt: 1, reply }, &mut upstream);
         assert!(!action.to_string().is_empty());
         match (action, reply.hint()) {
             (Action::Wait { until, .. }, Some(hint)) => assert!(until >= now.saturating_add(hint.wait()), "L1"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{Field, HintSource, Reply, ResetFormat, Why};
+use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 
 use super::oracle::{Clock, Date, digits, trim};
 
@@ -21,14 +21,14 @@ pub fn check(data: &[u8]) {
         assert!(reply.hint().is_none_or(|hint| hint.source() == HintSource::RetryAfter));
 
         let why = match (digits(value), Date::parse(value)) {
-            (None, None) => Some(Why::Malformed),
-            (None, Some(_)) if !clock.has_time() => Some(Why::NoClock),
+            (None, None) => Some(RejectReason::Malformed),
+            (None, Some(_)) if !clock.has_time() => Some(RejectReason::NoClock),
             // 29 February of a short year that turns out to have none.
-            (None, Some(_)) if wait.is_none() => Some(Why::Malformed),
+            (None, Some(_)) if wait.is_none() => Some(RejectReason::Malformed),
             _ => None,
         };
         let rejected: Vec<_> = reply.rejected().iter().collect();
-        assert_eq!(rejected, Vec::from_iter(why.map(|why| (Field::RetryAfter, why))), "H6");
+        assert_eq!(rejected, Vec::from_iter(why.map(|why| (HeaderField::RetryAfter, why))), "H6");
     }
     for name in ["retry-after-ms", "X-MS-Retry-After-MS"] {
         let reply = Reply::read(429, [(name, data)], None, ResetFormat::Auto);

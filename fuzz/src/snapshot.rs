@@ -5,7 +5,7 @@ mod scene;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
-use retry_machine::{Policy, Repeat, RetryMachine, Time, Upstream};
+use retry_machine::{Idempotency, Policy, RetryMachine, Timestamp, Upstream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -33,8 +33,8 @@ fn written(data: &[u8]) -> Result<()> {
 fn changed(data: &[u8]) -> Result<()> {
     let mut script = Unstructured::new(data);
     let first = policy(&mut script)?;
-    let repeat = if script.arbitrary()? { Repeat::Safe } else { Repeat::Unsafe };
-    let machines = vec![RetryMachine::new(Repeat::Safe, 7), RetryMachine::new(repeat, 8)];
+    let idempotency = if script.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
+    let machines = vec![RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(idempotency, 8)];
     let mut scene = Scene::new(Upstream::new(first.0.clone()), first.1.clone(), machines);
     for _ in 0..script.int_in_range(0..=12)? {
         scene.step(&mut script)?;
@@ -68,12 +68,12 @@ fn restored(
     machines: &[Option<MachineSnapshot>],
     upstream: Option<UpstreamSnapshot>,
     (policy, known): (Policy, Known),
-    now: Time,
+    now: Timestamp,
 ) -> Scene {
     let upstream = upstream.and_then(|stored| verdict(&stored, stored.restore(policy.clone(), now), now));
     let machine = |stored: &Option<MachineSnapshot>| {
         let machine = stored.as_ref().and_then(|stored| verdict(stored, stored.restore(now), now));
-        machine.unwrap_or_else(|| (RetryMachine::new(Repeat::Safe, 7), Value::Null))
+        machine.unwrap_or_else(|| (RetryMachine::new(Idempotency::Idempotent, 7), Value::Null))
     };
     let machines = machines.iter().map(machine).collect();
     Scene::restored(upstream.unwrap_or_else(|| (Upstream::new(policy), Value::Null)), known, machines, now)
@@ -83,7 +83,7 @@ fn restored(
 fn verdict<T>(
     stored: &impl Serialize,
     restored: std::result::Result<T, SnapshotError>,
-    now: Time,
+    now: Timestamp,
 ) -> Option<(T, Value)> {
     let written = to_value(stored);
     let version = written["version"].as_u64().expect("a version");

@@ -1,6 +1,6 @@
 //! `WWW-Authenticate` as a round trip: what a generator writes is read back (H7, F9).
 
-use crate::read::challenge::{BearerError, Challenges, Malformed, Part, bearer_error};
+use crate::read::challenge::{BearerErrorCode, Challenges, Malformed, Part, bearer_error};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,7 @@ fn read(line: &[u8]) -> Result<Vec<Challenge>, Malformed> {
 }
 
 /// What the Bearer challenges say, told from the whole structure.
-fn expected_error(challenges: &[Challenge]) -> Result<Option<BearerError>, Malformed> {
+fn expected_error(challenges: &[Challenge]) -> Result<Option<BearerErrorCode>, Malformed> {
     let mut errors = Vec::new();
     for (scheme, data) in challenges {
         let Data::Params(params) = data else { continue };
@@ -49,15 +49,16 @@ fn expected_error(challenges: &[Challenge]) -> Result<Option<BearerError>, Malfo
             return Err(Malformed);
         }
         errors.extend(own.iter().map(|(_, value)| match value.as_slice() {
-            b"insufficient_scope" => BearerError::InsufficientScope,
-            b"insufficient_claims" => BearerError::InsufficientClaims,
-            b"token_revoked" => BearerError::TokenRevoked,
-            b"invalid_token" => BearerError::InvalidToken,
-            b"invalid_request" => BearerError::InvalidRequest,
-            _ => BearerError::Other,
+            b"insufficient_scope" => BearerErrorCode::InsufficientScope,
+            b"insufficient_claims" => BearerErrorCode::InsufficientClaims,
+            b"token_revoked" => BearerErrorCode::TokenRevoked,
+            b"invalid_token" => BearerErrorCode::InvalidToken,
+            b"invalid_request" => BearerErrorCode::InvalidRequest,
+            _ => BearerErrorCode::Other,
         }));
     }
-    let careful = [BearerError::InsufficientScope, BearerError::InsufficientClaims, BearerError::TokenRevoked];
+    let careful =
+        [BearerErrorCode::InsufficientScope, BearerErrorCode::InsufficientClaims, BearerErrorCode::TokenRevoked];
     Ok(careful.into_iter().find(|error| errors.contains(error)).or(errors.first().copied()))
 }
 
@@ -329,5 +330,5 @@ fn h7_long_input_takes_linear_time() {
     }
     let spaces = " ".repeat(200_000);
     let line = format!("Bearer{spaces}error{spaces}={spaces}invalid_token{spaces},{spaces}B{spaces}");
-    assert_eq!(bearer_error(line.as_bytes()), Ok(Some(BearerError::InvalidToken)));
+    assert_eq!(bearer_error(line.as_bytes()), Ok(Some(BearerErrorCode::InvalidToken)));
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::read::challenge::{BearerError, Challenges, Malformed, Part, bearer_error};
+use crate::read::challenge::{BearerErrorCode, Challenges, Malformed, Part, bearer_error};
 use crate::read::http_date::HttpDate;
 use crate::read::structured_field::{Bare, InnerList, Item, List, Params, Value};
 use serde_json::Value as Json;
@@ -254,14 +254,14 @@ fn challenges_json(line: &[u8]) -> Result<Vec<Json>, Malformed> {
     Ok(challenges)
 }
 
-fn expected_error(bearer: &Json) -> Option<BearerError> {
+fn expected_error(bearer: &Json) -> Option<BearerErrorCode> {
     bearer["error"].as_str().map(|code| match code {
-        "insufficient_scope" => BearerError::InsufficientScope,
-        "insufficient_claims" => BearerError::InsufficientClaims,
-        "token_revoked" => BearerError::TokenRevoked,
-        "invalid_token" => BearerError::InvalidToken,
-        "invalid_request" => BearerError::InvalidRequest,
-        _ => BearerError::Other,
+        "insufficient_scope" => BearerErrorCode::InsufficientScope,
+        "insufficient_claims" => BearerErrorCode::InsufficientClaims,
+        "token_revoked" => BearerErrorCode::TokenRevoked,
+        "invalid_token" => BearerErrorCode::InvalidToken,
+        "invalid_request" => BearerErrorCode::InvalidRequest,
+        _ => BearerErrorCode::Other,
     })
 }
 
@@ -271,7 +271,8 @@ fn h7_challenge_vectors() {
         let lines: Vec<&[u8]> = array(&case["www_authenticate"]).iter().map(|line| text(line).as_bytes()).collect();
         // F9: a malformed line is void, the others count.
         let good: Vec<Json> = lines.iter().filter_map(|line| challenges_json(line).ok()).flatten().collect();
-        let error = lines.iter().map(|line| bearer_error(line).unwrap_or(None)).fold(None, BearerError::most_careful);
+        let error =
+            lines.iter().map(|line| bearer_error(line).unwrap_or(None)).fold(None, BearerErrorCode::most_careful);
         let expect = &case["expect"];
         let is_invalid = expect["valid"] == false;
         match text(&case["class"]) {

@@ -246,7 +246,7 @@ impl Model {
                 action
             }
             Event::Transport { attempt, error } => self.transport_error(&mut r, *attempt, *error),
-            Event::Token(outcome) => self.token(&mut r, *outcome),
+            Event::Refreshed(outcome) => self.token(&mut r, *outcome),
             _ => self.cancel(&mut r),
         };
         let attempts = r.attempts.len();
@@ -303,7 +303,7 @@ impl Model {
                     r.previous_wait = Some(until.hi - *begun); // F2: decorrelated
                 }
             }
-            (Action::Surface(_), State::Ended(Action::Surface(failure))) => {
+            (Action::Fail(_), State::Ended(Action::Fail(failure))) => {
                 let (Some(ms), Some(span)) = (seen("not_before_ms"), failure.not_before) else {
                     return;
                 };

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use retry_machine::{Action, FailureKind, Jitter, Policy, PolicyBuilder, Time, TransportError};
+use retry_machine::{Action, FailureKind, Jitter, Policy, PolicyBuilder, Timestamp, TransportErrorKind};
 
 use crate::support::{Answer, Scene, exact, ms, secs};
 
 fn flextell() -> PolicyBuilder {
-    Policy::flextell().to_builder()
+    Policy::flextell().into_builder()
 }
 
 /// The waits of 2,000 seeds, for each retry of a request that fails to the end.
@@ -41,25 +41,28 @@ fn fill(policy: &PolicyBuilder, intervals: &[(u64, u64)]) {
 
 #[test]
 fn b1_base_and_factor_are_the_policys_and_the_cap_ends_the_growth() {
-    let policy = exact().base(ms(100)).factor(3).cap(ms(1_000));
+    let policy = exact().initial_backoff(ms(100)).backoff_factor(3).max_backoff(ms(1_000));
     let (waits, _) = Scene::with(policy).fail_until_the_end(500);
     assert_eq!(waits, [ms(100), ms(300), ms(900), ms(1_000), ms(1_000)]);
 }
 
 #[test]
 fn b1_a_factor_of_one_is_constant() {
-    let (waits, _) = Scene::with(exact().factor(1)).fail_until_the_end(500);
+    let (waits, _) = Scene::with(exact().backoff_factor(1)).fail_until_the_end(500);
     assert_eq!(waits, [secs(1); 5]);
 }
 
 #[test]
 fn b2_jitter_survives_at_the_cap_and_nothing_exceeds_it() {
-    fill(&flextell().cap(secs(3)), &[(500, 1_500), (1_500, 2_500), (2_500, 3_000), (2_500, 3_000), (2_500, 3_000)]);
+    fill(
+        &flextell().max_backoff(secs(3)),
+        &[(500, 1_500), (1_500, 2_500), (2_500, 3_000), (2_500, 3_000), (2_500, 3_000)],
+    );
 }
 
 #[test]
 fn b2_a_spread_beyond_the_base_begins_at_zero() {
-    fill(&flextell().spread(secs(3)).max_retries(2), &[(0, 4_000), (0, 5_000)]);
+    fill(&flextell().jitter_spread(secs(3)).max_retries(2), &[(0, 4_000), (0, 5_000)]);
 }
 
 #[test]
@@ -74,13 +77,13 @@ fn f2_equal_jitter_is_over_the_upper_half() {
 
 #[test]
 fn f2_proportional_jitter_is_a_quarter_to_either_side() {
-    let policy = flextell().jitter(Jitter::Proportional).max_retries(4).cap(secs(4));
+    let policy = flextell().jitter(Jitter::Proportional).max_retries(4).max_backoff(secs(4));
     fill(&policy, &[(750, 1_250), (1_500, 2_500), (3_000, 4_000), (3_000, 4_000)]);
 }
 
 #[test]
 fn f2_decorrelated_jitter_grows_from_the_wait_before() {
-    let policy = flextell().jitter(Jitter::Decorrelated).cap(secs(20));
+    let policy = flextell().jitter(Jitter::Decorrelated).max_backoff(secs(20));
     assert_eq!(waits(&policy.clone().max_retries(1)).len(), 1);
     fill(&policy.clone().max_retries(1), &[(1_000, 3_000)]);
     for seed in 0..2_000 {
@@ -106,11 +109,11 @@ fn f2_without_jitter_all_waits_are_exact() {
 
 #[test]
 fn b4_a_coarser_clock_rounds_up() {
-    assert_eq!(Time::from_nanos(0).as_millis_ceil(), 0);
-    assert_eq!(Time::from_nanos(1).as_millis_ceil(), 1);
-    assert_eq!(Time::from_nanos(1_000_000).as_millis_ceil(), 1);
-    assert_eq!(Time::from_nanos(1_000_001).as_millis_ceil(), 2);
-    assert_eq!(Time::MAX.as_millis_ceil(), 18_446_744_073_710);
+    assert_eq!(Timestamp::from_nanos(0).as_millis_ceil(), 0);
+    assert_eq!(Timestamp::from_nanos(1).as_millis_ceil(), 1);
+    assert_eq!(Timestamp::from_nanos(1_000_000).as_millis_ceil(), 1);
+    assert_eq!(Timestamp::from_nanos(1_000_001).as_millis_ceil(), 2);
+    assert_eq!(Timestamp::MAX.as_millis_ceil(), 18_446_744_073_710);
 }
 
 // ---- Hints ----
@@ -156,7 +159,7 @@ fn l2_after_a_429_the_wait_is_the_hint_plus_up_to_the_spread() {
 
 #[test]
 fn l2_after_a_429_the_hint_counts_also_where_the_back_off_would_be_longer() {
-    let mut scene = Scene::with(exact().base(secs(50)));
+    let mut scene = Scene::with(exact().initial_backoff(secs(50)));
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "2")]).is("wait 2000 retry_after");
 }
@@ -166,7 +169,7 @@ fn l2_after_a_500_or_503_the_longer_counts() {
     for status in [500, 503] {
         for (seconds, wait) in [("1", "wait 2000 backoff"), ("2", "wait 2000 backoff"), ("3", "wait 3000 retry_after")]
         {
-            let mut scene = Scene::with(exact().base(secs(2)));
+            let mut scene = Scene::with(exact().initial_backoff(secs(2)));
             scene.at(0).start().is("send 1");
             scene.at(0).reply_with(status, &[("Retry-After", seconds)]).is(wait);
         }
@@ -194,7 +197,7 @@ fn l3_a_hint_beyond_the_longest_server_wait_is_surfaced_with_its_instant() {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
         let failure = scene.at(50).reply_with(status, &[("Retry-After", "301")]).fails(FailureKind::ServerWaitTooLong);
-        assert_eq!(failure.not_before(), Some(Time::from_millis(301_050)));
+        assert_eq!(failure.not_before(), Some(Timestamp::from_millis(301_050)));
         assert_eq!(failure.elapsed(), ms(50), "at once");
     }
     let mut scene = Scene::exact();
@@ -209,7 +212,7 @@ fn l3_the_jitter_does_not_count_against_the_longest_server_wait() {
         scene.seed = seed;
         scene.at(0).start().is("send 1");
         let end = scene.at(0).reply_with(429, &[("Retry-After", "300")]).end_of_wait();
-        assert!(end > Time::from_millis(300_000));
+        assert!(end > Timestamp::from_millis(300_000));
     }
 }
 
@@ -224,7 +227,7 @@ fn l3_a_wait_that_would_end_at_or_after_the_deadline_is_surfaced_at_once() {
     let mut scene = Scene::with(exact().deadline(Some(secs(10))));
     scene.at(0).start().is("send 1 until 10000");
     let failure = scene.at(50).reply_with(429, &[("Retry-After", "30")]).fails(FailureKind::Deadline);
-    assert_eq!(failure.not_before(), Some(Time::from_millis(30_050)));
+    assert_eq!(failure.not_before(), Some(Timestamp::from_millis(30_050)));
 }
 
 #[test]
@@ -290,7 +293,7 @@ fn f4_the_wait_for_a_late_hint_names_its_source() {
         scene.at(2_000).reply_to(1, 429, &[("Retry-After", "9")]).is("in flight until 3000");
         // One that ends sooner changes nothing.
         scene.at(2_000).reply_to(1, 429, &[("retry-after-ms", "1")]).is("in flight until 3000");
-        scene.at(2_500).error(TransportError::Other).is(wait);
+        scene.at(2_500).error(TransportErrorKind::Other).is(wait);
     }
 }
 
@@ -300,5 +303,5 @@ fn f4_a_late_hint_on_a_status_that_is_not_retried_moves_nothing() {
         given_up(exact()).at(1_500).reply_to(1, status, &[("Retry-After", "9")]).is("wait 2000 backoff");
     }
     let mut scene = given_up(exact());
-    scene.at(1_500).error(TransportError::Other).is("wait 2000 backoff");
+    scene.at(1_500).error(TransportErrorKind::Other).is("wait 2000 backoff");
 }

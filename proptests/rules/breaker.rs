@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 
 use retry_machine::{
-    Action, BreakerPolicy, Cause, Event, FailureKind, Jitter, Policy, PolicyBuilder, Reply, Time, TransportError,
+    Action, BreakerPolicy, Cause, Event, FailureKind, Jitter, Policy, PolicyBuilder, Reply, Timestamp,
+    TransportErrorKind,
 };
 
 use crate::support::{Answer, Scene, exact, secs};
 
 /// Opens after three failures, for 10 s.
 fn policy() -> PolicyBuilder {
-    exact().breaker(Some(BreakerPolicy { failures: 3, open: secs(10) })).budget(None)
+    exact().breaker(Some(BreakerPolicy { failure_threshold: 3, open_for: secs(10) })).budget(None)
 }
 
 fn one_more(scene: &mut Scene, at: u64, request: u64, status: u16) -> Action {
@@ -30,8 +31,8 @@ fn open() -> Scene {
 /// Whether a request would be sent now.
 fn is_open(scene: &Scene, at: u64) -> bool {
     let mut upstream = scene.upstream.clone();
-    let mut machine = retry_machine::RetryMachine::new(retry_machine::Repeat::Safe, 0);
-    machine.handle(Time::from_millis(at), Event::Start, &mut upstream).short() == "surface BreakerOpen"
+    let mut machine = retry_machine::RetryMachine::new(retry_machine::Idempotency::Idempotent, 0);
+    machine.handle(Timestamp::from_millis(at), Event::Start, &mut upstream).short() == "surface BreakerOpen"
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn s3_it_is_off_by_default() {
     for request in 0..1_000 {
         one_more(&mut scene, 0, request, 500).is("wait 1000 backoff");
     }
-    assert_eq!(BreakerPolicy::PROPOSED, BreakerPolicy { failures: 10, open: secs(10) });
+    assert_eq!(BreakerPolicy::RECOMMENDED, BreakerPolicy { failure_threshold: 10, open_for: secs(10) });
 }
 
 #[test]
@@ -52,7 +53,8 @@ fn s3_a_run_of_failures_opens_it() {
 #[test]
 fn s3_transport_errors_are_failures_too() {
     let mut scene = Scene::with(policy());
-    for (request, error) in [TransportError::NotSent, TransportError::Broken, TransportError::Other].iter().enumerate()
+    for (request, error) in
+        [TransportErrorKind::NotSent, TransportErrorKind::Broken, TransportErrorKind::Other].iter().enumerate()
     {
         let request = request as u64;
         assert!(!is_open(&scene, 0));
@@ -99,7 +101,7 @@ fn s3_every_other_status_is_a_success_and_ends_the_run() {
 fn s3_open_it_surfaces_with_the_instant_of_the_next_probe() {
     let mut scene = open();
     let failure = scene.at(1_000).request(9).start().fails(FailureKind::BreakerOpen);
-    assert_eq!((failure.not_before(), failure.attempts()), (Some(Time::from_millis(10_000)), 0));
+    assert_eq!((failure.not_before(), failure.attempts()), (Some(Timestamp::from_millis(10_000)), 0));
 }
 
 #[test]
@@ -168,7 +170,7 @@ fn s3_a_probe_that_vanishes_blocks_for_the_open_time_only() {
 fn s3_the_permit_is_taken_at_the_send_not_at_the_check() {
     let mut scene = open();
     scene.at(0).request(4).start().fails(FailureKind::BreakerOpen);
-    scene.upstream.token_expires_in(Time::ZERO, secs(8));
+    scene.upstream.token_expires_in(Timestamp::ZERO, secs(8));
     scene.at(10_000).request(5).start().is("refresh until 40000");
     assert!(!is_open(&scene, 10_000), "it has not sent yet");
 }
@@ -190,7 +192,7 @@ fn s3_results_of_attempts_sent_before_the_opening_are_ignored() {
 
 #[test]
 fn s3_an_earlier_attempt_of_the_probing_request_is_ignored_too() {
-    let mut scene = Scene::with(policy().base(secs(20)).attempt_timeout(Some(secs(1))));
+    let mut scene = Scene::with(policy().initial_backoff(secs(20)).attempt_timeout(Some(secs(1))));
     let _ = scene.at(0).start();
     scene.at(1_000).tick().is("wait 21000 backoff");
     let _ = one_more(&mut scene, 1_500, 1, 503);
@@ -204,9 +206,11 @@ fn s3_an_earlier_attempt_of_the_probing_request_is_ignored_too() {
 
 #[test]
 fn s3_f6_the_open_time_is_jittered_by_half() {
-    let ends: BTreeSet<Time> = (0..500)
+    let ends: BTreeSet<Timestamp> = (0..500)
         .map(|seed| {
-            let policy = Policy::flextell().to_builder().breaker(Some(BreakerPolicy { failures: 1, open: secs(10) }));
+            let policy = Policy::flextell()
+                .into_builder()
+                .breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(10) }));
             let mut scene = Scene::with(policy.jitter(Jitter::Spread));
             scene.seed = seed;
             one_more(&mut scene, 0, 0, 503).fails(FailureKind::BreakerOpen).not_before().unwrap()
@@ -214,8 +218,8 @@ fn s3_f6_the_open_time_is_jittered_by_half() {
         .collect();
     let (first, last) = (*ends.first().unwrap(), *ends.last().unwrap());
     assert!(ends.len() > 490);
-    assert!(Time::from_millis(10_000) <= first && first < Time::from_millis(10_100), "{first:?}");
-    assert!(Time::from_millis(14_900) < last && last <= Time::from_millis(15_000), "{last:?}");
+    assert!(Timestamp::from_millis(10_000) <= first && first < Timestamp::from_millis(10_100), "{first:?}");
+    assert!(Timestamp::from_millis(14_900) < last && last <= Timestamp::from_millis(15_000), "{last:?}");
 }
 
 #[test]
@@ -225,7 +229,10 @@ fn f6_an_attempt_fails_at_most_once() {
     scene.at(1_000).tick().is("wait 2000 backoff");
     for _ in 0..5 {
         scene.at(1_100).reply_to(1, 503, &[]).is("wait 2000 backoff");
-        scene.at(1_100).tell(Event::TransportError(1, TransportError::Broken)).is("wait 2000 backoff");
+        scene
+            .at(1_100)
+            .tell(Event::TransportError { attempt: 1, kind: TransportErrorKind::Broken })
+            .is("wait 2000 backoff");
     }
     assert!(!is_open(&scene, 1_100));
 }
@@ -257,8 +264,8 @@ fn f6_a_late_2xx_of_an_earlier_attempt_counts_as_success() {
 
 #[test]
 fn t3_f6_after_the_end_an_abandoned_attempt_can_still_fail_once() {
-    let broken = Event::TransportError(1, TransportError::Broken);
-    for failure in [Event::Reply(1, Reply::new(503)), broken] {
+    let broken = Event::TransportError { attempt: 1, kind: TransportErrorKind::Broken };
+    for failure in [Event::Reply { attempt: 1, reply: Reply::new(503) }, broken] {
         let mut scene = Scene::with(policy());
         let _ = scene.at(0).start();
         scene.at(0).cancel().fails(FailureKind::Cancelled);

@@ -2,13 +2,13 @@
 
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Cause, CodeClass, Event, FailureKind, Policy, PolicyError, Reply,
-    TransportError,
+    TransportErrorKind,
 };
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, secs};
 
-const TRANSPORT_ERRORS: [TransportError; 4] =
-    [TransportError::NotSent, TransportError::TimedOut, TransportError::Broken, TransportError::Other];
+const TRANSPORT_ERRORS: [TransportErrorKind; 4] =
+    [TransportErrorKind::NotSent, TransportErrorKind::TimedOut, TransportErrorKind::Broken, TransportErrorKind::Other];
 
 // ---- D11 ----
 
@@ -50,14 +50,14 @@ fn d12_the_status_decides_whatever_the_code_is() {
     for code in [CodeClass::None, CodeClass::Other] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
-        scene.at(0).tell(Event::Reply(1, Reply::new(401).with_code(code))).is("refresh until 30000");
+        scene.at(0).tell(Event::Reply { attempt: 1, reply: Reply::new(401).with_code(code) }).is("refresh until 30000");
     }
     for code in [CodeClass::InsufficientScope, CodeClass::TokenRevoked, CodeClass::Other] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
-        scene.at(0).tell(Event::Reply(1, Reply::new(503).with_code(code))).is("wait 1000 backoff");
+        scene.at(0).tell(Event::Reply { attempt: 1, reply: Reply::new(503).with_code(code) }).is("wait 1000 backoff");
         scene.at(1_000).tick().is("send 2");
-        scene.at(1_000).tell(Event::Reply(2, Reply::new(200).with_code(code))).is("done 200");
+        scene.at(1_000).tell(Event::Reply { attempt: 2, reply: Reply::new(200).with_code(code) }).is("done 200");
     }
 }
 
@@ -72,7 +72,10 @@ fn d12_a_401_that_a_refresh_cannot_help_is_surfaced() {
     for code in [CodeClass::InsufficientScope, CodeClass::TokenRevoked] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
-        scene.at(0).tell(Event::Reply(1, Reply::new(401).with_code(code))).fails(FailureKind::Unauthorized);
+        scene
+            .at(0)
+            .tell(Event::Reply { attempt: 1, reply: Reply::new(401).with_code(code) })
+            .fails(FailureKind::Unauthorized);
     }
 }
 
@@ -92,16 +95,16 @@ fn d13_every_transport_error_is_retried_for_safe_requests() {
 fn d13_what_surely_was_not_sent_is_retried_for_every_request() {
     let mut scene = Scene::exact();
     scene.at(0).start_unsafe().is("send 1");
-    scene.at(0).error(TransportError::NotSent).is("wait 1000 backoff");
+    scene.at(0).error(TransportErrorKind::NotSent).is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 2");
 }
 
 #[test]
 fn d14_for_an_unsafe_request_the_other_transport_errors_are_surfaced() {
     let kinds = [
-        (TransportError::TimedOut, FailureKind::Ambiguous),
-        (TransportError::Broken, FailureKind::Ambiguous),
-        (TransportError::Other, FailureKind::Transport),
+        (TransportErrorKind::TimedOut, FailureKind::Ambiguous),
+        (TransportErrorKind::Broken, FailureKind::Ambiguous),
+        (TransportErrorKind::Other, FailureKind::Transport),
     ];
     for (error, kind) in kinds {
         let mut scene = Scene::exact();
@@ -121,7 +124,7 @@ fn d14_the_guide_retries_500_for_every_method() {
 
 #[test]
 fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
-    let common = || Scene::with(Policy::common().to_builder().jitter(retry_machine::Jitter::None));
+    let common = || Scene::with(Policy::common().into_builder().jitter(retry_machine::Jitter::None));
     for (status, ambiguous) in [(500, true), (502, true), (504, true), (503, false), (429, false), (408, false)] {
         let mut scene = common();
         scene.at(0).start_unsafe().is("send 1");
@@ -142,7 +145,7 @@ fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
 /// Request 0 waits until 1 s. Meanwhile everything goes wrong: the token was rejected, the gate is closed until 20 s,
 /// the breaker open until 10 s.
 fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
-    let breaker = BreakerPolicy { failures: 2, open: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let mut scene = Scene::with(policy.breaker(Some(breaker)));
     for request in 0..=3 {
         let _ = scene.at(0).request(request).start();
@@ -179,12 +182,12 @@ fn p1_the_deadline_comes_before_everything_at_the_start_too() {
 fn p2_the_first_limit_that_applies_is_the_failure() {
     let policy = exact().max_server_wait(secs(50));
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
-    let breaker = Some(BreakerPolicy { failures: 1, open: secs(100) });
+    let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(100) });
     let hint = &[("Retry-After", "60")][..];
     let fail = |policy: retry_machine::PolicyBuilder, at, headers: &[(&str, &str)]| {
         let mut scene = Scene::with(policy);
         let _ = scene.at(0).start();
-        let Action::Surface(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was passed over") };
+        let Action::Fail(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was passed over") };
         assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(500)));
         failure.kind()
     };
@@ -217,7 +220,7 @@ fn p2_an_unsafe_request_in_flight_at_its_limit_is_ambiguous() {
         let mut scene = Scene::with(limits.clone());
         scene.at(0).start_unsafe().is("send 1 until 1000");
         scene.at(1_000).tick().fails(FailureKind::Ambiguous);
-        for error in [TransportError::TimedOut, TransportError::Broken, TransportError::Other] {
+        for error in [TransportErrorKind::TimedOut, TransportErrorKind::Broken, TransportErrorKind::Other] {
             let mut scene = Scene::with(limits.clone());
             scene.at(0).start_unsafe().is("send 1 until 1000");
             scene.at(1_000).error(error).fails(FailureKind::Ambiguous);
@@ -241,7 +244,7 @@ fn p2_a_reply_is_on_time_if_no_tick_gave_its_attempt_up() {
 fn p3_only_a_granted_wait_is_charged() {
     let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
     let policy = || exact().budget(Some(one)).max_server_wait(secs(50));
-    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
     let (in_5, in_60) = (("Retry-After", "5"), ("Retry-After", "60"));
     let nothing_left = [in_5, ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")];
     let refusals = [
@@ -303,8 +306,8 @@ fn f1_an_answered_or_surely_unsent_request_is_never_ambiguous() {
         scene
     };
     late().at(1_000).reply(503).fails(FailureKind::Deadline);
-    late().at(1_000).error(TransportError::NotSent).fails(FailureKind::Deadline);
-    late().at(1_000).error(TransportError::Broken).fails(FailureKind::Ambiguous);
+    late().at(1_000).error(TransportErrorKind::NotSent).fails(FailureKind::Deadline);
+    late().at(1_000).error(TransportErrorKind::Broken).fails(FailureKind::Ambiguous);
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn f6_a_late_2xx_of_each_attempt_refunds_only_once() {
 #[test]
 fn f6_of_the_last_eight_attempts_each_late_2xx_refunds_once() {
     let budget = BudgetPolicy { capacity: 100, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
-    let policy = exact().base(secs(1)).factor(1).max_retries(9).attempt_timeout(Some(secs(1)));
+    let policy = exact().initial_backoff(secs(1)).backoff_factor(1).max_retries(9).attempt_timeout(Some(secs(1)));
     let mut scene = Scene::with(policy.budget(Some(budget)));
     let _ = scene.at(0).start();
     for attempt in 1..10 {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{BearerError, Field, HintSource, Reader, Reply, ResetFormat, Why};
+use retry_machine::{BearerErrorCode, HeaderField, HintSource, Reader, RejectReason, Reply, ResetFormat};
 
 use crate::support::{ms, secs};
 
@@ -22,7 +22,7 @@ fn retry_after(value: &str) -> Option<Duration> {
     hint(&[("Retry-After", value), DATE]).map(|(wait, _)| wait)
 }
 
-fn rejected(headers: &[(&str, &str)]) -> Vec<(Field, Why)> {
+fn rejected(headers: &[(&str, &str)]) -> Vec<(HeaderField, RejectReason)> {
     read(headers).rejected().iter().collect()
 }
 
@@ -92,7 +92,7 @@ fn h2_anything_else_is_malformed() {
     for value in values {
         let headers = [("Retry-After", value)];
         assert_eq!(hint(&headers), None, "{value:?}");
-        assert_eq!(rejected(&headers), [(Field::RetryAfter, Why::Malformed)], "{value:?}");
+        assert_eq!(rejected(&headers), [(HeaderField::RetryAfter, RejectReason::Malformed)], "{value:?}");
     }
 }
 
@@ -191,7 +191,7 @@ fn h4_without_a_usable_date_the_wall_clock_serves() {
 fn h4_without_any_clock_the_hint_is_dropped_and_the_reason_kept() {
     let headers = [("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT")];
     assert_eq!(hint(&headers), None);
-    assert_eq!(rejected(&headers), [(Field::RetryAfter, Why::NoClock)]);
+    assert_eq!(rejected(&headers), [(HeaderField::RetryAfter, RejectReason::NoClock)]);
 }
 
 #[test]
@@ -224,13 +224,13 @@ fn h6_given_twice_the_later_time_wins() {
     for values in [["5", "60"], ["60", "5"]] {
         let headers = values.map(|value| ("Retry-After", value));
         assert_eq!(hint(&headers), Some((secs(60), HintSource::RetryAfter)));
-        assert_eq!(rejected(&headers), [(Field::RetryAfter, Why::Duplicate)]);
+        assert_eq!(rejected(&headers), [(HeaderField::RetryAfter, RejectReason::Duplicate)]);
     }
     let equal = [("Retry-After", "5"), ("Retry-After", "5")];
     assert_eq!((hint(&equal), rejected(&equal)), (Some((secs(5), HintSource::RetryAfter)), vec![]));
     let mixed = [("Retry-After", "5"), ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT"), DATE];
     assert_eq!(hint(&mixed), Some((secs(30), HintSource::RetryAfter)));
-    assert_eq!(rejected(&mixed), [(Field::RetryAfter, Why::Duplicate)]);
+    assert_eq!(rejected(&mixed), [(HeaderField::RetryAfter, RejectReason::Duplicate)]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn h6_what_is_said_twice_and_differs_is_named() {
     for values in different {
         let headers: Vec<_> = values.iter().map(|value| ("Retry-After", *value)).chain([DATE]).collect();
         assert_eq!(hint(&headers), Some((secs(30), HintSource::RetryAfter)), "{values:?}");
-        assert_eq!(rejected(&headers), [(Field::RetryAfter, Why::Duplicate)], "{values:?}");
+        assert_eq!(rejected(&headers), [(HeaderField::RetryAfter, RejectReason::Duplicate)], "{values:?}");
     }
     for equal in [["30", later], [later, short_later], [short_later, "30"], [later, later], [short_later, short_later]]
     {
@@ -274,18 +274,19 @@ fn h6_a_driver_may_set_the_hint_itself() {
 fn h6_a_malformed_field_falls_through_and_is_reported() {
     let headers = [("retry-after-ms", "1.5"), ("Retry-After", "9")];
     assert_eq!(hint(&headers), Some((secs(9), HintSource::RetryAfter)));
-    assert_eq!(rejected(&headers), [(Field::RetryAfterMs, Why::Malformed)]);
+    assert_eq!(rejected(&headers), [(HeaderField::RetryAfterMs, RejectReason::Malformed)]);
     assert_eq!(format!("{:?}", read(&headers).rejected()), "{(RetryAfterMs, Malformed)}");
-    let names = [Why::Malformed, Why::NoClock, Why::Duplicate, Why::Void].map(Why::name);
+    let names = [RejectReason::Malformed, RejectReason::NoClock, RejectReason::Duplicate, RejectReason::Void]
+        .map(RejectReason::name);
     assert_eq!(names, ["malformed", "no_clock", "duplicate", "void"]);
     let half = [("Retry-After", "soon"), ("Retry-After", "9")];
     assert_eq!(hint(&half), Some((secs(9), HintSource::RetryAfter)));
-    assert_eq!(rejected(&half), [(Field::RetryAfter, Why::Malformed)]);
+    assert_eq!(rejected(&half), [(HeaderField::RetryAfter, RejectReason::Malformed)]);
 }
 
 // ---- H7 ----
 
-fn challenge(lines: &[&str]) -> Option<BearerError> {
+fn challenge(lines: &[&str]) -> Option<BearerErrorCode> {
     let headers: Vec<_> = lines.iter().map(|line| ("WWW-Authenticate", *line)).collect();
     Reply::read(401, headers, None, ResetFormat::Auto).challenge()
 }
@@ -293,11 +294,14 @@ fn challenge(lines: &[&str]) -> Option<BearerError> {
 #[test]
 fn h7_the_error_of_a_bearer_challenge_is_learnt() {
     let expired = r#"Bearer realm="api", error="invalid_token", error_description="it \"expired\", sorry""#;
-    assert_eq!(challenge(&[expired]), Some(BearerError::InvalidToken));
-    assert_eq!(challenge(&["bearer ERROR=insufficient_scope"]), Some(BearerError::InsufficientScope));
-    assert_eq!(challenge(&[r#"Negotiate dG9rZW4=, , Bearer error="invalid_token""#]), Some(BearerError::InvalidToken));
-    assert_eq!(challenge(&["Basic realm=x", r#"Bearer error="token_revoked""#]), Some(BearerError::TokenRevoked));
-    assert_eq!(challenge(&["Bearer error=\"new\""]).map(BearerError::name), Some("other"));
+    assert_eq!(challenge(&[expired]), Some(BearerErrorCode::InvalidToken));
+    assert_eq!(challenge(&["bearer ERROR=insufficient_scope"]), Some(BearerErrorCode::InsufficientScope));
+    assert_eq!(
+        challenge(&[r#"Negotiate dG9rZW4=, , Bearer error="invalid_token""#]),
+        Some(BearerErrorCode::InvalidToken)
+    );
+    assert_eq!(challenge(&["Basic realm=x", r#"Bearer error="token_revoked""#]), Some(BearerErrorCode::TokenRevoked));
+    assert_eq!(challenge(&["Bearer error=\"new\""]).map(BearerErrorCode::name), Some("other"));
 }
 
 #[test]
@@ -311,16 +315,19 @@ fn h7_an_error_in_a_quoted_realm_or_of_another_scheme_is_none() {
 fn h7_of_several_insufficient_scope_wins() {
     let (scope, token) = (r#"Bearer error="insufficient_scope""#, r#"Bearer error="invalid_token""#);
     for lines in [[scope, token], [token, scope]] {
-        assert_eq!(challenge(&lines), Some(BearerError::InsufficientScope));
-        assert_eq!(challenge(&[&lines.join(", ")]), Some(BearerError::InsufficientScope));
+        assert_eq!(challenge(&lines), Some(BearerErrorCode::InsufficientScope));
+        assert_eq!(challenge(&[&lines.join(", ")]), Some(BearerErrorCode::InsufficientScope));
     }
 }
 
 #[test]
 fn f9_a_malformed_challenge_voids_its_line_only() {
     let lines = [r#"Bearer error="insufficient_scope"#, r#"Bearer error="invalid_token""#];
-    assert_eq!(challenge(&lines), Some(BearerError::InvalidToken));
+    assert_eq!(challenge(&lines), Some(BearerErrorCode::InvalidToken));
     for malformed in ["Bearer =", r#"Bearer "x""#] {
-        assert_eq!(rejected(&[("WWW-Authenticate", malformed)]), [(Field::WwwAuthenticate, Why::Malformed)]);
+        assert_eq!(
+            rejected(&[("WWW-Authenticate", malformed)]),
+            [(HeaderField::WwwAuthenticate, RejectReason::Malformed)]
+        );
     }
 }

@@ -112,5 +112,5 @@ fn h8_a_driver_may_set_the_class_itself() {
     scene.at(0).start().is("send 1");
     let reply = Reply::new(401).with_code(CodeClass::TokenRevoked);
     assert_eq!(reply.code(), CodeClass::TokenRevoked);
-    scene.at(10).tell(Event::Reply(1, reply)).fails(FailureKind::Unauthorized);
+    scene.at(10).tell(Event::Reply { attempt: 1, reply }).fails(FailureKind::Unauthorized);
 }

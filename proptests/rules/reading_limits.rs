@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{FailureKind, Field, HintSource, Reply, ResetFormat, Why};
+use retry_machine::{FailureKind, HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 
 use crate::support::{Answer, Scene, exact, ms, secs};
 
@@ -20,7 +20,7 @@ fn wait(reply: Reply) -> Option<Duration> {
     reply.hint().map(|hint| hint.wait())
 }
 
-fn rejected(reply: Reply) -> Vec<(Field, Why)> {
+fn rejected(reply: Reply) -> Vec<(HeaderField, RejectReason)> {
     reply.rejected().iter().collect()
 }
 
@@ -80,7 +80,7 @@ fn h5_the_policy_says_what_a_reset_means() {
 fn h5_a_unix_reset_without_a_clock_is_dropped_and_reported() {
     let reply = read(&[("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1700000030")]);
     assert_eq!((reply.hint(), reply.reset()), (None, None));
-    assert_eq!(rejected(reply), [(Field::XRateLimitReset, Why::NoClock)]);
+    assert_eq!(rejected(reply), [(HeaderField::XRateLimitReset, RejectReason::NoClock)]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn h5_a_syntax_error_voids_the_field_with_all_its_lines() {
     for lines in [["a;r=0;t=30", "b;;r=0"], ["b;;r=0", "a;r=0;t=30"]] {
         let reply = read(&[("RateLimit", lines[0]), ("RateLimit", lines[1])]);
         assert_eq!(reply.hint(), None);
-        assert_eq!(rejected(reply), [(Field::RateLimit, Why::Void)]);
+        assert_eq!(rejected(reply), [(HeaderField::RateLimit, RejectReason::Void)]);
     }
 }
 
@@ -110,7 +110,7 @@ fn h5_a_bad_value_drops_its_member_alone() {
     for bad in ["b;r=-1;t=99", "b;r=0.5;t=99", "b;r=\"0\";t=99", "b;r=0;t=-5", "b;t=99", "(b);r=0;t=99", "5;r=0;t=99"] {
         let reply = read(&[("RateLimit", &format!("a;r=0;t=30, {bad}"))]);
         assert_eq!(wait(reply), Some(secs(30)), "{bad}");
-        assert_eq!(rejected(reply), [(Field::RateLimit, Why::Malformed)], "{bad}");
+        assert_eq!(rejected(reply), [(HeaderField::RateLimit, RejectReason::Malformed)], "{bad}");
     }
 }
 
@@ -118,7 +118,7 @@ fn h5_a_bad_value_drops_its_member_alone() {
 fn h5_an_invalid_policy_does_not_touch_the_limit_beside_it() {
     let reply = read(&[("RateLimit", "a;r=0;t=30"), ("RateLimit-Policy", "a;q=")]);
     assert_eq!((wait(reply), reply.limit()), (Some(secs(30)), None));
-    assert_eq!(rejected(reply), [(Field::RateLimitPolicy, Why::Void)]);
+    assert_eq!(rejected(reply), [(HeaderField::RateLimitPolicy, RejectReason::Void)]);
 }
 
 #[test]
@@ -134,7 +134,7 @@ fn f9_remaining_given_twice_is_the_smaller() {
         let headers = [("X-RateLimit-Remaining", values[0]), ("X-RateLimit-Remaining", values[1])];
         let reply = read(&[headers[0], headers[1], ("X-RateLimit-Reset", "30")]);
         assert_eq!((reply.remaining(), wait(reply)), (Some(0), Some(secs(30))));
-        assert_eq!(rejected(reply), [(Field::XRateLimitRemaining, Why::Duplicate)]);
+        assert_eq!(rejected(reply), [(HeaderField::XRateLimitRemaining, RejectReason::Duplicate)]);
     }
 }
 
@@ -157,7 +157,7 @@ fn f9_of_several_dates_the_first_valid_one_counts() {
     let after = ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT");
     let other = ("Date", "Tue, 14 Nov 2023 22:00:00 GMT");
     assert_eq!(wait(read(&[after, ("Date", "never"), DATE, other])), Some(secs(30)));
-    assert_eq!(rejected(read(&[DATE, other])), [(Field::Date, Why::Duplicate)]);
+    assert_eq!(rejected(read(&[DATE, other])), [(HeaderField::Date, RejectReason::Duplicate)]);
     // The same instant in another form has not lost.
     for same in ["Tue Nov 14 22:13:20 2023", "Tuesday, 14-Nov-23 22:13:20 GMT"] {
         assert_eq!(rejected(read(&[DATE, ("Date", same), after])), []);
@@ -165,7 +165,7 @@ fn f9_of_several_dates_the_first_valid_one_counts() {
     // Valid is what there is: by a wall clock of 2080 the year is 2100, which has no 29 February.
     let headers = [("Date", "Monday, 29-Feb-00 00:00:00 GMT"), DATE, after];
     let reply = Reply::read(429, headers, Some(secs(3_471_292_800)), ResetFormat::Auto);
-    assert_eq!((wait(reply), rejected(reply)), (Some(secs(30)), vec![(Field::Date, Why::Malformed)]));
+    assert_eq!((wait(reply), rejected(reply)), (Some(secs(30)), vec![(HeaderField::Date, RejectReason::Malformed)]));
 }
 
 // ---- H9 ----

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Cause, FailureKind, Policy, PolicyBuilder, RetryMachine, Time, TransportError,
-    Upstream,
+    Action, BreakerPolicy, BudgetPolicy, Cause, FailureKind, Policy, PolicyBuilder, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream,
 };
 
 use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
@@ -82,7 +82,7 @@ fn s1_f3_a_request_waits_at_the_gate_for_at_most_the_longest_server_wait_in_all(
     scene.at(10_000).tick().is("send 2");
     scene.at(10_000).reply_with(429, &[("Retry-After", "7")]).is("wait 17000 retry_after");
     let failure = scene.at(10_000).request(1).tick().fails(FailureKind::ServerWaitTooLong);
-    assert_eq!(failure.not_before(), Some(Time::from_millis(17_000)));
+    assert_eq!(failure.not_before(), Some(Timestamp::from_millis(17_000)));
     scene.at(10_000).request(2).tick().is("wait 17000 gate");
 }
 
@@ -144,7 +144,7 @@ fn s1_a_lone_request_waits_at_most_its_hint_and_the_spread() {
         scene.seed = seed;
         scene.at(0).start().is("send 1");
         let end = scene.at(0).reply_with(429, &[("Retry-After", "60")]).end_of_wait();
-        assert!(end <= Time::from_millis(60_500), "{end:?}");
+        assert!(end <= Timestamp::from_millis(60_500), "{end:?}");
     }
 }
 
@@ -156,14 +156,14 @@ fn s1_the_requests_held_do_not_come_through_together() {
     let ends: BTreeSet<_> = (1..=200).map(|n| scene.at(0).request(n).start().end_of_wait()).collect();
     let (first, last) = (*ends.first().unwrap(), *ends.last().unwrap());
     assert_eq!(ends.len(), 200);
-    assert!(first >= Time::from_millis(60_000) && last <= Time::from_millis(120_000));
+    assert!(first >= Timestamp::from_millis(60_000) && last <= Timestamp::from_millis(120_000));
     assert!(last.saturating_duration_since(first) > secs(50), "as wide as the closed time");
 }
 
 #[test]
 fn s1_who_is_throttled_again_is_spread_as_wide_as_the_closed_time() {
     // How long a second 429 makes a lone request wait. After the first the gate is closed for 60 s.
-    let waits = |again: Time| -> BTreeSet<Duration> {
+    let waits = |again: Timestamp| -> BTreeSet<Duration> {
         let wait = |seed| {
             let mut scene = Scene::new(Policy::flextell());
             scene.seed = seed;
@@ -177,22 +177,25 @@ fn s1_who_is_throttled_again_is_spread_as_wide_as_the_closed_time() {
     };
     // Open for no longer than it was closed.
     for again in [61_000, 120_000] {
-        let waits = waits(Time::from_millis(again));
+        let waits = waits(Timestamp::from_millis(again));
         assert!(*waits.first().unwrap() >= secs(60) && *waits.last().unwrap() <= secs(240), "{waits:?}");
         assert!(*waits.last().unwrap() > secs(200), "the gate opens later, and those it held are spread");
     }
-    let calm = waits(Time::from_millis(120_001));
+    let calm = waits(Timestamp::from_millis(120_001));
     assert!(*calm.first().unwrap() >= secs(60) && *calm.last().unwrap() <= ms(60_500), "{calm:?}");
 }
 
 #[test]
 fn s1_the_spread_can_be_set() {
-    let mut scene = Scene::with(Policy::flextell().to_builder().gate_spread(Some(secs(2))));
+    let mut scene = Scene::with(Policy::flextell().into_builder().gate_spread(Some(secs(2))));
     scene.at(0).start().is("send 1");
     let _ = scene.at(0).reply_with(429, &[("Retry-After", "60")]);
     let ends: BTreeSet<_> = (1..=500).map(|n| scene.at(0).request(n).start().end_of_wait()).collect();
-    assert!(*ends.first().unwrap() >= Time::from_millis(60_000) && *ends.last().unwrap() <= Time::from_millis(62_000));
-    assert!(*ends.last().unwrap() > Time::from_millis(61_900));
+    assert!(
+        *ends.first().unwrap() >= Timestamp::from_millis(60_000)
+            && *ends.last().unwrap() <= Timestamp::from_millis(62_000)
+    );
+    assert!(*ends.last().unwrap() > Timestamp::from_millis(61_900));
 }
 
 #[test]
@@ -350,10 +353,10 @@ fn s6_a_cancelled_request_is_surfaced_wherever_it_stands() {
 
 #[test]
 fn s6_a_cancelled_probe_gives_its_permit_back() {
-    let breaker = BreakerPolicy { failures: 1, open: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
     let mut scene = Scene::with(exact().breaker(Some(breaker)));
     scene.at(0).start().is("send 1");
-    scene.at(0).error(TransportError::NotSent).fails(FailureKind::BreakerOpen);
+    scene.at(0).error(TransportErrorKind::NotSent).fails(FailureKind::BreakerOpen);
     scene.at(10_000).request(1).start().is("send 1");
     scene.at(10_000).request(2).start().fails(FailureKind::BreakerOpen);
     scene.at(10_001).request(1).cancel().fails(FailureKind::Cancelled);

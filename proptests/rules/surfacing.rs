@@ -1,18 +1,19 @@
 //! What the user gets to know: E1–E3, F7, F8.
 
-use retry_machine::trace::{Event as Line, Replay, Setting};
+use retry_machine::replay::{EventRecord, Replay, Settings};
 use retry_machine::{
-    Advice, BreakerPolicy, BudgetPolicy, Cause, Failure, FailureKind, Policy, PolicyBuilder, Time, TransportError,
+    Advice, BreakerPolicy, BudgetPolicy, Cause, Failure, FailureKind, Policy, PolicyBuilder, Timestamp,
+    TransportErrorKind,
 };
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, ms, secs};
 
 /// Plays a trace; returns its last action line.
 fn last_line(lines: &[&str]) -> serde_json::Value {
-    let mut replay = Replay::new(&Setting::parse(lines[0]).unwrap()).unwrap();
+    let mut replay = Replay::new(&Settings::parse(lines[0]).unwrap()).unwrap();
     let mut last = None;
     for line in &lines[1..] {
-        last = replay.step(&Line::parse(line).unwrap()).unwrap();
+        last = replay.step(&EventRecord::parse(line).unwrap()).unwrap();
     }
     last.unwrap().to_json_with_facts()
 }
@@ -21,7 +22,7 @@ fn first_failure(policy: PolicyBuilder, status: u16, headers: &[(&str, &str)]) -
     let mut scene = Scene::with(policy);
     let _ = scene.at(0).start();
     match scene.at(250).reply_with(status, headers) {
-        retry_machine::Action::Surface(failure) => failure,
+        retry_machine::Action::Fail(failure) => failure,
         other => panic!("{other}"),
     }
 }
@@ -43,7 +44,7 @@ fn e1_a_failure_says_kind_status_attempts_time_and_advice() {
 fn e1_without_a_response_there_is_no_status() {
     let mut scene = Scene::with(exact().max_retries(0));
     scene.at(0).start().is("send 1");
-    let failure = scene.at(0).error(TransportError::NotSent).fails(FailureKind::Exhausted);
+    let failure = scene.at(0).error(TransportErrorKind::NotSent).fails(FailureKind::Exhausted);
     assert_eq!((failure.status(), failure.cause()), (None, Some(Cause::NotSent)));
 }
 
@@ -53,7 +54,7 @@ fn e1_the_last_status_stays_when_the_last_attempt_brought_none() {
     scene.at(0).start().is("send 1");
     scene.at(0).reply(503).is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 2");
-    let failure = scene.at(1_000).error(TransportError::Broken).fails(FailureKind::Exhausted);
+    let failure = scene.at(1_000).error(TransportErrorKind::Broken).fails(FailureKind::Exhausted);
     assert_eq!((failure.status(), failure.cause()), (Some(503), Some(Cause::Broken)));
 }
 
@@ -85,7 +86,7 @@ fn e2_the_sentences_of_each_action() {
     assert_eq!(said(scene.at(30_000).tick()), "an attempt or a refresh is under way");
     assert_eq!(said(scene.at(30_000).reply(401)), "attempt 2 of 7 got 401; refreshing the token");
     assert_eq!(said(scene.at(30_100).token(REFRESHED)), "there is a new token; sending attempt 3 with token 1");
-    let gone = said(scene.at(30_200).error(TransportError::Broken));
+    let gone = said(scene.at(30_200).error(TransportErrorKind::Broken));
     assert_eq!(gone, "attempt 3 of 7 was cut off; waiting 2 s (back-off 2 s)");
     let _ = scene.at(32_200).tick();
     assert_eq!(said(scene.at(32_300).reply(200)), "done with 200");
@@ -118,10 +119,10 @@ fn e2_every_wait_names_its_reason() {
 fn e2_every_failure_names_what_the_last_attempt_failed_of() {
     let said = |error| Scene::with(exact().max_retries(0)).after_the_start().error(error).to_string();
     for (error, last) in [
-        (TransportError::NotSent, "could not be sent"),
-        (TransportError::TimedOut, "timed out"),
-        (TransportError::Broken, "was cut off"),
-        (TransportError::Other, "failed in transport"),
+        (TransportErrorKind::NotSent, "could not be sent"),
+        (TransportErrorKind::TimedOut, "timed out"),
+        (TransportErrorKind::Broken, "was cut off"),
+        (TransportErrorKind::Other, "failed in transport"),
     ] {
         assert_eq!(
             said(error),
@@ -216,7 +217,7 @@ fn f7_only_ticks_end_waits() {
     scene.at(1_000).tick().is("wait 2000 backoff");
     scene.at(9_000).start().is("wait 2000 backoff");
     scene.at(9_000).reply_to(1, 503, &[]).is("wait 2000 backoff");
-    scene.at(9_000).error(TransportError::NotSent).is("wait 2000 backoff");
+    scene.at(9_000).error(TransportErrorKind::NotSent).is("wait 2000 backoff");
     scene.at(9_000).tick().is("send 2 until 10000");
 }
 
@@ -235,12 +236,12 @@ fn f7_only_a_tick_gives_an_attempt_up() {
 fn f8_not_before_is_the_latest_future_instant_known() {
     let limits = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60"), ("Retry-After", "20")];
     let at = |failure: Failure| failure.not_before();
-    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits)), Some(Time::from_millis(60_250)));
-    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits[2..])), Some(Time::from_millis(20_250)));
-    assert_eq!(at(first_failure(exact(), 403, &limits)), Some(Time::from_millis(60_250)));
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits)), Some(Timestamp::from_millis(60_250)));
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits[2..])), Some(Timestamp::from_millis(20_250)));
+    assert_eq!(at(first_failure(exact(), 403, &limits)), Some(Timestamp::from_millis(60_250)));
     assert_eq!(at(first_failure(exact(), 404, &limits)), None);
-    let breaker = exact().breaker(Some(BreakerPolicy { failures: 1, open: secs(30) }));
-    assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Time::from_millis(30_250)));
+    let breaker = exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) }));
+    assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Timestamp::from_millis(30_250)));
     // At its end a hint has passed.
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
@@ -252,7 +253,7 @@ fn f8_not_before_is_the_latest_future_instant_known() {
 #[test]
 fn f8_a_cause_stands_beside_the_limits_only() {
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
-    let breaker = Some(BreakerPolicy { failures: 1, open: secs(30) });
+    let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) });
     let limits = [
         (exact().max_retries(0), FailureKind::Exhausted),
         (exact().max_server_wait(secs(1)), FailureKind::ServerWaitTooLong),
@@ -272,10 +273,10 @@ fn f8_a_cause_stands_beside_the_limits_only() {
 #[test]
 fn f8_the_cause_names_what_the_last_attempt_failed_of() {
     let causes = [
-        (TransportError::NotSent, Cause::NotSent),
-        (TransportError::TimedOut, Cause::TimedOut),
-        (TransportError::Broken, Cause::Broken),
-        (TransportError::Other, Cause::Other),
+        (TransportErrorKind::NotSent, Cause::NotSent),
+        (TransportErrorKind::TimedOut, Cause::TimedOut),
+        (TransportErrorKind::Broken, Cause::Broken),
+        (TransportErrorKind::Other, Cause::Other),
     ];
     for (error, cause) in causes {
         let mut scene = Scene::with(exact().max_retries(0));
@@ -286,7 +287,7 @@ fn f8_the_cause_names_what_the_last_attempt_failed_of() {
 
 #[test]
 fn f8_the_advice_of_each_kind() {
-    let of_status = |status| first_failure(exact().max_recoveries(0), status, &[]).advice();
+    let of_status = |status| first_failure(exact().max_token_recoveries(0), status, &[]).advice();
     #[rustfmt::skip]
     let table = [
         (400, Advice::FixRequest), (401, Advice::AuthorizeAgain), (403, Advice::AuthorizeWithScopes),
@@ -302,15 +303,15 @@ fn f8_the_advice_of_each_kind() {
         let mut scene = Scene::exact();
         let _ = scene.at(0).start();
         let _ = scene.at(0).reply(401);
-        let retry_machine::Action::Surface(failure) = scene.at(0).token(outcome) else { panic!("{outcome:?}") };
+        let retry_machine::Action::Fail(failure) = scene.at(0).token(outcome) else { panic!("{outcome:?}") };
         assert_eq!(failure.advice(), advice);
     }
     for (error, advice) in
-        [(TransportError::Broken, Advice::CheckWhetherApplied), (TransportError::Other, Advice::TryLater)]
+        [(TransportErrorKind::Broken, Advice::CheckWhetherApplied), (TransportErrorKind::Other, Advice::TryLater)]
     {
         let mut scene = Scene::exact();
         let _ = scene.at(0).start_unsafe();
-        let retry_machine::Action::Surface(failure) = scene.at(0).error(error) else { panic!("{error:?}") };
+        let retry_machine::Action::Fail(failure) = scene.at(0).error(error) else { panic!("{error:?}") };
         assert_eq!(failure.advice(), advice);
     }
     assert_eq!(Scene::exact().at(0).cancel().fails(FailureKind::Cancelled).advice(), Advice::None);

@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 
 use retry_machine::{
-    Action, Event, FailureKind, Jitter, Policy, Repeat, Reply, RetryMachine, Time, TransportError, Upstream,
-    derive_seed,
+    Action, Event, FailureKind, Idempotency, Jitter, Policy, Reply, RetryMachine, Timestamp, TransportErrorKind,
+    Upstream, derive_seed,
 };
 
 use crate::support::{Answer, REFRESHED, Scene, UNAVAILABLE, exact, ms};
@@ -64,12 +64,15 @@ fn t2_a_time_before_the_latest_that_the_upstream_has_seen_counts_as_that() {
 #[test]
 fn t2_nothing_overflows_at_the_end_of_time() {
     let mut scene = Scene::with(exact().attempt_timeout(Some(ms(1))).deadline(None));
-    let end = Time::from_nanos(u64::MAX - 1);
+    let end = Timestamp::from_nanos(u64::MAX - 1);
     let _ = scene.at_time(end).start();
     let wait = scene.at_time(end).reply_with(429, &[("Retry-After", "300")]);
-    assert_eq!(wait.end_of_wait(), Time::MAX);
-    assert_eq!(scene.at_time(end).tick().end_of_wait(), Time::MAX);
-    assert!(matches!(scene.at_time(Time::MAX).tick(), Action::Send { attempt: 2, until: Some(Time::MAX), .. }));
+    assert_eq!(wait.end_of_wait(), Timestamp::MAX);
+    assert_eq!(scene.at_time(end).tick().end_of_wait(), Timestamp::MAX);
+    assert!(matches!(
+        scene.at_time(Timestamp::MAX).tick(),
+        Action::Send { attempt: 2, until: Some(Timestamp::MAX), .. }
+    ));
 }
 
 // ---- T3 ----
@@ -105,10 +108,13 @@ fn t3_any_other_late_answer_changes_nothing() {
         scene.at(0).start().is("send 1 until 100");
         scene.at(100).tick().is("wait 1100 backoff");
         scene.at(150).reply_to(1, status, &[]).is("wait 1100 backoff");
-        scene.at(160).error(TransportError::Broken).is("wait 1100 backoff");
+        scene.at(160).error(TransportErrorKind::Broken).is("wait 1100 backoff");
         scene.at(1_100).tick().is("send 2 until 1200");
         scene.at(1_110).reply_to(1, status, &[]).is("in flight until 1200");
-        scene.at(1_120).tell(Event::TransportError(1, TransportError::NotSent)).is("in flight until 1200");
+        scene
+            .at(1_120)
+            .tell(Event::TransportError { attempt: 1, kind: TransportErrorKind::NotSent })
+            .is("in flight until 1200");
         scene.at(1_130).reply(200).is("done 200");
     }
 }
@@ -122,7 +128,7 @@ fn t3_before_the_first_send_replies_and_errors_are_ignored() {
     for attempt in [0, 1, 2] {
         scene.at(10).reply_to(attempt, 200, &[]).is("wait 10000 gate");
         scene.at(10).reply_to(attempt, 429, &[("Retry-After", "60")]).is("wait 10000 gate");
-        scene.at(10).tell(Event::TransportError(attempt, TransportError::Broken)).is("wait 10000 gate");
+        scene.at(10).tell(Event::TransportError { attempt, kind: TransportErrorKind::Broken }).is("wait 10000 gate");
     }
     scene.at(10_000).tick().is("send 1");
 }
@@ -133,11 +139,11 @@ fn t3_an_ended_request_answers_the_same_for_ever() {
         [
             Event::Start,
             Event::Tick,
-            Event::Reply(attempt, Reply::new(200)),
-            Event::Reply(attempt, Reply::new(401)),
-            Event::TransportError(attempt, TransportError::TimedOut),
-            Event::Token(REFRESHED),
-            Event::Token(UNAVAILABLE),
+            Event::Reply { attempt, reply: Reply::new(200) },
+            Event::Reply { attempt, reply: Reply::new(401) },
+            Event::TransportError { attempt, kind: TransportErrorKind::TimedOut },
+            Event::Refreshed(REFRESHED),
+            Event::Refreshed(UNAVAILABLE),
             Event::Cancel,
         ]
     };
@@ -182,7 +188,7 @@ fn t4_an_early_tick_gives_the_same_wait_again() {
     for early in [0, 1, 500, 999] {
         scene.at(early).tick().is("wait 1000 backoff");
     }
-    scene.at_time(Time::from_nanos(999_999_999)).tick().is("wait 1000 backoff");
+    scene.at_time(Timestamp::from_nanos(999_999_999)).tick().is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 2");
 }
 
@@ -213,17 +219,17 @@ fn t4_in_flight_says_when_the_next_tick_would_matter() {
     let mut scene = Scene::with(limits);
     scene.at(0).start().is("send 1 until 700");
     scene.at(1).tick().is("in flight until 700");
-    assert_eq!(scene.next_tick(), Some(Time::from_millis(700)));
+    assert_eq!(scene.next_tick(), Some(Timestamp::from_millis(700)));
     scene.at(2).reply(401).is("refresh until 30002");
     scene.at(3).tick().is("in flight until 1000");
-    assert_eq!(scene.next_tick(), Some(Time::from_millis(1_000)));
+    assert_eq!(scene.next_tick(), Some(Timestamp::from_millis(1_000)));
 }
 
 #[test]
 fn t4_without_a_limit_no_tick_gives_an_attempt_up() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
-    scene.at_time(Time::MAX).tick().is("in flight");
+    scene.at_time(Timestamp::MAX).tick().is("in flight");
     assert_eq!(scene.next_tick(), None);
 }
 
@@ -247,12 +253,12 @@ fn t4_a_machine_says_when_it_wants_a_tick() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     scene.at(0).reply(503).is("wait 1000 backoff");
-    assert_eq!(scene.next_tick(), Some(Time::from_millis(1_000)));
+    assert_eq!(scene.next_tick(), Some(Timestamp::from_millis(1_000)));
     assert_eq!(scene.machine(0).in_flight(), None);
     scene.at(1_000).tick().is("send 2");
     assert_eq!(scene.machine(0).in_flight(), Some(2));
     scene.at(1_000).reply(401).is("refresh until 31000");
-    assert_eq!(scene.next_tick(), Some(Time::from_millis(31_000)));
+    assert_eq!(scene.next_tick(), Some(Timestamp::from_millis(31_000)));
     scene.at(2_000).token(REFRESHED).is("send 3 token 1");
     scene.at(3_000).reply(200).is("done 200");
     assert_eq!(scene.next_tick(), None);
@@ -272,7 +278,7 @@ fn t5_derived_seeds_are_well_spread() {
 
 #[test]
 fn t5_requests_with_derived_seeds_do_not_come_back_together() {
-    let mut scene = Scene::with(Policy::flextell().to_builder().budget(None));
+    let mut scene = Scene::with(Policy::flextell().into_builder().budget(None));
     let mut ends = HashSet::new();
     for request in 0..100 {
         scene.at(0).request(request).start().is("send 1");
@@ -283,12 +289,15 @@ fn t5_requests_with_derived_seeds_do_not_come_back_together() {
 
 #[test]
 fn t6_a_clone_goes_on_as_its_original_would() {
-    let mut upstream = Upstream::new(Policy::flextell().to_builder().jitter(Jitter::Full).build().unwrap());
-    let mut machine = RetryMachine::new(Repeat::Safe, 3);
-    let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
+    let mut upstream = Upstream::new(Policy::flextell().into_builder().jitter(Jitter::Full).build().unwrap());
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, 3);
+    let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
     let (mut twin, mut other_upstream) = (machine.clone(), upstream.clone());
     assert_eq!((&twin, &other_upstream), (&machine, &upstream));
-    let reply = Event::Reply(1, Reply::new(500));
-    assert_eq!(machine.handle(Time::ZERO, reply, &mut upstream), twin.handle(Time::ZERO, reply, &mut other_upstream));
+    let reply = Event::Reply { attempt: 1, reply: Reply::new(500) };
+    assert_eq!(
+        machine.handle(Timestamp::ZERO, reply, &mut upstream),
+        twin.handle(Timestamp::ZERO, reply, &mut other_upstream)
+    );
     assert_eq!(HashSet::from([machine]), HashSet::from([twin]));
 }

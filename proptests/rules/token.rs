@@ -1,6 +1,6 @@
 //! The token: who refreshes it, and who waits: K1–K6, K8.
 
-use retry_machine::{Action, FailureKind, PolicyBuilder, TokenOutcome};
+use retry_machine::{Action, FailureKind, PolicyBuilder, RefreshOutcome};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
@@ -53,7 +53,7 @@ fn k2_one_recovery_per_request_by_leading_by_following_or_by_a_newer_token() {
 
 #[test]
 fn k2_attempts_are_bounded_by_one_and_retries_and_recoveries() {
-    let mut scene = Scene::with(exact().max_retries(2).max_recoveries(3));
+    let mut scene = Scene::with(exact().max_retries(2).max_token_recoveries(3));
     let (mut now, mut action) = (0, scene.at(0).start());
     let mut statuses = [401, 503, 401, 503, 401, 503].into_iter();
     while !action.is_terminal() {
@@ -266,7 +266,7 @@ fn k6_rejected_sticks_to_its_generation_until_the_token_is_replaced() {
 fn k6_a_throttled_token_endpoint_is_left_alone() {
     let mut scene = all_sent(exact(), 3);
     scene.at(0).reply(401).is("refresh until 30000");
-    let throttled = TokenOutcome::Unavailable { retry_after: Some(secs(60)) };
+    let throttled = RefreshOutcome::Unavailable { retry_after: Some(secs(60)) };
     scene.at(1_000).token(throttled).fails(FailureKind::TokenUnavailable);
     scene.at(60_999).request(1).reply(401).fails(FailureKind::TokenUnavailable);
     scene.at(61_000).request(2).reply(401).is("refresh until 91000");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{FailureKind, Time, TokenOutcome};
+use retry_machine::{FailureKind, RefreshOutcome, Timestamp};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
@@ -19,14 +19,14 @@ fn one_leads(n: u64) -> Scene {
     scene
 }
 
-fn expires_in(seconds: u64) -> TokenOutcome {
-    TokenOutcome::Refreshed { expires_in: Some(secs(seconds)) }
+fn expires_in(seconds: u64) -> RefreshOutcome {
+    RefreshOutcome::Refreshed { expires_in: Some(secs(seconds)) }
 }
 
 /// A token that is due at 70 s and expires at 100 s.
 fn expiring() -> Scene {
     let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Time::ZERO, secs(100));
+    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
     scene
 }
 
@@ -44,7 +44,7 @@ fn k7_f5_a_send_after_expiry_less_margin_refreshes_first() {
 #[test]
 fn k7_the_margin_is_at_most_half_of_the_lifetime() {
     let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Time::ZERO, secs(10));
+    scene.upstream.token_expires_in(Timestamp::ZERO, secs(10));
     scene.at(5_000).start().is("send 1");
     scene.at(5_001).request(1).start().is("refresh until 35001");
 }
@@ -79,7 +79,7 @@ fn k7_a_token_that_is_due_at_once_does_not_loop() {
     scene.at(80_100).token(expires_in(0)).is("send 1 token 1");
     scene.at(80_200).reply(503).is("wait 81200 backoff");
     scene.at(81_200).tick().is("refresh until 111200");
-    scene.at(81_300).token(TokenOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
+    scene.at(81_300).token(RefreshOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
 }
 
 // ---- F5 ----
@@ -115,7 +115,7 @@ fn f5_a_fresh_request_sends_with_the_token_there_is() {
 #[test]
 fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid() {
     let mut scene = Scene::with(exact().refresh_timeout(secs(10)));
-    scene.upstream.token_expires_in(Time::ZERO, secs(100));
+    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
     scene.at(80_000).start().is("refresh until 90000");
     scene.at(90_000).tick().is("send 1");
     // K5: its outcome counts still.
@@ -125,7 +125,7 @@ fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid(
 
     let mut scene = expiring();
     scene.at(71_000).start().is("refresh until 101000");
-    let throttled = TokenOutcome::Unavailable { retry_after: Some(secs(60)) };
+    let throttled = RefreshOutcome::Unavailable { retry_after: Some(secs(60)) };
     scene.at(72_000).token(throttled).is("send 1");
     scene.at(73_000).request(1).start().is("send 1");
 }

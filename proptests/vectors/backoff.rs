@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use retry_machine::{
-    Action, Event, FailureKind, Jitter, Policy, PolicyBuilder, Repeat, Reply, RetryMachine, Time, Upstream,
+    Action, Event, FailureKind, Idempotency, Jitter, Policy, PolicyBuilder, Reply, RetryMachine, Timestamp, Upstream,
 };
 use serde_json::Value;
 
@@ -12,11 +12,12 @@ use super::{account, cases, id, seconds};
 /// What follows the `n`th failure, and how long the wait is if it is one.
 fn after_failures(n: u64, policy: PolicyBuilder, seed: u64) -> (Option<Action>, Option<Duration>) {
     let mut upstream = Upstream::new(policy.budget(None).build().unwrap());
-    let mut machine = RetryMachine::new(Repeat::Safe, seed);
-    let (mut now, mut last) = (Time::ZERO, (None, None));
+    let mut machine = RetryMachine::new(Idempotency::Idempotent, seed);
+    let (mut now, mut last) = (Timestamp::ZERO, (None, None));
     for n in 1..=n {
         let _ = machine.handle(now, Event::Tick, &mut upstream);
-        let action = machine.handle(now, Event::Reply(n.try_into().unwrap(), Reply::new(503)), &mut upstream);
+        let action =
+            machine.handle(now, Event::Reply { attempt: n.try_into().unwrap(), reply: Reply::new(503) }, &mut upstream);
         last = (Some(action), None);
         if let Action::Wait { until, .. } = action {
             last.1 = Some(until.saturating_duration_since(now));
@@ -37,7 +38,7 @@ fn all_within(n: u64, policy: &PolicyBuilder, low: Duration, high: Duration) -> 
 }
 
 fn holds(case: &Value) -> bool {
-    let exact = || Policy::flextell().to_builder().jitter(Jitter::None).cap(Duration::from_secs(300));
+    let exact = || Policy::flextell().into_builder().jitter(Jitter::None).max_backoff(Duration::from_secs(300));
     let base = seconds(&case["base_s"]);
     let number = |key: &str| case[key].as_u64();
     let is_about = |origin: &str| case["origin"].as_str().unwrap().contains(origin);
@@ -49,37 +50,37 @@ fn holds(case: &Value) -> bool {
         "full_jitter_step" => {
             let policy = exact().max_retries(case["max_attempts"].as_u64().unwrap().try_into().unwrap());
             let (action, _) = after_failures(number("max_attempts").unwrap() + 1, policy, 7);
-            matches!(action, Some(Action::Surface(failure)) if failure.kind() == FailureKind::Exhausted)
+            matches!(action, Some(Action::Fail(failure)) if failure.kind() == FailureKind::Exhausted)
         }
         "table" if is_about("urllib3") => {
-            let policy = exact().base(Duration::from_millis(200)).cap(Duration::from_secs(120));
+            let policy = exact().initial_backoff(Duration::from_millis(200)).max_backoff(Duration::from_secs(120));
             within(number("failures").unwrap().max(1), policy)
         }
         "table" if is_about("go-retryablehttp") => within(number("attempt_index").unwrap() + 1, exact()),
         "table" if is_about("botocore") => {
-            within(number("attempt").unwrap(), exact().jitter(Jitter::Full).cap(Duration::from_secs(20)))
+            within(number("attempt").unwrap(), exact().jitter(Jitter::Full).max_backoff(Duration::from_secs(20)))
         }
         "table" if is_about("huggingface") => {
-            let policy = exact().base(Duration::from_millis(100)).cap(Duration::from_millis(500));
+            let policy = exact().initial_backoff(Duration::from_millis(100)).max_backoff(Duration::from_millis(500));
             within(number("attempt").unwrap(), policy)
         }
         "table" if is_about("cenkalti") => {
-            let policy = exact().base(Duration::from_millis(500)).cap(Duration::from_secs(5));
+            let policy = exact().initial_backoff(Duration::from_millis(500)).max_backoff(Duration::from_secs(5));
             within(number("attempt").unwrap(), policy.jitter(Jitter::Proportional))
         }
         "elapsed" => {
-            let elapsed = Time::ZERO.saturating_add(seconds(&case["elapsed_s"]).unwrap());
+            let elapsed = Timestamp::ZERO.saturating_add(seconds(&case["elapsed_s"]).unwrap());
             let policy = exact().deadline(seconds(&case["max_elapsed_s"])).build().unwrap();
             let mut upstream = Upstream::new(policy);
-            let mut machine = RetryMachine::new(Repeat::Safe, 7);
-            let _ = machine.handle(Time::ZERO, Event::Start, &mut upstream);
-            let action = machine.handle(elapsed, Event::Reply(1, Reply::new(503)), &mut upstream);
+            let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+            let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+            let action = machine.handle(elapsed, Event::Reply { attempt: 1, reply: Reply::new(503) }, &mut upstream);
             matches!(action, Action::Wait { .. }) == (case["expect"] == "retry")
         }
         "delay" => {
             let factor = if case["type"] == "exponential" { 2 } else { 1 };
             let cap = seconds(&case["max_s"]).unwrap_or(Duration::from_secs(300));
-            let policy = exact().base(base.unwrap()).factor(factor).cap(cap);
+            let policy = exact().initial_backoff(base.unwrap()).backoff_factor(factor).max_backoff(cap);
             let (n, expect) = (number("attempt").unwrap() + 1, seconds(&case["expect_s"]).unwrap());
             if case["jitter"].is_string() {
                 // The random number is drawn here: the expected wait must be one that could be.
@@ -91,12 +92,12 @@ fn holds(case: &Value) -> bool {
         "property" if case["type"] == "decorrelated jitter v2" => {
             // Without a cap time itself would end before a thousand such waits.
             let cap = seconds(&case["max_s"]).unwrap_or(Duration::from_secs(1_000_000));
-            let policy = exact().base(base.unwrap()).cap(cap).jitter(Jitter::Decorrelated);
+            let policy = exact().initial_backoff(base.unwrap()).max_backoff(cap).jitter(Jitter::Decorrelated);
             all_within(number("attempt").unwrap(), &policy, Duration::from_nanos(1), cap)
         }
         "property" => [0, 1, 3, 1_000, u64::MAX].into_iter().all(|nanos| {
             let value = Duration::from_nanos(nanos);
-            let policy = exact().base(value).cap(Duration::MAX).jitter(Jitter::Proportional);
+            let policy = exact().initial_backoff(value).max_backoff(Duration::MAX).jitter(Jitter::Proportional);
             all_within(1, &policy, value - value / 4, value.saturating_add(value / 4))
         }),
         // In the unit tests of `backoff.rs`: nobody fails four billion times here.

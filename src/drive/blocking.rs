@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-use super::{Attempt, Run, Shared, Surfaced};
-use crate::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
+use super::{Attempt, RequestError, Run, Shared};
+use crate::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
 
 /// What the driver needs of a blocking client, for one request: a value that knows the request and borrows the client.
 pub trait Client {
@@ -13,7 +13,7 @@ pub trait Client {
     type Error;
 
     /// The time: of a clock that all requests to the same upstream share.
-    fn now(&self) -> Time;
+    fn now(&self) -> Timestamp;
 
     /// Lets `wait` pass. Returning early is harmless.
     fn sleep(&self, wait: Duration);
@@ -28,13 +28,13 @@ pub trait Client {
     /// # Errors
     ///
     /// If there is no complete response: of what kind, and the client's own error.
-    fn send(&self, attempt: Attempt) -> Result<(Reply, Self::Response), (TransportError, Self::Error)>;
+    fn send(&self, attempt: Attempt) -> Result<(Reply, Self::Response), (TransportErrorKind, Self::Error)>;
 
     /// Refreshes the token, and stores the new one before it returns. It should give up at `until`.
-    fn refresh(&self, until: Time) -> TokenOutcome;
+    fn refresh(&self, until: Timestamp) -> RefreshOutcome;
 
     /// Sees every step: for a log.
-    fn observe(&self, now: Time, event: &Event, action: &Action) {
+    fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
         let _ = (now, event, action);
     }
 }
@@ -48,7 +48,7 @@ pub fn run<C: Client>(
     machine: RetryMachine,
     upstream: &impl Shared,
     client: &C,
-) -> Result<C::Response, Surfaced<C::Response, C::Error>> {
+) -> Result<C::Response, RequestError<C::Response, C::Error>> {
     let mut run = Run { machine, upstream };
     let (mut response, mut error) = (None, None);
     let mut event = Event::Start;
@@ -56,22 +56,22 @@ pub fn run<C: Client>(
         let now = client.now();
         let next = run.tell(now, event);
         client.observe(now, &event, &next.action);
-        let wait = |until: Time| until.saturating_duration_since(now);
+        let wait = |until: Timestamp| until.saturating_duration_since(now);
         event = match next.action {
             Action::Send { attempt: number, generation, until, .. } => {
                 match client.send(Attempt { number, generation, until }) {
                     Ok((reply, answer)) => {
                         (response, error) = (Some(answer), None);
-                        Event::Reply(number, reply)
+                        Event::Reply { attempt: number, reply }
                     }
                     Err((kind, cause)) => {
                         error = Some(cause);
-                        Event::TransportError(number, kind)
+                        Event::TransportError { attempt: number, kind }
                     }
                 }
             }
-            Action::RefreshToken { until, .. } => Event::Token(client.refresh(until)),
-            Action::AwaitToken { until, .. } => {
+            Action::RefreshToken { until, .. } => Event::Refreshed(client.refresh(until)),
+            Action::AwaitRefresh { until, .. } => {
                 let wait = wait(until);
                 upstream.wait_for_token(next.wakeups, client.real_time(wait), |_| client.sleep(wait));
                 Event::Tick
@@ -82,7 +82,7 @@ pub fn run<C: Client>(
             }
             // Only an attempt without a limit is under way without a tick to come, and none is: `send` has returned.
             Action::InFlight { until: None, .. } => Event::Cancel,
-            Action::Surface(failure) => return Err(Surfaced { failure, response, error }),
+            Action::Fail(failure) => return Err(RequestError { failure, response, error }),
             Action::Done { .. } => match response {
                 Some(response) => return Ok(response),
                 _ => unreachable!("a request is done when its last attempt was answered"),

@@ -5,8 +5,8 @@ use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 
-use super::{Attempt, Run, Shared, Surfaced};
-use crate::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
+use super::{Attempt, RequestError, Run, Shared};
+use crate::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
 
 /// What the driver needs of an async client, for one request: a value that knows the request and borrows the client.
 ///
@@ -18,7 +18,7 @@ pub trait Client {
     type Error;
 
     /// The time: of a clock that all requests to the same upstream share.
-    fn now(&self) -> Time;
+    fn now(&self) -> Timestamp;
 
     /// Completes after `wait`. Completing early costs another call and nothing else.
     fn sleep(&self, wait: Duration) -> impl Future<Output = ()>;
@@ -31,14 +31,14 @@ pub trait Client {
     fn send(
         &self,
         attempt: Attempt,
-    ) -> impl Future<Output = Result<(Reply, Self::Response), (TransportError, Self::Error)>>;
+    ) -> impl Future<Output = Result<(Reply, Self::Response), (TransportErrorKind, Self::Error)>>;
 
     /// Refreshes the token, and stores the new one before it completes. Dropped when the lease or the deadline ends: where
     /// the server rotates refresh tokens, do it in a task of its own and await that, or the new one may be lost on the way.
-    fn refresh(&self, until: Time) -> impl Future<Output = TokenOutcome>;
+    fn refresh(&self, until: Timestamp) -> impl Future<Output = RefreshOutcome>;
 
     /// Sees every step: for a log.
-    fn observe(&self, now: Time, event: &Event, action: &Action) {
+    fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
         let _ = (now, event, action);
     }
 }
@@ -52,7 +52,7 @@ pub async fn run<C: Client>(
     machine: RetryMachine,
     upstream: &impl Shared,
     client: &C,
-) -> Result<C::Response, Surfaced<C::Response, C::Error>> {
+) -> Result<C::Response, RequestError<C::Response, C::Error>> {
     let mut run = Run { machine, upstream };
     let (mut response, mut error) = (None, None);
     let mut event = Event::Start;
@@ -72,11 +72,11 @@ pub async fn run<C: Client>(
                 match before(tick, client.send(Attempt { number, generation, until })).await {
                     Some(Ok((reply, answer))) => {
                         (response, error) = (Some(answer), None);
-                        Event::Reply(number, reply)
+                        Event::Reply { attempt: number, reply }
                     }
                     Some(Err((kind, cause))) => {
                         error = Some(cause);
-                        Event::TransportError(number, kind)
+                        Event::TransportError { attempt: number, kind }
                     }
                     // S4: its time is over, and with it what it could have brought.
                     None => {
@@ -86,9 +86,9 @@ pub async fn run<C: Client>(
                 }
             }
             Action::RefreshToken { until, .. } => {
-                before(tick, client.refresh(until)).await.map_or(Event::Tick, Event::Token)
+                before(tick, client.refresh(until)).await.map_or(Event::Tick, Event::Refreshed)
             }
-            Action::AwaitToken { .. } => {
+            Action::AwaitRefresh { .. } => {
                 before(tick, upstream.token_moved(next.wakeups)).await;
                 Event::Tick
             }
@@ -98,7 +98,7 @@ pub async fn run<C: Client>(
             }
             // Only an attempt without a limit is under way without a tick to come, and none is: `send` has ended.
             Action::InFlight { until: None, .. } => Event::Cancel,
-            Action::Surface(failure) => return Err(Surfaced { failure, response, error }),
+            Action::Fail(failure) => return Err(RequestError { failure, response, error }),
             Action::Done { .. } => match response {
                 Some(response) => return Ok(response),
                 _ => unreachable!("a request is done when its last attempt was answered"),

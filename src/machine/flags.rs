@@ -1,6 +1,6 @@
 //! The yes-or-no facts of a request.
 
-use crate::event::Repeat;
+use crate::event::Idempotency;
 use crate::reply::HintSource;
 
 /// The yes-or-no facts of a request in one byte, and the source of its hint.
@@ -9,13 +9,13 @@ use crate::reply::HintSource;
 pub(super) struct Flags(u8);
 
 impl Flags {
-    /// D14: not safe to repeat.
-    pub(super) const UNSAFE: u8 = 1;
-    /// There was a reply; without it the status means nothing.
+    /// D14: the request is not safe to repeat.
+    pub(super) const NON_IDEMPOTENT: u8 = 1;
+    /// The request has got a reply; else the status is meaningless.
     pub(super) const HAS_STATUS: u8 = 2;
-    /// K5: it holds the lease of its stamp, expired or not.
+    /// K5: the request holds the lease of its token epoch, expired or not.
     pub(super) const HOLDS_LEASE: u8 = 4;
-    /// K7: it wants a token before it has seen a 401.
+    /// K7: the request wants a token before it has got a 401.
     pub(super) const EARLY: u8 = 8;
     /// F5: for the next send the token is settled, whatever its expiry.
     pub(super) const TOKEN_SETTLED: u8 = 16;
@@ -23,10 +23,10 @@ impl Flags {
     pub(super) const UNANSWERED: u8 = 32;
     pub(super) const SOURCE: u8 = 64 + 128;
 
-    pub(super) const fn new(repeat: Repeat) -> Flags {
-        match repeat {
-            Repeat::Safe => Flags(0),
-            Repeat::Unsafe => Flags(Flags::UNSAFE),
+    pub(super) const fn new(idempotency: Idempotency) -> Flags {
+        match idempotency {
+            Idempotency::Idempotent => Flags(0),
+            Idempotency::NonIdempotent => Flags(Flags::NON_IDEMPOTENT),
         }
     }
 

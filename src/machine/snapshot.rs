@@ -4,28 +4,28 @@ use serde::{Deserialize, Serialize};
 
 use super::flags::Flags;
 use super::{Phase, RetryMachine};
-use crate::event::Repeat;
+use crate::event::Idempotency;
 use crate::failure::Cause;
-use crate::time::Time;
+use crate::time::Timestamp;
 use crate::time::shift::{Shift, TooEarly};
-use crate::upstream::breaker::Ticket;
-use crate::upstream::token::Stamp;
+use crate::upstream::breaker::SendEpoch;
+use crate::upstream::token::Epoch;
 
 /// The fields of a [`RetryMachine`]: only a snapshot, whose times are its own, is ever serialised.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RetryMachine", deny_unknown_fields)]
 pub(crate) struct Fields {
     seed: u64,
-    started: Time,
-    not_before: Time,
-    until: Time,
+    started: Timestamp,
+    not_before: Timestamp,
+    until: Timestamp,
     gate_time: u64,
-    attempts: u32,
-    stamp: Stamp,
-    ticket: Ticket,
-    first_heard: u32,
-    status: u16,
     gate_waits: u8,
+    attempts: u32,
+    token_epoch: Epoch,
+    send_epoch: SendEpoch,
+    first_since_opening: u32,
+    status: u16,
     recoveries: u8,
     phase: Phase,
     cause: Option<Cause>,
@@ -40,7 +40,7 @@ impl RetryMachine {
             Phase::Done | Phase::Failed(_) => {
                 shift.exact(&mut self.started)?;
                 shift.exact(&mut self.until)?;
-                if self.not_before != Time::ZERO {
+                if self.not_before != Timestamp::ZERO {
                     shift.exact(&mut self.not_before)?;
                 }
             }
@@ -56,15 +56,19 @@ impl RetryMachine {
     /// Whether a request can come to be like this. What only makes it give up sooner may be anything.
     pub(crate) fn is_possible(&self) -> bool {
         let ended = self.is_ended();
-        let unsent_again = self.flags.has(Flags::UNSAFE)
+        let unsent_again = self.flags.has(Flags::NON_IDEMPOTENT)
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Other));
         // I2: each recovery followed an attempt, and led to another.
-        let counted = u32::from(self.recoveries) <= self.attempts && self.first_heard <= self.attempts;
+        let counted = u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts;
         let phase = match self.phase {
             Phase::Ready => {
-                let repeat = if self.flags.has(Flags::UNSAFE) { Repeat::Unsafe } else { Repeat::Safe };
-                *self == RetryMachine::new(repeat, self.seed)
+                let idempotency = if self.flags.has(Flags::NON_IDEMPOTENT) {
+                    Idempotency::NonIdempotent
+                } else {
+                    Idempotency::Idempotent
+                };
+                *self == RetryMachine::new(idempotency, self.seed)
             }
             Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),

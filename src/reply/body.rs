@@ -137,32 +137,32 @@ fn refusal(text: &str) -> BodyError {
 /// The two fields of an object. A derived reader would also take an array for one, and stop at duplicates.
 #[derive(Default)]
 struct Fields {
-    code: Field,
-    message: Field,
+    code: HeaderField,
+    message: HeaderField,
 }
 
 #[derive(Default)]
-enum Field {
+enum HeaderField {
     #[default]
     Missing,
     Text(String),
     Wrong(BodyError),
 }
 
-impl Field {
+impl HeaderField {
     fn take(&mut self, value: Value) {
         *self = match (&self, value) {
-            (Field::Missing, Value::Text(text)) => Field::Text(text),
-            (Field::Missing, Value::Other(_)) => Field::Wrong(BodyError::WrongType),
-            _ => Field::Wrong(BodyError::Duplicate),
+            (HeaderField::Missing, Value::Text(text)) => HeaderField::Text(text),
+            (HeaderField::Missing, Value::Other(_)) => HeaderField::Wrong(BodyError::WrongType),
+            _ => HeaderField::Wrong(BodyError::Duplicate),
         };
     }
 
     fn text(self) -> Result<Option<String>, BodyError> {
         match self {
-            Field::Missing => Ok(None),
-            Field::Text(text) => Ok(Some(text)),
-            Field::Wrong(why) => Err(why),
+            HeaderField::Missing => Ok(None),
+            HeaderField::Text(text) => Ok(Some(text)),
+            HeaderField::Wrong(why) => Err(why),
         }
     }
 }

@@ -7,7 +7,7 @@ pub struct Malformed;
 /// What a Bearer challenge gives as the reason of a refusal (RFC 6750 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum BearerError {
+pub enum BearerErrorCode {
     /// A code that is not listed here.
     Other,
     /// `invalid_request`: the request itself is wrong (RFC 6750).
@@ -23,7 +23,7 @@ pub enum BearerError {
 }
 
 /// The `error` of the Bearer challenges in one `WWW-Authenticate` line; of several the one that
-/// [asks for most care](BearerError::most_careful).
+/// [asks for most care](BearerErrorCode::most_careful).
 ///
 /// `None` if no Bearer challenge has an `error`. The code is compared case-sensitively, the names of
 /// scheme and parameter are not. Other schemes' parameters never count (H7).
@@ -32,7 +32,7 @@ pub enum BearerError {
 ///
 /// [`Malformed`] if the line breaks the grammar anywhere, holds no challenge at all, or gives one
 /// Bearer challenge two `error` parameters (RFC 9110 section 11.2). This voids the line only (F9).
-pub fn bearer_error(line: &[u8]) -> Result<Option<BearerError>, Malformed> {
+pub fn bearer_error(line: &[u8]) -> Result<Option<BearerErrorCode>, Malformed> {
     let mut error = None;
     let mut is_bearer = false;
     let mut has_error = false;
@@ -47,7 +47,7 @@ pub fn bearer_error(line: &[u8]) -> Result<Option<BearerError>, Malformed> {
                     return Err(Malformed);
                 }
                 has_error = true;
-                error = BearerError::most_careful(error, Some(BearerError::from_code(value)));
+                error = BearerErrorCode::most_careful(error, Some(BearerErrorCode::from_code(value)));
             }
             Part::Param { .. } | Part::Token68(_) => {}
         }
@@ -55,7 +55,7 @@ pub fn bearer_error(line: &[u8]) -> Result<Option<BearerError>, Malformed> {
     Ok(error)
 }
 
-impl BearerError {
+impl BearerErrorCode {
     const LISTED: [Self; 5] = [
         Self::InvalidRequest,
         Self::InvalidToken,
@@ -319,8 +319,8 @@ mod tests {
     use std::string::String;
     use std::vec::Vec;
 
-    use super::{BearerError, Challenges, Malformed, Part, bearer_error};
-    use BearerError::*;
+    use super::{BearerErrorCode, Challenges, Malformed, Part, bearer_error};
+    use BearerErrorCode::*;
 
     /// The parts in one notation: `scheme`, `:token68`, `name=value`; `!` where it is malformed.
     fn parts(line: &str) -> String {
@@ -338,7 +338,7 @@ mod tests {
         parts.join(" ")
     }
 
-    fn error(line: &str) -> Result<Option<BearerError>, Malformed> {
+    fn error(line: &str) -> Result<Option<BearerErrorCode>, Malformed> {
         bearer_error(line.as_bytes())
     }
 

@@ -2,9 +2,9 @@
 
 use core::cmp::Reverse;
 
-use super::rejected::Why;
+use super::header_time::{Clock, LatestTime};
+use super::rejected::RejectReason;
 use super::structured_field::{Bare, List, Member, Value};
-use super::when::{Clock, Latest};
 use crate::time;
 
 /// What a family of rate-limit fields says.
@@ -21,7 +21,7 @@ pub(super) struct Family {
 pub(super) struct Limits {
     pub(super) limit: Option<u64>,
     pub(super) remaining: Option<u64>,
-    pub(super) reset: Latest,
+    pub(super) reset: LatestTime,
 }
 
 impl Limits {
@@ -46,7 +46,7 @@ pub(super) struct StructuredLimits {
 
 impl StructuredLimits {
     /// One line of `RateLimit`.
-    pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), Why> {
+    pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), RejectReason> {
         let Self { tightest, limits_void, .. } = self;
         each_member(line, limits_void, |member| {
             let remaining = natural(member, b"r")??;
@@ -58,7 +58,7 @@ impl StructuredLimits {
     }
 
     /// One line of `RateLimit-Policy`.
-    pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), Why> {
+    pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), RejectReason> {
         let Self { quota, policies_void, .. } = self;
         each_member(line, policies_void, |member| {
             let this = natural(member, b"q")??;
@@ -80,17 +80,21 @@ impl StructuredLimits {
 }
 
 /// Reads the members of one line. One that `read` refuses is dropped; a syntax error makes the field `void`.
-fn each_member(line: &[u8], void: &mut bool, mut read: impl FnMut(&Member<'_>) -> Option<()>) -> Result<(), Why> {
+fn each_member(
+    line: &[u8],
+    void: &mut bool,
+    mut read: impl FnMut(&Member<'_>) -> Option<()>,
+) -> Result<(), RejectReason> {
     let mut verdict = Ok(());
     for member in List::new(line) {
         let Ok(member) = member else {
             *void = true;
-            return Err(Why::Void);
+            return Err(RejectReason::Void);
         };
         // F9: the policy's name is a String or a Token.
         let named = matches!(member.value, Value::Bare(Bare::String(_) | Bare::Token(_)));
         if !named || read(&member).is_none() {
-            verdict = Err(Why::Malformed);
+            verdict = Err(RejectReason::Malformed);
         }
     }
     verdict

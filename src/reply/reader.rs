@@ -2,11 +2,11 @@
 
 use core::time::Duration;
 
-use super::challenge::{self, BearerError};
+use super::challenge::{self, BearerErrorCode};
+use super::header_time::{self, Clock, HeaderTime, LatestTime};
 use super::rate_limit::{Limits, StructuredLimits};
-use super::rejected::{Field, Rejected, Why};
+use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after::{self, count, trim};
-use super::when::{self, Clock, Latest, When};
 use super::{Hint, HintSource, Reply, ResetFormat};
 
 /// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
@@ -31,14 +31,14 @@ pub struct Reader {
     reset: ResetFormat,
     /// Unix seconds.
     date: Option<i64>,
-    millis: Latest,
-    x_millis: Latest,
-    retry_after: Latest,
+    millis: LatestTime,
+    x_millis: LatestTime,
+    retry_after: LatestTime,
     x_limits: Limits,
     limits: Limits,
     structured: StructuredLimits,
-    challenge: Option<BearerError>,
-    rejected: Rejected,
+    challenge: Option<BearerErrorCode>,
+    rejected: RejectedFields,
 }
 
 impl Reader {
@@ -49,51 +49,51 @@ impl Reader {
             wall_clock,
             reset,
             date: None,
-            millis: Latest::default(),
-            x_millis: Latest::default(),
-            retry_after: Latest::default(),
+            millis: LatestTime::default(),
+            x_millis: LatestTime::default(),
+            retry_after: LatestTime::default(),
             x_limits: Limits::default(),
             limits: Limits::default(),
             structured: StructuredLimits::default(),
             challenge: None,
-            rejected: Rejected::NONE,
+            rejected: RejectedFields::NONE,
         }
     }
 
     /// Takes one header. Names are matched in any case, values may be any bytes (rule H1).
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
-        let Some(field) = Field::named(name) else { return };
+        let Some(field) = HeaderField::named(name) else { return };
         let value = trim(value);
         let reset = self.reset;
         let verdict = match field {
-            Field::RetryAfterMs => time(&mut self.millis, retry_after::millis(value)),
-            Field::XMsRetryAfterMs => time(&mut self.x_millis, retry_after::millis(value)),
-            Field::RetryAfter => time(&mut self.retry_after, retry_after::retry_after(value)),
-            Field::XRateLimitLimit => smaller(&mut self.x_limits.limit, count(value)),
-            Field::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, count(value)),
-            Field::XRateLimitReset => time(&mut self.x_limits.reset, retry_after::reset(value, reset)),
-            Field::RateLimitLimit => smaller(&mut self.limits.limit, count(value)),
-            Field::RateLimitRemaining => smaller(&mut self.limits.remaining, count(value)),
-            Field::RateLimitReset => time(&mut self.limits.reset, retry_after::reset(value, reset)),
-            Field::RateLimit => self.structured.add_limits(value),
-            Field::RateLimitPolicy => self.structured.add_policies(value),
-            Field::WwwAuthenticate => match challenge::bearer_error(value) {
+            HeaderField::RetryAfterMs => time(&mut self.millis, retry_after::millis(value)),
+            HeaderField::XMsRetryAfterMs => time(&mut self.x_millis, retry_after::millis(value)),
+            HeaderField::RetryAfter => time(&mut self.retry_after, retry_after::retry_after(value)),
+            HeaderField::XRateLimitLimit => smaller(&mut self.x_limits.limit, count(value)),
+            HeaderField::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, count(value)),
+            HeaderField::XRateLimitReset => time(&mut self.x_limits.reset, retry_after::reset(value, reset)),
+            HeaderField::RateLimitLimit => smaller(&mut self.limits.limit, count(value)),
+            HeaderField::RateLimitRemaining => smaller(&mut self.limits.remaining, count(value)),
+            HeaderField::RateLimitReset => time(&mut self.limits.reset, retry_after::reset(value, reset)),
+            HeaderField::RateLimit => self.structured.add_limits(value),
+            HeaderField::RateLimitPolicy => self.structured.add_policies(value),
+            HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
                 // H7: of several, the one that makes the machine most careful.
                 Ok(error) => {
-                    self.challenge = BearerError::most_careful(self.challenge, error);
+                    self.challenge = BearerErrorCode::most_careful(self.challenge, error);
                     Ok(())
                 }
                 // F9: a malformed challenge voids its line only.
-                Err(_) => Err(Why::Malformed),
+                Err(_) => Err(RejectReason::Malformed),
             },
             // F9: of several `Date` fields the first valid one.
-            Field::Date => match when::own_date(value, self.wall_clock) {
+            HeaderField::Date => match header_time::own_date(value, self.wall_clock) {
                 Some(date) if self.date.is_none_or(|first| first == date) => {
                     self.date = Some(date);
                     Ok(())
                 }
-                Some(_) => Err(Why::Duplicate),
-                None => Err(Why::Malformed),
+                Some(_) => Err(RejectReason::Duplicate),
+                None => Err(RejectReason::Malformed),
             },
         };
         if let Err(why) = verdict {
@@ -133,11 +133,11 @@ impl Reader {
     /// Notes which times lost against others, and which dates could not be judged.
     fn judge_times(&mut self, clock: Clock) {
         let times = [
-            (Field::RetryAfterMs, &self.millis),
-            (Field::XMsRetryAfterMs, &self.x_millis),
-            (Field::RetryAfter, &self.retry_after),
-            (Field::XRateLimitReset, &self.x_limits.reset),
-            (Field::RateLimitReset, &self.limits.reset),
+            (HeaderField::RetryAfterMs, &self.millis),
+            (HeaderField::XMsRetryAfterMs, &self.x_millis),
+            (HeaderField::RetryAfter, &self.retry_after),
+            (HeaderField::XRateLimitReset, &self.x_limits.reset),
+            (HeaderField::RateLimitReset, &self.limits.reset),
         ];
         for (field, time) in times {
             time.objections(clock).for_each(|why| self.rejected.add(field, why));
@@ -145,16 +145,16 @@ impl Reader {
     }
 }
 
-fn time(slot: &mut Latest, value: Option<When>) -> Result<(), Why> {
-    slot.add(value.ok_or(Why::Malformed)?);
+fn time(slot: &mut LatestTime, value: Option<HeaderTime>) -> Result<(), RejectReason> {
+    slot.add(value.ok_or(RejectReason::Malformed)?);
     Ok(())
 }
 
 /// F9: given twice, the smaller number wins.
-fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), Why> {
-    let value = value.ok_or(Why::Malformed)?;
+fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), RejectReason> {
+    let value = value.ok_or(RejectReason::Malformed)?;
     let first = slot.get_or_insert(value);
     let differs = *first != value;
     *first = value.min(*first);
-    if differs { Err(Why::Duplicate) } else { Ok(()) }
+    if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
 }

@@ -2,11 +2,11 @@
 
 use core::fmt;
 
-/// A header field that is read. Its number is its place in [`Rejected`].
+/// A header field that is read. Its number is its place in [`RejectedFields`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 #[allow(missing_docs, reason = "each is the field of its name, see `Field::name`")]
-pub enum Field {
+pub enum HeaderField {
     RetryAfterMs,
     XMsRetryAfterMs,
     RetryAfter,
@@ -22,53 +22,53 @@ pub enum Field {
     Date,
 }
 
-impl Field {
-    const ALL: [Field; 13] = [
-        Field::RetryAfterMs,
-        Field::XMsRetryAfterMs,
-        Field::RetryAfter,
-        Field::XRateLimitLimit,
-        Field::XRateLimitRemaining,
-        Field::XRateLimitReset,
-        Field::RateLimitLimit,
-        Field::RateLimitRemaining,
-        Field::RateLimitReset,
-        Field::RateLimit,
-        Field::RateLimitPolicy,
-        Field::WwwAuthenticate,
-        Field::Date,
+impl HeaderField {
+    const ALL: [HeaderField; 13] = [
+        HeaderField::RetryAfterMs,
+        HeaderField::XMsRetryAfterMs,
+        HeaderField::RetryAfter,
+        HeaderField::XRateLimitLimit,
+        HeaderField::XRateLimitRemaining,
+        HeaderField::XRateLimitReset,
+        HeaderField::RateLimitLimit,
+        HeaderField::RateLimitRemaining,
+        HeaderField::RateLimitReset,
+        HeaderField::RateLimit,
+        HeaderField::RateLimitPolicy,
+        HeaderField::WwwAuthenticate,
+        HeaderField::Date,
     ];
 
     /// The field's name in lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Field::RetryAfterMs => "retry-after-ms",
-            Field::XMsRetryAfterMs => "x-ms-retry-after-ms",
-            Field::RetryAfter => "retry-after",
-            Field::XRateLimitLimit => "x-ratelimit-limit",
-            Field::XRateLimitRemaining => "x-ratelimit-remaining",
-            Field::XRateLimitReset => "x-ratelimit-reset",
-            Field::RateLimitLimit => "ratelimit-limit",
-            Field::RateLimitRemaining => "ratelimit-remaining",
-            Field::RateLimitReset => "ratelimit-reset",
-            Field::RateLimit => "ratelimit",
-            Field::RateLimitPolicy => "ratelimit-policy",
-            Field::WwwAuthenticate => "www-authenticate",
-            Field::Date => "date",
+            HeaderField::RetryAfterMs => "retry-after-ms",
+            HeaderField::XMsRetryAfterMs => "x-ms-retry-after-ms",
+            HeaderField::RetryAfter => "retry-after",
+            HeaderField::XRateLimitLimit => "x-ratelimit-limit",
+            HeaderField::XRateLimitRemaining => "x-ratelimit-remaining",
+            HeaderField::XRateLimitReset => "x-ratelimit-reset",
+            HeaderField::RateLimitLimit => "ratelimit-limit",
+            HeaderField::RateLimitRemaining => "ratelimit-remaining",
+            HeaderField::RateLimitReset => "ratelimit-reset",
+            HeaderField::RateLimit => "ratelimit",
+            HeaderField::RateLimitPolicy => "ratelimit-policy",
+            HeaderField::WwwAuthenticate => "www-authenticate",
+            HeaderField::Date => "date",
         }
     }
 
     /// The field with this name, in any case (rule H1), if it is one that is read.
-    pub(crate) fn named(name: &[u8]) -> Option<Field> {
-        Field::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name))
+    pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
+        HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name))
     }
 }
 
 /// Why a field, a part of it, or one of several fields of a name was not used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
-pub enum Why {
+pub enum RejectReason {
     /// Not of the field's grammar.
     Malformed,
     /// A date, and neither a `Date` in the response nor a wall clock to judge it by (rule H4).
@@ -79,27 +79,28 @@ pub enum Why {
     Void,
 }
 
-impl Why {
-    const ALL: [Why; 4] = [Why::Malformed, Why::NoClock, Why::Duplicate, Why::Void];
+impl RejectReason {
+    const ALL: [RejectReason; 4] =
+        [RejectReason::Malformed, RejectReason::NoClock, RejectReason::Duplicate, RejectReason::Void];
 
     /// The reason as one word, as the trace format has it.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Why::Malformed => "malformed",
-            Why::NoClock => "no_clock",
-            Why::Duplicate => "duplicate",
-            Why::Void => "void",
+            RejectReason::Malformed => "malformed",
+            RejectReason::NoClock => "no_clock",
+            RejectReason::Duplicate => "duplicate",
+            RejectReason::Void => "void",
         }
     }
 }
 
 /// A set of fields that were rejected, with the reasons.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Rejected(u64);
+pub struct RejectedFields(u64);
 
-impl Rejected {
-    pub(crate) const NONE: Rejected = Rejected(0);
+impl RejectedFields {
+    pub(crate) const NONE: RejectedFields = RejectedFields(0);
 
     /// Whether everything that was found could be used.
     #[must_use]
@@ -108,18 +109,18 @@ impl Rejected {
     }
 
     /// What is in the set, in the order of the fields' precedence.
-    pub fn iter(self) -> impl Iterator<Item = (Field, Why)> {
-        Field::ALL
+    pub fn iter(self) -> impl Iterator<Item = (HeaderField, RejectReason)> {
+        HeaderField::ALL
             .into_iter()
-            .flat_map(|field| Why::ALL.into_iter().map(move |why| (field, why)))
+            .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
             .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
     }
 
-    pub(crate) fn add(&mut self, field: Field, why: Why) {
+    pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
         self.0 |= bit(field, why);
         // H5: where all of it counts for nothing, it does not matter what was wrong with a part.
-        if self.0 & bit(field, Why::Void) != 0 {
-            self.0 &= !bit(field, Why::Malformed);
+        if self.0 & bit(field, RejectReason::Void) != 0 {
+            self.0 &= !bit(field, RejectReason::Malformed);
         }
     }
 
@@ -127,25 +128,25 @@ impl Rejected {
         self.0
     }
 
-    pub(crate) const fn from_bits(bits: u64) -> Rejected {
-        Rejected(bits)
+    pub(crate) const fn from_bits(bits: u64) -> RejectedFields {
+        RejectedFields(bits)
     }
 }
 
-const fn bit(field: Field, why: Why) -> u64 {
+const fn bit(field: HeaderField, why: RejectReason) -> u64 {
     1 << (field as u32 * 4 + why as u32)
 }
 
 /// "retry-after is malformed, date is malformed".
-impl fmt::Display for Rejected {
+impl fmt::Display for RejectedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (field, why)) in self.iter().enumerate() {
             let separator = if n == 0 { "" } else { ", " };
             let why = match why {
-                Why::Malformed => "malformed",
-                Why::NoClock => "a date without a clock to judge it by",
-                Why::Duplicate => "given twice",
-                Why::Void => "void for a syntax error",
+                RejectReason::Malformed => "malformed",
+                RejectReason::NoClock => "a date without a clock to judge it by",
+                RejectReason::Duplicate => "given twice",
+                RejectReason::Void => "void for a syntax error",
             };
             write!(f, "{separator}{} is {why}", field.name())?;
         }
@@ -153,7 +154,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-impl fmt::Debug for Rejected {
+impl fmt::Debug for RejectedFields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.iter()).finish()
     }

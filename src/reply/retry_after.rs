@@ -1,8 +1,8 @@
 //! `Retry-After` and its kin: fields that say when, as a wait or as a date.
 
 use super::ResetFormat;
+use super::header_time::HeaderTime;
 use super::http_date::HttpDate;
-use super::when::When;
 use crate::time;
 
 /// `1*DIGIT` (rule H2). Anything else, the empty string too, is `None`; too many digits saturate.
@@ -32,35 +32,35 @@ pub(super) fn trim(value: &[u8]) -> &[u8] {
 }
 
 /// `Retry-After`: seconds or an HTTP-date (rules H2, H3).
-pub(super) fn retry_after(value: &[u8]) -> Option<When> {
+pub(super) fn retry_after(value: &[u8]) -> Option<HeaderTime> {
     if let Some(seconds) = digits(value) {
-        return Some(When::After(time::seconds(seconds)));
+        return Some(HeaderTime::After(time::seconds(seconds)));
     }
     date(value)
 }
 
-fn date(value: &[u8]) -> Option<When> {
+fn date(value: &[u8]) -> Option<HeaderTime> {
     let date = HttpDate::parse(value)?;
     if date.has_two_digit_year() {
-        return Some(When::AtShort(date));
+        return Some(HeaderTime::AtShort(date));
     }
     // The year is written out: the reference year changes nothing.
-    Some(When::At(date.unix_seconds(0)?.saturating_mul(1_000)))
+    Some(HeaderTime::At(date.unix_seconds(0)?.saturating_mul(1_000)))
 }
 
 /// `retry-after-ms` and `x-ms-retry-after-ms`: milliseconds (rule H5).
-pub(super) fn millis(value: &[u8]) -> Option<When> {
-    digits(value).map(|millis| When::After(time::millis(millis)))
+pub(super) fn millis(value: &[u8]) -> Option<HeaderTime> {
+    digits(value).map(|millis| HeaderTime::After(time::millis(millis)))
 }
 
 /// `X-RateLimit-Reset` and `RateLimit-Reset` (rule H5). Some services send an HTTP-date there.
-pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<When> {
+pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<HeaderTime> {
     let Some(number) = digits(value) else { return date(value) };
-    let at = |millis: u64| When::At(i64::try_from(millis).unwrap_or(i64::MAX));
+    let at = |millis: u64| HeaderTime::At(i64::try_from(millis).unwrap_or(i64::MAX));
     Some(match format {
         ResetFormat::Unix => at(number.saturating_mul(1_000)),
         ResetFormat::Auto if number >= 1_000_000_000_000 => at(number),
         ResetFormat::Auto if number >= 1_000_000_000 => at(number.saturating_mul(1_000)),
-        ResetFormat::Auto | ResetFormat::Delta => When::After(time::seconds(number)),
+        ResetFormat::Auto | ResetFormat::Delta => HeaderTime::After(time::seconds(number)),
     })
 }

@@ -3,16 +3,16 @@
 use crate::policy::BreakerPolicy;
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
-use crate::time::{Time, nanos};
+use crate::time::{Timestamp, nanos};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Breaker {
     state: State,
-    /// The number of the newest ticket. A new one is printed at every opening and for every probe, so that a ticket
+    /// The number of the newest epoch. A new one is printed at every opening and for every probe, so that a epoch
     /// tells what its attempt was sent before and after.
     newest: u32,
-    /// The ticket printed at the latest opening.
+    /// The epoch printed at the latest opening.
     opening: u32,
 }
 
@@ -22,18 +22,18 @@ enum State {
     /// Every attempt is let through.
     Closed { failures_in_a_row: u32 },
     /// None is, before `until`; then the next is the probe.
-    Open { until: Time },
+    Open { until: Timestamp },
     /// Half-open: the probe is under way, and may take until `until`.
-    Probing { ticket: u32, until: Time },
+    Probing { epoch: u32, until: Timestamp },
 }
 
 /// When an attempt was sent, in the breaker's own order of events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub(crate) struct Ticket(u32);
+pub(crate) struct SendEpoch(u32);
 
-impl Ticket {
-    pub(crate) const NONE: Ticket = Ticket(0);
+impl SendEpoch {
+    pub(crate) const NONE: SendEpoch = SendEpoch(0);
 }
 
 /// What an attempt says about the health of the upstream.
@@ -51,7 +51,7 @@ impl Breaker {
     }
 
     /// The instant of the next probe, if nothing is let through before.
-    pub(crate) fn next_probe(&self, now: Time) -> Option<Time> {
+    pub(crate) fn next_probe(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             State::Closed { .. } => None,
             State::Open { until } | State::Probing { until, .. } => (now < until).then_some(until),
@@ -60,12 +60,12 @@ impl Breaker {
 
     /// An attempt is sent: [`next_probe`](Breaker::next_probe) was asked before. If it is the probe it takes the
     /// permit.
-    pub(crate) fn send(&mut self, now: Time, policy: Option<BreakerPolicy>) -> Ticket {
+    pub(crate) fn send(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) -> SendEpoch {
         if let (Some(policy), State::Open { .. } | State::Probing { .. }) = (policy, self.state) {
-            let ticket = self.print_ticket();
-            self.state = State::Probing { ticket, until: now.after(nanos(policy.open)) };
+            let epoch = self.next_epoch();
+            self.state = State::Probing { epoch, until: now.after(nanos(policy.open_for)) };
         }
-        Ticket(self.newest)
+        SendEpoch(self.newest)
     }
 
     /// An attempt brought a result. `jitter` draws the open time, from as long as the policy says to half as long
@@ -73,39 +73,41 @@ impl Breaker {
     pub(crate) fn record(
         &mut self,
         health: Health,
-        ticket: Ticket,
-        now: Time,
+        sent: SendEpoch,
+        now: Timestamp,
         policy: Option<BreakerPolicy>,
         jitter: impl FnOnce(u32, u64) -> u64,
     ) {
         let Some(policy) = policy else { return };
-        if self.has_opened_since(ticket) {
+        if self.has_opened_since(sent) {
             return;
         }
         match (health, self.state) {
             (Health::Good, _) => self.state = State::Closed { failures_in_a_row: 0 },
-            (Health::Bad, State::Closed { failures_in_a_row: run }) if run.saturating_add(1) < policy.failures => {
+            (Health::Bad, State::Closed { failures_in_a_row: run })
+                if run.saturating_add(1) < policy.failure_threshold =>
+            {
                 self.state = State::Closed { failures_in_a_row: run + 1 };
             }
             (Health::Bad, _) => {
-                self.opening = self.print_ticket();
-                let open = jitter(self.opening, nanos(policy.open));
+                self.opening = self.next_epoch();
+                let open = jitter(self.opening, nanos(policy.open_for));
                 self.state = State::Open { until: now.after(open) };
             }
-            (Health::Neutral, State::Probing { ticket: permit, .. }) if permit == ticket.0 => {
+            (Health::Neutral, State::Probing { epoch: permit, .. }) if permit == sent.0 => {
                 self.state = State::Open { until: now };
             }
             (Health::Neutral, _) => {}
         }
     }
 
-    /// Whether an attempt with this ticket was sent before the latest opening. Tickets wrap around; no attempt is under
+    /// Whether an attempt with this epoch was sent before the latest opening. Tickets wrap around; no attempt is under
     /// way for half of four billion openings.
-    pub(crate) fn has_opened_since(&self, ticket: Ticket) -> bool {
-        ticket.0.wrapping_sub(self.opening) > u32::MAX / 2
+    pub(crate) fn has_opened_since(&self, sent: SendEpoch) -> bool {
+        sent.0.wrapping_sub(self.opening) > u32::MAX / 2
     }
 
-    fn print_ticket(&mut self) -> u32 {
+    fn next_epoch(&mut self) -> u32 {
         self.newest = self.newest.wrapping_add(1);
         self.newest
     }
@@ -120,8 +122,8 @@ impl Breaker {
 
     /// T7, F6: what a snapshot says is open for half as long again as the policy says, at most.
     #[cfg(feature = "serde")]
-    pub(crate) fn cut(&mut self, now: Time, policy: Option<BreakerPolicy>) {
-        let open = policy.map_or(0, |policy| nanos(policy.open));
+    pub(crate) fn clamp(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) {
+        let open = policy.map_or(0, |policy| nanos(policy.open_for));
         if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
             *until = (*until).min(now.after(open).after(open / 2));
         }

@@ -20,7 +20,7 @@ impl Budget {
     }
 
     /// Pays for a retry, in one step with the check (P3). Returns whether there was enough.
-    pub(crate) fn pay(&mut self, throttled: bool, policy: Option<BudgetPolicy>) -> bool {
+    pub(crate) fn try_withdraw(&mut self, throttled: bool, policy: Option<BudgetPolicy>) -> bool {
         let Some(policy) = policy else { return true };
         let cost = if throttled { policy.throttle_cost } else { policy.retry_cost };
         match self.balance.checked_sub(cost) {
@@ -33,7 +33,7 @@ impl Budget {
     }
 
     /// A 2xx arrived.
-    pub(crate) fn refund(&mut self, policy: Option<BudgetPolicy>) {
+    pub(crate) fn deposit(&mut self, policy: Option<BudgetPolicy>) {
         if let Some(policy) = policy {
             self.balance = self.balance.saturating_add(policy.success_refund).min(policy.capacity);
         }
@@ -41,7 +41,7 @@ impl Budget {
 
     /// T7, I9: what a snapshot says is no more than there can be.
     #[cfg(feature = "serde")]
-    pub(crate) fn cut(&mut self, policy: Option<BudgetPolicy>) {
+    pub(crate) fn clamp(&mut self, policy: Option<BudgetPolicy>) {
         self.balance = self.balance.min(policy.map_or(0, |policy| policy.capacity));
     }
 }

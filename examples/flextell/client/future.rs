@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Error;
 use retry_machine::drive::{Attempt, future};
-use retry_machine::{Action, Event, Reply, RetryMachine, Time, TokenOutcome, TransportError};
+use retry_machine::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
 
 use super::{Account, Call, Request, Response};
 
@@ -20,7 +20,7 @@ impl Client {
     }
 
     pub async fn call(&self, call: &Call) -> super::Result<Error> {
-        let machine = RetryMachine::new(call.repeat, call.seed);
+        let machine = RetryMachine::new(call.idempotency, call.seed);
         future::run(machine, &self.account.upstream, &Driven { client: self, call }).await.map_err(Box::new)
     }
 
@@ -45,7 +45,7 @@ impl future::Client for Driven<'_> {
     type Response = Response;
     type Error = Error;
 
-    fn now(&self) -> Time {
+    fn now(&self) -> Timestamp {
         self.client.account.now()
     }
 
@@ -53,37 +53,37 @@ impl future::Client for Driven<'_> {
         tokio::time::sleep(self.client.account.real(wait)).await;
     }
 
-    async fn send(&self, _: Attempt) -> Result<(Reply, Response), (TransportError, Error)> {
+    async fn send(&self, _: Attempt) -> Result<(Reply, Response), (TransportErrorKind, Error)> {
         let request = self.client.account.request(self.call);
         let response = self.client.exchange(request).await.map_err(|error| (kind(&error), error))?;
         self.call.log.heard(&response);
         Ok((self.client.account.reply(&response), response))
     }
 
-    async fn refresh(&self, _: Time) -> TokenOutcome {
+    async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         let answer = self.client.exchange(self.client.account.refresh_request()).await;
         self.client.account.refreshed(answer.as_ref().ok())
     }
 
-    fn observe(&self, now: Time, event: &Event, action: &Action) {
+    fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
         self.call.log.observe(now, event, action);
     }
 }
 
 /// What an error says about where the request is (D13). An error may answer yes to several of these questions, so their
 /// order matters.
-fn kind(error: &Error) -> TransportError {
+fn kind(error: &Error) -> TransportErrorKind {
     if error.is_connect() || error.is_builder() {
         // Name resolution, connecting, TLS; or no request could be made at all. First, since connecting that timed out
         // has not sent anything either.
-        TransportError::NotSent
+        TransportErrorKind::NotSent
     } else if error.is_timeout() {
         // Before the next, since a time limit of reqwest's own makes a request error too.
-        TransportError::TimedOut
+        TransportErrorKind::TimedOut
     } else if error.is_request() || error.is_body() || error.is_decode() {
         // There was a connection, and it ended before the response (request) or within it (body, decode).
-        TransportError::Broken
+        TransportErrorKind::Broken
     } else {
-        TransportError::Other
+        TransportErrorKind::Other
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use retry_machine::TokenOutcome;
+use retry_machine::RefreshOutcome;
 use serde::Deserialize;
 
 use crate::client::Response;
@@ -38,7 +38,7 @@ impl TokenStore {
     }
 
     /// Stores the tokens of a successful answer. `None` if it has none.
-    pub fn store(&self, answer: &Response) -> Option<TokenOutcome> {
+    pub fn store(&self, answer: &Response) -> Option<RefreshOutcome> {
         if !answer.status().is_success() {
             return None;
         }
@@ -49,7 +49,7 @@ impl TokenStore {
         if let Some(refresh_token) = new.refresh_token {
             tokens.refresh_token = refresh_token;
         }
-        Some(TokenOutcome::Refreshed { expires_in: new.expires_in.map(Duration::from_secs) })
+        Some(RefreshOutcome::Refreshed { expires_in: new.expires_in.map(Duration::from_secs) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Tokens> {

@@ -15,7 +15,7 @@ pub struct Known {
     pub jitter: Jitter,
     pub spread: u64,
     pub max_retries: u32,
-    pub max_recoveries: u8,
+    pub max_token_recoveries: u8,
     pub max_server_wait: u64,
     pub deadline: Option<u64>,
     pub attempt_timeout: Option<u64>,
@@ -64,7 +64,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
         jitter: Jitter::Spread,
         spread: nanos(ms(500)),
         max_retries: 5,
-        max_recoveries: 1,
+        max_token_recoveries: 1,
         max_server_wait: nanos(ms(300_000)),
         deadline: None,
         attempt_timeout: None,
@@ -75,7 +75,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
         breaker: None,
         refresh_timeout: nanos(ms(30_000)),
     };
-    let mut builder = preset.to_builder();
+    let mut builder = preset.into_builder();
     for _ in 0..u.int_in_range(0..=6)? {
         match u.int_in_range(0..=15)? {
             0 => known.base = nanos(duration(u)?),
@@ -84,7 +84,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
             3 => known.jitter = jitter(u)?,
             4 => known.spread = nanos(duration(u)?),
             5 => known.max_retries = *u.choose(&[0, 1, 2, 8, 100, u32::MAX])?,
-            6 => known.max_recoveries = u.int_in_range(0..=3)?,
+            6 => known.max_token_recoveries = u.int_in_range(0..=3)?,
             7 => known.max_server_wait = nanos(duration(u)?),
             8 => known.deadline = Some(nanos(duration(u)?)),
             9 => known.attempt_timeout = Some(nanos(duration(u)?)),
@@ -94,7 +94,7 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
             13 => known.budget = budget(u)?,
             14 => {
                 let failures = u.int_in_range(1..=3)?;
-                known.breaker = Some(BreakerPolicy { failures, open: duration(u)? });
+                known.breaker = Some(BreakerPolicy { failure_threshold: failures, open_for: duration(u)? });
             }
             _ => {
                 known.refresh_timeout = nanos(duration(u)?);
@@ -104,13 +104,13 @@ pub fn policy(u: &mut Unstructured<'_>) -> Result<(Policy, Known)> {
     }
     let time = Duration::from_nanos;
     let policy = builder
-        .base(time(known.base))
-        .factor(known.factor)
-        .cap(time(known.cap))
+        .initial_backoff(time(known.base))
+        .backoff_factor(known.factor)
+        .max_backoff(time(known.cap))
         .jitter(known.jitter)
-        .spread(time(known.spread))
+        .jitter_spread(time(known.spread))
         .max_retries(known.max_retries)
-        .max_recoveries(known.max_recoveries)
+        .max_token_recoveries(known.max_token_recoveries)
         .max_server_wait(time(known.max_server_wait))
         .deadline(known.deadline.map(time))
         .attempt_timeout(known.attempt_timeout.map(time))

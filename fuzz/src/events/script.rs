@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::{
-    Action, CodeClass, Event, HintSource, Repeat, Reply, ResetFormat, Time, TokenOutcome, TransportError,
+    Action, CodeClass, Event, HintSource, Idempotency, RefreshOutcome, Reply, ResetFormat, Timestamp,
+    TransportErrorKind,
 };
 
 use super::policy::{duration, policy};
@@ -18,7 +19,7 @@ pub fn world(u: &mut Unstructured<'_>) -> Result<World> {
     let (policy, known) = policy(u)?;
     let mut requests = Vec::new();
     for _ in 0..u.int_in_range(1..=4)? {
-        requests.push(if u.arbitrary()? { Repeat::Safe } else { Repeat::Unsafe });
+        requests.push(if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent });
     }
     let lifetime = if u.ratio(1, 4)? { Some(duration(u)?) } else { None };
     Ok(World::new(policy, known, u.arbitrary::<u8>()?.into(), &requests, lifetime))
@@ -38,7 +39,7 @@ pub fn step(u: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
     let event = match u.int_in_range(0..=15)? {
         0 => Event::Start,
         1 => Event::Cancel,
-        2 => Event::Token(outcome(u)?),
+        2 => Event::Refreshed(outcome(u)?),
         3 => {
             let lifetime = if u.arbitrary()? { Some(duration(u)?) } else { None };
             world.token_replaced(now, lifetime);
@@ -48,14 +49,14 @@ pub fn step(u: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
             world.open_gate(now);
             return Ok(());
         }
-        5 | 6 => Event::TransportError(attempt, transport_error(u)?),
-        7..=9 => Event::Reply(attempt, reply(u)?),
+        5 | 6 => Event::TransportError { attempt, kind: transport_error(u)? },
+        7..=9 => Event::Reply { attempt, reply: reply(u)? },
         10 | 11 => Event::Tick,
         // What the machine asks for.
         _ => match world.last(request) {
             None => Event::Start,
-            Some(Action::RefreshToken { .. }) => Event::Token(outcome(u)?),
-            Some(Action::Send { .. } | Action::InFlight { .. }) => Event::Reply(newest, reply(u)?),
+            Some(Action::RefreshToken { .. }) => Event::Refreshed(outcome(u)?),
+            Some(Action::Send { .. } | Action::InFlight { .. }) => Event::Reply { attempt: newest, reply: reply(u)? },
             Some(_) => Event::Tick,
         },
     };
@@ -71,35 +72,41 @@ pub fn obey(world: &mut World, request: usize, habit: u8) {
 }
 
 /// What the last action asks for, and when. `attempt` is in flight.
-pub fn answer(last: Option<Action>, now: Time, attempt: Option<u32>, few_retries: bool, habit: u8) -> (Time, Event) {
+pub fn answer(
+    last: Option<Action>,
+    now: Timestamp,
+    attempt: Option<u32>,
+    few_retries: bool,
+    habit: u8,
+) -> (Timestamp, Event) {
     match (last, attempt) {
         (None, _) => (now, Event::Start),
-        (Some(Action::Wait { until, .. } | Action::AwaitToken { until, .. }), _) => (now.max(until), Event::Tick),
+        (Some(Action::Wait { until, .. } | Action::AwaitRefresh { until, .. }), _) => (now.max(until), Event::Tick),
         (Some(Action::Send { .. } | Action::InFlight { .. }), Some(attempt)) => {
             let event = match (habit % 4, few_retries) {
-                (0, true) => Event::Reply(attempt, Reply::new(500)),
-                (1, true) => Event::TransportError(attempt, TransportError::NotSent),
-                (2, _) => Event::Reply(attempt, Reply::new(401)),
-                _ => Event::Reply(attempt, Reply::new(200)),
+                (0, true) => Event::Reply { attempt, reply: Reply::new(500) },
+                (1, true) => Event::TransportError { attempt, kind: TransportErrorKind::NotSent },
+                (2, _) => Event::Reply { attempt, reply: Reply::new(401) },
+                _ => Event::Reply { attempt, reply: Reply::new(200) },
             };
             (now, event)
         }
-        (Some(_), _) if habit & 64 == 0 => (now, Event::Token(TokenOutcome::Refreshed { expires_in: None })),
-        (Some(_), _) => (now, Event::Token(TokenOutcome::Unavailable { retry_after: None })),
+        (Some(_), _) if habit & 64 == 0 => (now, Event::Refreshed(RefreshOutcome::Refreshed { expires_in: None })),
+        (Some(_), _) => (now, Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None })),
     }
 }
 
 /// Often just when a machine wants its next tick, or a nanosecond before.
-fn time(u: &mut Unstructured<'_>, world: &World, request: usize) -> Result<Time> {
+fn time(u: &mut Unstructured<'_>, world: &World, request: usize) -> Result<Timestamp> {
     let now = world.now();
     let next = world.next_tick(request).unwrap_or(now);
     Ok(match u.int_in_range(0..=9)? {
         0 => now,
         1 => now.saturating_add(Duration::from_nanos(u.arbitrary::<u8>()?.into())),
         2 => now.saturating_add(Duration::from_millis(u.arbitrary::<u16>()?.into())),
-        3 => Time::from_nanos(next.as_nanos().saturating_sub(1)),
+        3 => Timestamp::from_nanos(next.as_nanos().saturating_sub(1)),
         4 => next.saturating_add(duration(u)?),
-        5 if u.ratio(1, 8)? => Time::from_nanos(u.arbitrary()?),
+        5 if u.ratio(1, 8)? => Timestamp::from_nanos(u.arbitrary()?),
         6 => world.next_tick(u.int_in_range(0..=world.requests() - 1)?).unwrap_or(now),
         _ => next,
     })
@@ -130,16 +137,16 @@ pub fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
     })
 }
 
-pub fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportError> {
-    use TransportError::{Broken, NotSent, Other, TimedOut};
+pub fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportErrorKind> {
+    use TransportErrorKind::{Broken, NotSent, Other, TimedOut};
     u.choose(&[NotSent, TimedOut, Broken, Other]).copied()
 }
 
-pub fn outcome(u: &mut Unstructured<'_>) -> Result<TokenOutcome> {
+pub fn outcome(u: &mut Unstructured<'_>) -> Result<RefreshOutcome> {
     let time = |u: &mut Unstructured<'_>| if u.arbitrary()? { Ok(Some(duration(u)?)) } else { Ok(None) };
     Ok(match u.int_in_range(0..=3)? {
-        0 => TokenOutcome::Rejected,
-        1 => TokenOutcome::Unavailable { retry_after: time(u)? },
-        _ => TokenOutcome::Refreshed { expires_in: time(u)? },
+        0 => RefreshOutcome::Rejected,
+        1 => RefreshOutcome::Unavailable { retry_after: time(u)? },
+        _ => RefreshOutcome::Refreshed { expires_in: time(u)? },
     })
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, BearerError, CodeClass, Event, FailureKind, Policy, Repeat, Reply, RetryMachine, Time, TokenOutcome,
-    TransportError, Upstream, WaitReason, derive_seed,
+    Action, BearerErrorCode, CodeClass, Event, FailureKind, Idempotency, Policy, RefreshOutcome, Reply, RetryMachine,
+    Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
 };
 
 use super::policy::{Known, nanos};
@@ -15,11 +15,11 @@ pub struct World {
     upstream: Upstream,
     known: Known,
     /// T2: the latest instant that was told.
-    now: Time,
+    now: Timestamp,
     /// S1: nothing is sent before.
-    gate: Time,
+    gate: Timestamp,
     /// K3: who refreshes the token, and until when nobody else does.
-    lease: Option<(usize, Time)>,
+    lease: Option<(usize, Timestamp)>,
     /// S2: at least and at most so much is left. Which late successes count, an onlooker cannot tell.
     budget: (u64, u64),
     requests: Vec<Request>,
@@ -27,15 +27,15 @@ pub struct World {
 
 struct Request {
     machine: RetryMachine,
-    repeat: Repeat,
-    started: Option<Time>,
+    idempotency: Idempotency,
+    started: Option<Timestamp>,
     /// L1: the latest hint that counts.
-    hint: Time,
+    hint: Timestamp,
     last: Option<Action>,
     recoveries: u32,
     /// The generation that the newest attempt was sent with, and when it is given up.
     generation: u32,
-    limit: Option<Time>,
+    limit: Option<Timestamp>,
     /// I5: the generation that was refused.
     refused: Option<u32>,
 }
@@ -44,16 +44,16 @@ struct Request {
 #[derive(Clone, Copy, Debug)]
 enum Result {
     Reply(Reply),
-    Error(TransportError),
+    Error(TransportErrorKind),
 }
 
 impl World {
-    pub fn new(policy: Policy, known: Known, seed: u64, requests: &[Repeat], lifetime: Option<Duration>) -> World {
-        let request = |(n, repeat): (u64, &Repeat)| Request {
-            machine: RetryMachine::new(*repeat, derive_seed(seed, n)),
-            repeat: *repeat,
+    pub fn new(policy: Policy, known: Known, seed: u64, requests: &[Idempotency], lifetime: Option<Duration>) -> World {
+        let request = |(n, idempotency): (u64, &Idempotency)| Request {
+            machine: RetryMachine::new(*idempotency, derive_seed(seed, n)),
+            idempotency: *idempotency,
             started: None,
-            hint: Time::ZERO,
+            hint: Timestamp::ZERO,
             last: None,
             recoveries: 0,
             generation: 0,
@@ -62,13 +62,13 @@ impl World {
         };
         let mut upstream = Upstream::new(policy);
         if let Some(lifetime) = lifetime {
-            upstream.token_expires_in(Time::ZERO, lifetime);
+            upstream.token_expires_in(Timestamp::ZERO, lifetime);
         }
         let capacity = known.budget.map_or(0, |budget| budget.capacity.into());
         World {
             upstream,
-            now: Time::ZERO,
-            gate: Time::ZERO,
+            now: Timestamp::ZERO,
+            gate: Timestamp::ZERO,
             lease: None,
             budget: (capacity, capacity),
             requests: (0..).zip(requests).map(request).collect(),
@@ -78,7 +78,7 @@ impl World {
 
     // ---- For drivers ----
 
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> Timestamp {
         self.now
     }
 
@@ -102,7 +102,7 @@ impl World {
         self.last(request).is_some_and(|action| action.is_terminal())
     }
 
-    pub fn next_tick(&self, request: usize) -> Option<Time> {
+    pub fn next_tick(&self, request: usize) -> Option<Timestamp> {
         self.requests[request].machine.next_tick(&self.upstream)
     }
 
@@ -113,10 +113,10 @@ impl World {
     /// How many events on time a request takes at most: for each attempt one at the gate, three leases followed, one
     /// led, and the attempt itself.
     pub fn longest(&self) -> u32 {
-        8 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_recoveries))
+        8 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_token_recoveries))
     }
 
-    pub fn token_replaced(&mut self, now: Time, lifetime: Option<Duration>) {
+    pub fn token_replaced(&mut self, now: Timestamp, lifetime: Option<Duration>) {
         self.now = self.now.max(now);
         let generation = self.upstream.generation();
         self.upstream.token_replaced(now, lifetime);
@@ -124,38 +124,38 @@ impl World {
         self.lease = None;
     }
 
-    pub fn open_gate(&mut self, now: Time) {
+    pub fn open_gate(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
         self.upstream.open_gate(now);
         self.gate = self.gate.min(self.now);
     }
 
-    pub fn tell(&mut self, n: usize, now: Time, event: Event) {
+    pub fn tell(&mut self, n: usize, now: Timestamp, event: Event) {
         self.now = self.now.max(now);
         let in_flight = self.requests[n].machine.in_flight();
         let result = match event {
-            Event::Reply(attempt, reply) if in_flight == Some(attempt) => Some(Result::Reply(reply)),
-            Event::TransportError(attempt, error) if in_flight == Some(attempt) => Some(Result::Error(error)),
+            Event::Reply { attempt, reply } if in_flight == Some(attempt) => Some(Result::Reply(reply)),
+            Event::TransportError { attempt, kind: error } if in_flight == Some(attempt) => Some(Result::Error(error)),
             Event::Tick if in_flight.is_some() && self.requests[n].limit.is_some_and(|limit| self.now >= limit) => {
-                Some(Result::Error(TransportError::TimedOut))
+                Some(Result::Error(TransportErrorKind::TimedOut))
             }
             _ => None,
         };
-        if let Event::Reply(attempt, reply) = event {
+        if let Event::Reply { attempt, reply } = event {
             self.hear(n, attempt, &reply);
         }
         let generation = self.upstream.generation();
         let action = self.handle(n, now, event);
         // F5: an outcome that does not count acts as a tick.
-        let gave_up = matches!(event, Event::Token(_)) && in_flight.is_some() && !self.is_in_flight(n);
-        let result = result.or(gave_up.then_some(Result::Error(TransportError::TimedOut)));
+        let gave_up = matches!(event, Event::Refreshed(_)) && in_flight.is_some() && !self.is_in_flight(n);
+        let result = result.or(gave_up.then_some(Result::Error(TransportErrorKind::TimedOut)));
         self.requests[n].started.get_or_insert(self.now);
         self.check(n, event, result, action);
 
-        let refreshed = matches!(event, Event::Token(TokenOutcome::Refreshed { .. }));
+        let refreshed = matches!(event, Event::Refreshed(RefreshOutcome::Refreshed { .. }));
         assert!(self.upstream.generation() <= generation + u32::from(refreshed), "K4");
-        let kept = matches!(action, Action::Surface(failure) if failure.kind() == FailureKind::Deadline);
-        let over = matches!(event, Event::Token(_)) || action.is_terminal() && !kept;
+        let kept = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Deadline);
+        let over = matches!(event, Event::Refreshed(_)) || action.is_terminal() && !kept;
         if over && !matches!(action, Action::RefreshToken { .. }) && self.lease.is_some_and(|(holder, _)| holder == n) {
             self.lease = None;
         }
@@ -163,7 +163,7 @@ impl World {
     }
 
     /// I12: the same state and event give the same action and state; I13: a restored state gives the same action.
-    fn handle(&mut self, n: usize, now: Time, event: Event) -> Action {
+    fn handle(&mut self, n: usize, now: Timestamp, event: Event) -> Action {
         let is_near = self.is_near(n);
         let machine = &mut self.requests[n].machine;
         let (mut same_machine, mut same_upstream) = (machine.clone(), self.upstream.clone());
@@ -242,7 +242,7 @@ impl World {
             Action::Send { attempt, generation, until, .. } => {
                 assert!(now >= request.hint, "I1: sooner than its own hint");
                 assert!(now >= *gate, "S1: sent while the gate is closed");
-                let most = u64::from(known.max_retries) + u64::from(known.max_recoveries) + 1;
+                let most = u64::from(known.max_retries) + u64::from(known.max_token_recoveries) + 1;
                 assert!(u64::from(attempt) <= most, "I2");
                 assert!(request.refused.take().is_none_or(|refused| generation > refused), "I5");
                 assert_eq!(generation, self.upstream.generation(), "K4");
@@ -250,7 +250,7 @@ impl World {
                 let limit = known.attempt_timeout.map(|limit| after(now, limit));
                 assert_eq!(until, limit.into_iter().chain(deadline).min(), "S4, F1");
                 if let Some(Action::Wait { until, .. }) = before {
-                    assert!(now >= until && matches!(event, Event::Tick | Event::Token(_)), "F7");
+                    assert!(now >= until && matches!(event, Event::Tick | Event::Refreshed(_)), "F7");
                 }
                 (request.generation, request.limit) = (generation, until);
                 assert_eq!(next_tick, until, "T4");
@@ -266,14 +266,14 @@ impl World {
                 assert!(self.lease.is_none_or(|(_, end)| now >= end), "I6");
                 self.lease = Some((n, until));
             }
-            Action::AwaitToken { until, .. } => {
+            Action::AwaitRefresh { until, .. } => {
                 assert_eq!(next_tick, Some(until), "T4");
                 if event == Event::Tick {
                     assert!(self.lease.is_some_and(|(holder, end)| holder != n && now < end), "K8");
                 }
             }
             Action::InFlight { until, .. } => assert_eq!(next_tick, until, "T4"),
-            Action::Done { .. } | Action::Surface(_) => assert_eq!(next_tick, None, "T4"),
+            Action::Done { .. } | Action::Fail(_) => assert_eq!(next_tick, None, "T4"),
         }
     }
 
@@ -287,11 +287,11 @@ impl World {
         let over = before.is_some_and(|before| *now >= before);
         let fresh = match event {
             Event::Tick => before.is_none() || over,
-            Event::Token(_) => before.is_none() || over && before != Some(until),
+            Event::Refreshed(_) => before.is_none() || over && before != Some(until),
             _ => before.is_none(),
         };
         if let Some(before) = before.filter(|_| !fresh) {
-            assert!(until == before || matches!(event, Event::Reply(..)) && until > before, "T4");
+            assert!(until == before || matches!(event, Event::Reply { .. }) && until > before, "T4");
         }
         match reason {
             WaitReason::Backoff if fresh => {
@@ -316,9 +316,9 @@ impl World {
 
     /// The table of the guide, P2, I4, I9 and I10.
     fn check_result(&mut self, n: usize, result: Result, action: Action) {
-        let kind = if let Action::Surface(failure) = action { Some(failure.kind()) } else { None };
+        let kind = if let Action::Fail(failure) = action { Some(failure.kind()) } else { None };
         let retried = |status| self.upstream.policy().retries(status);
-        let is_unsafe = self.requests[n].repeat == Repeat::Unsafe;
+        let is_unsafe = self.requests[n].idempotency == Idempotency::NonIdempotent;
         match result {
             Result::Reply(reply) => match reply.status() {
                 status @ 200..=399 => {
@@ -331,8 +331,8 @@ impl World {
                 }
                 status => self.check_retry(n, status == 429, action, kind),
             },
-            Result::Error(TransportError::NotSent) => self.check_retry(n, false, action, kind),
-            Result::Error(TransportError::Other) if is_unsafe => {
+            Result::Error(TransportErrorKind::NotSent) => self.check_retry(n, false, action, kind),
+            Result::Error(TransportErrorKind::Other) if is_unsafe => {
                 assert!(matches!(kind, Some(FailureKind::Transport | FailureKind::Ambiguous)), "D14");
             }
             Result::Error(_) if is_unsafe => assert_eq!(kind, Some(FailureKind::Ambiguous), "I10"),
@@ -341,11 +341,11 @@ impl World {
     }
 
     fn check_unauthorized(&mut self, n: usize, reply: &Reply, action: Action, kind: Option<FailureKind>) {
-        use BearerError::{InsufficientClaims, InsufficientScope, TokenRevoked};
+        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
         let is_useless = matches!(reply.challenge(), Some(InsufficientScope | InsufficientClaims | TokenRevoked))
             || matches!(reply.code(), CodeClass::InsufficientScope | CodeClass::TokenRevoked);
         let request = &mut self.requests[n];
-        if is_useless || request.recoveries >= self.known.max_recoveries.into() {
+        if is_useless || request.recoveries >= self.known.max_token_recoveries.into() {
             assert_eq!(kind, Some(FailureKind::Unauthorized), "D3, D12");
             return;
         }
@@ -378,7 +378,7 @@ impl World {
         }
     }
 
-    fn deadline(&self, n: usize) -> Option<Time> {
+    fn deadline(&self, n: usize) -> Option<Timestamp> {
         Some(after(self.requests[n].started?, self.known.deadline?))
     }
 }
@@ -395,11 +395,11 @@ fn surfaced(status: u16) -> FailureKind {
     }
 }
 
-fn after(time: Time, nanos: u64) -> Time {
+fn after(time: Timestamp, nanos: u64) -> Timestamp {
     time.saturating_add(Duration::from_nanos(nanos))
 }
 
-fn since(time: Time, earlier: Time) -> u64 {
+fn since(time: Timestamp, earlier: Timestamp) -> u64 {
     nanos(time.saturating_duration_since(earlier))
 }
 

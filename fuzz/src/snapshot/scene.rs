@@ -4,41 +4,42 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
-use retry_machine::{Action, Event, FailureKind, Jitter, Repeat, RetryMachine, Time, Upstream, WaitReason};
+use retry_machine::{Action, Event, FailureKind, Idempotency, Jitter, RetryMachine, Timestamp, Upstream, WaitReason};
 use serde_json::Value;
 
 use super::super::events::policy::{Known, duration, nanos};
 use super::super::events::script::{answer, outcome, reply, transport_error};
 
 /// What instants in a snapshot are relative to.
-pub const ORIGIN: Time = Time::from_nanos(1 << 62);
+pub const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
 
 pub struct Scene {
     upstream: Upstream,
     known: Known,
     /// T2: the latest instant that was told.
-    now: Time,
+    now: Timestamp,
     /// S1: the gate was not closed before the one, and nobody asked to leave it closed beyond the other.
-    gate: (Time, Time),
+    gate: (Timestamp, Timestamp),
     requests: Vec<Request>,
 }
 
 struct Request {
     machine: RetryMachine,
     /// When it was started or restored.
-    begun: Option<Time>,
+    begun: Option<Timestamp>,
     last: Option<Action>,
     sent: u64,
     recoveries: u32,
     /// L1: the latest hint that was heard since.
-    hint: Time,
+    hint: Timestamp,
 }
 
 impl Scene {
     pub fn new(upstream: Upstream, known: Known, machines: Vec<RetryMachine>) -> Scene {
-        let request = |machine| Request { machine, begun: None, last: None, sent: 0, recoveries: 0, hint: Time::ZERO };
+        let request =
+            |machine| Request { machine, begun: None, last: None, sent: 0, recoveries: 0, hint: Timestamp::ZERO };
         let requests = machines.into_iter().map(request).collect();
-        Scene { upstream, known, now: Time::ZERO, gate: (Time::ZERO, Time::ZERO), requests }
+        Scene { upstream, known, now: Timestamp::ZERO, gate: (Timestamp::ZERO, Timestamp::ZERO), requests }
     }
 
     /// Each with how it was written, if it was.
@@ -46,15 +47,16 @@ impl Scene {
         (upstream, written): (Upstream, Value),
         known: Known,
         machines: Vec<(RetryMachine, Value)>,
-        now: Time,
+        now: Timestamp,
     ) -> Scene {
         let (machines, stored): (_, Vec<_>) = machines.into_iter().unzip();
         let mut scene = Scene::new(upstream, known, machines);
         let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
         (scene.now, scene.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
-        let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open));
+        let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open_for));
         let closed = after(after(now, open), open / 2);
-        let action = RetryMachine::new(Repeat::Safe, 9).handle(closed, Event::Start, &mut scene.upstream.clone());
+        let action =
+            RetryMachine::new(Idempotency::Idempotent, 9).handle(closed, Event::Start, &mut scene.upstream.clone());
         assert_ne!(kind(&action), Some(FailureKind::BreakerOpen), "S3: open for too long");
         for (request, written) in scene.requests.iter_mut().zip(stored) {
             let recoveries = written["machine"]["recoveries"].as_u64().unwrap_or_default();
@@ -67,7 +69,7 @@ impl Scene {
         scene
     }
 
-    pub fn now(&self) -> Time {
+    pub fn now(&self) -> Timestamp {
         self.now
     }
 
@@ -81,7 +83,7 @@ impl Scene {
         let habit: u8 = u.arbitrary()?;
         while !u.is_empty() && self.step(u).is_ok() {}
         let few_retries = self.known.max_retries <= 8;
-        let longest = 16 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_recoveries));
+        let longest = 16 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_token_recoveries));
         for n in 0..self.requests.len() {
             let mut steps = 0;
             while !self.requests[n].last.is_some_and(|action| action.is_terminal()) {
@@ -106,7 +108,7 @@ impl Scene {
         let now = match u.int_in_range(0..=7)? {
             0 => self.now,
             1 => after(self.now, u64::from(u.arbitrary::<u16>()?) * 1_000_000),
-            2 => Time::from_nanos(next.as_nanos().saturating_sub(1)),
+            2 => Timestamp::from_nanos(next.as_nanos().saturating_sub(1)),
             3 => after(next, nanos(duration(u)?)),
             4 if u.ratio(1, 8)? => instant(u)?,
             _ => next,
@@ -114,7 +116,7 @@ impl Scene {
         let event = match u.int_in_range(0..=11)? {
             0 => Event::Start,
             1 if u.ratio(1, 2)? => Event::Cancel,
-            2 => Event::Token(outcome(u)?),
+            2 => Event::Refreshed(outcome(u)?),
             3 if u.arbitrary()? => {
                 self.now = self.now.max(now);
                 self.upstream.token_replaced(now, Some(duration(u)?));
@@ -125,17 +127,17 @@ impl Scene {
                 self.upstream.open_gate(now);
                 return Ok(());
             }
-            4 => Event::TransportError(newest, transport_error(u)?),
-            5 => Event::Reply(u.arbitrary::<u8>()?.into(), reply(u)?),
+            4 => Event::TransportError { attempt: newest, kind: transport_error(u)? },
+            5 => Event::Reply { attempt: u.arbitrary::<u8>()?.into(), reply: reply(u)? },
             6 | 7 => Event::Tick,
             8 => answer(last, self.now, machine.in_flight(), true, u.arbitrary()?).1,
-            _ => Event::Reply(newest, reply(u)?),
+            _ => Event::Reply { attempt: newest, reply: reply(u)? },
         };
         self.tell(n, now, event);
         Ok(())
     }
 
-    fn tell(&mut self, n: usize, now: Time, event: Event) {
+    fn tell(&mut self, n: usize, now: Timestamp, event: Event) {
         self.now = self.now.max(now);
         let again = self.again(n);
         self.hear(n, event);
@@ -168,7 +170,7 @@ impl Scene {
 
     fn hear(&mut self, n: usize, event: Event) {
         let request = &mut self.requests[n];
-        let Event::Reply(_, reply) = event else { return };
+        let Event::Reply { reply, .. } = event else { return };
         let hint = reply.hint().map(|hint| self.now.saturating_add(hint.wait()));
         let reset = reply.reset().map(|reset| self.now.saturating_add(reset));
         self.gate.1 = self.gate.1.max(hint.unwrap_or_default()).max(reset.unwrap_or_default());
@@ -187,24 +189,24 @@ impl Scene {
             assert_eq!(*action, last, "I3");
             return;
         }
-        if matches!(event, Event::Reply(attempt, reply) if reply.status() == 401 && in_flight == Some(attempt))
+        if matches!(event, Event::Reply { attempt, reply } if reply.status() == 401 && in_flight == Some(attempt))
             && kind(action) != Some(FailureKind::Unauthorized)
         {
             request.recoveries += 1;
         }
         assert_eq!(action.attempt(), request.machine.attempts());
         let deadline = known.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
-        let in_time = |until: Time| deadline.is_none_or(|deadline| until < deadline);
+        let in_time = |until: Timestamp| deadline.is_none_or(|deadline| until < deadline);
         // F5, F7: only a tick ends a wait, and an outcome that does not count.
-        let goes_on = |before: Time, until: Time| match event {
+        let goes_on = |before: Timestamp, until: Timestamp| match event {
             Event::Tick => now < before,
-            Event::Token(_) => now < before || until == before,
+            Event::Refreshed(_) => now < before || until == before,
             _ => true,
         };
         match (*action, last) {
             (Action::Send { .. }, _) => {
                 request.sent += 1;
-                let most = u64::from(known.max_retries) + u64::from(known.max_recoveries) + 1;
+                let most = u64::from(known.max_retries) + u64::from(known.max_token_recoveries) + 1;
                 assert!(request.sent <= most, "I2");
                 assert!(now >= request.hint, "I1");
                 assert!(in_time(now), "P1");
@@ -235,7 +237,7 @@ impl Scene {
             (Action::RefreshToken { until, .. }, _) => {
                 assert_eq!(until, after(now, known.refresh_timeout), "K5");
             }
-            (Action::AwaitToken { until, .. }, before) if !matches!(before, Some(Action::AwaitToken { .. })) => {
+            (Action::AwaitRefresh { until, .. }, before) if !matches!(before, Some(Action::AwaitRefresh { .. })) => {
                 assert!(until <= after(now, known.refresh_timeout), "K5: {until:?}");
             }
             _ => {}
@@ -245,41 +247,41 @@ impl Scene {
 }
 
 /// What a snapshot says, in the time that it was stored at.
-fn rebased(stored: u64, now: Time) -> Time {
-    let stored = Time::from_nanos(stored);
-    if stored == Time::MAX {
+fn rebased(stored: u64, now: Timestamp) -> Timestamp {
+    let stored = Timestamp::from_nanos(stored);
+    if stored == Timestamp::MAX {
         return stored;
     }
     let back = nanos(ORIGIN.saturating_duration_since(stored));
-    Time::from_nanos(now.as_nanos().saturating_sub(back)).saturating_add(stored.saturating_duration_since(ORIGIN))
+    Timestamp::from_nanos(now.as_nanos().saturating_sub(back)).saturating_add(stored.saturating_duration_since(ORIGIN))
 }
 
 /// Of any clock, but often of one that is neither young nor old.
-pub fn instant(u: &mut Unstructured<'_>) -> Result<Time> {
+pub fn instant(u: &mut Unstructured<'_>) -> Result<Timestamp> {
     Ok(match u.int_in_range(0..=5)? {
-        0 => Time::from_nanos(u.arbitrary()?),
-        1 => *u.choose(&[Time::ZERO, Time::MAX, ORIGIN])?,
-        2 => Time::from_millis(u.arbitrary::<u16>()?.into()),
-        _ => Time::from_millis(1 << 40),
+        0 => Timestamp::from_nanos(u.arbitrary()?),
+        1 => *u.choose(&[Timestamp::ZERO, Timestamp::MAX, ORIGIN])?,
+        2 => Timestamp::from_millis(u.arbitrary::<u16>()?.into()),
+        _ => Timestamp::from_millis(1 << 40),
     })
 }
 
 fn is_near(action: &Action) -> bool {
     let instant = match action {
         Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
-        Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitToken { until, .. } => {
+        Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitRefresh { until, .. } => {
             Some(*until)
         }
-        Action::Surface(failure) => failure.not_before(),
+        Action::Fail(failure) => failure.not_before(),
         Action::Done { .. } => None,
     };
     instant.unwrap_or_default() < ORIGIN
 }
 
 fn kind(action: &Action) -> Option<FailureKind> {
-    if let Action::Surface(failure) = action { Some(failure.kind()) } else { None }
+    if let Action::Fail(failure) = action { Some(failure.kind()) } else { None }
 }
 
-fn after(time: Time, nanos: u64) -> Time {
+fn after(time: Timestamp, nanos: u64) -> Timestamp {
     time.saturating_add(Duration::from_nanos(nanos))
 }

@@ -9,10 +9,10 @@ pub enum Action {
     Send { generation: u64, until: Option<Ns> },
     Wait { until: Span, reason: Reason },
     RefreshToken { until: Ns },
-    AwaitToken { until: Ns },
+    AwaitRefresh { until: Ns },
     InFlight { until: Option<Ns> },
     Done { status: u64 },
-    Surface(Failure),
+    Fail(Failure),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +50,14 @@ impl Action {
             Action::RefreshToken { until } => {
                 json!({"action": "refresh_token", "until_ms": ceil_ms(*until)})
             }
-            Action::AwaitToken { until } => {
+            Action::AwaitRefresh { until } => {
                 json!({"action": "await_token", "until_ms": ceil_ms(*until)})
             }
             Action::InFlight { until } => {
                 json!({"action": "in_flight", "until_ms": until.map(ceil_ms)})
             }
             Action::Done { status } => json!({"action": "done", "status": status}),
-            Action::Surface(f) => json!({
+            Action::Fail(f) => json!({
                 "action": "surface", "kind": f.kind, "status": f.status, "attempts": f.attempts,
                 "elapsed_ms": ceil_ms(f.elapsed), "not_before_ms": f.not_before.map(|s| ceil_ms(pick(s))),
                 "cause": f.cause, "advice": f.advice, "code": f.code, "message": f.message,

@@ -18,7 +18,7 @@ pub enum Event {
     Tick,
     Reply { attempt: Option<u64>, status: u64, headers: Vec<(String, Vec<u8>)>, body: Option<Vec<u8>> },
     Transport { attempt: Option<u64>, error: Transport },
-    Token(Outcome),
+    Refreshed(Outcome),
     Cancel,
     TokenReplaced { expires_in: Option<Ns> },
     OpenGate,
@@ -92,7 +92,7 @@ impl Line {
                     other => return Err(format!("kind: {other} is unknown")),
                 },
             },
-            "token" => Event::Token(match text(need("outcome")?, "outcome")? {
+            "token" => Event::Refreshed(match text(need("outcome")?, "outcome")? {
                 "refreshed" => Outcome::Refreshed { expires_in: ms("expires_in_ms")? },
                 "rejected" => Outcome::Rejected,
                 "unavailable" => Outcome::Unavailable { retry_after: ms("retry_after_ms")? },

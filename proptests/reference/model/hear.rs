@@ -96,7 +96,7 @@ impl Model {
             code: r.code.clone(),
             message: r.message.clone(),
         };
-        self.end(r, Action::Surface(failure))
+        self.end(r, Action::Fail(failure))
     }
 
     /// F8: the latest future instant known.
@@ -123,7 +123,7 @@ impl Model {
                 Action::InFlight { until: Some(r.or_deadline(self.upstream.leases[*lease].end)) }
             }
             State::Following { lease, .. } => {
-                Action::AwaitToken { until: r.or_deadline(self.upstream.leases[*lease].end) }
+                Action::AwaitRefresh { until: r.or_deadline(self.upstream.leases[*lease].end) }
             }
             State::Starting => Action::InFlight { until: Some(END) },
         }

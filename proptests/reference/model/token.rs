@@ -10,7 +10,7 @@ use super::upstream::Lease;
 impl Model {
     pub(super) fn unauthorized(&mut self, r: &mut Request, careful: bool) -> Action {
         r.cause = Some("status");
-        if careful || r.recoveries >= self.setting.max_recoveries {
+        if careful || r.recoveries >= self.setting.max_token_recoveries {
             self.rule("D12 K2");
             return self.surface(r, "unauthorized");
         }

@@ -5,19 +5,19 @@ use alloc::vec::Vec;
 
 use serde_json::{Value, json};
 
-use crate::time::Time;
-use crate::{BearerError, ErrorBody, HintSource, Reply, WaitReason};
+use crate::time::Timestamp;
+use crate::{Action, BearerErrorCode, ErrorBody, HintSource, Reply, WaitReason};
 
 /// One action of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
-pub struct Action {
+pub struct ActionRecord {
     /// When the event came that it answers, in milliseconds since the trace's origin.
     pub at_ms: u64,
     /// Which request's it is.
     pub request: u64,
     /// The action.
-    pub action: crate::Action,
+    pub action: Action,
     /// The code of the last response's body, with a failure.
     pub code: Option<String>,
     /// The message of the last response's body, with a failure.
@@ -36,25 +36,25 @@ pub struct Facts {
     pub code: Option<String>,
 }
 
-impl Action {
+impl ActionRecord {
     /// The action as a line, without the facts.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let until = |until: Time| json!(until.as_millis_ceil());
+        let until = |until: Timestamp| json!(until.as_millis_ceil());
         let mut line = match self.action {
-            crate::Action::Send { generation, until: limit, .. } => {
+            Action::Send { generation, until: limit, .. } => {
                 json!({"action": "send", "generation": generation, "until_ms": limit.map(until)})
             }
-            crate::Action::Wait { until: end, reason, .. } => {
+            Action::Wait { until: end, reason, .. } => {
                 json!({"action": "wait", "until_ms": until(end), "reason": reason_name(reason)})
             }
-            crate::Action::RefreshToken { until: end, .. } => {
+            Action::RefreshToken { until: end, .. } => {
                 json!({"action": "refresh_token", "until_ms": until(end)})
             }
-            crate::Action::AwaitToken { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
-            crate::Action::InFlight { until: end, .. } => json!({"action": "in_flight", "until_ms": end.map(until)}),
-            crate::Action::Done { status, .. } => json!({"action": "done", "status": status}),
-            crate::Action::Surface(failure) => {
+            Action::AwaitRefresh { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
+            Action::InFlight { until: end, .. } => json!({"action": "in_flight", "until_ms": end.map(until)}),
+            Action::Done { status, .. } => json!({"action": "done", "status": status}),
+            Action::Fail(failure) => {
                 let mut line = json!({
                     "action": "surface",
                     "kind": failure.kind(),
@@ -102,7 +102,7 @@ impl Facts {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let Facts { reply, code } = self;
-        let millis = |wait: core::time::Duration| Time::from_elapsed(wait).as_millis_ceil();
+        let millis = |wait: core::time::Duration| Timestamp::from_elapsed(wait).as_millis_ceil();
         let rejected: Vec<_> =
             reply.rejected().iter().map(|(field, why)| json!({"field": field.name(), "why": why.name()})).collect();
         json!({
@@ -111,7 +111,7 @@ impl Facts {
             "remaining": reply.remaining(),
             "limit": reply.limit(),
             "reset_ms": reply.reset().map(millis),
-            "challenge": reply.challenge().map(BearerError::name),
+            "challenge": reply.challenge().map(BearerErrorCode::name),
             "code": code,
             "rejected": rejected,
         })

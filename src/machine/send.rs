@@ -1,23 +1,24 @@
-//! Before a send: the checks of P1, and the waits.
+//! Before a send: the checks of P1.
 
 use super::{Flags, Phase, Step};
-use crate::action::{Action, WaitReason};
+use crate::action::WaitReason;
 use crate::event::Event;
 use crate::failure::FailureKind;
 use crate::seed::Purpose;
-use crate::time::Time;
+use crate::time::Timestamp;
 
 impl Step<'_> {
-    pub(super) fn begin(&mut self, event: Event) -> Action {
+    /// The first event of the request.
+    pub(super) fn begin(&mut self, event: Event) {
         self.machine.started = self.now;
         match event {
             Event::Cancel => self.fail(FailureKind::Cancelled),
-            _ => self.proceed(),
+            _ => self.try_send(),
         }
     }
 
     /// P1, before each send: deadline, breaker, gate, token, send.
-    pub(super) fn proceed(&mut self) -> Action {
+    pub(super) fn try_send(&mut self) {
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
         }
@@ -29,7 +30,7 @@ impl Step<'_> {
             self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
             let number = (Purpose::Gate, u32::from(self.machine.gate_waits));
             let own = (self.now.max(self.machine.not_before), WaitReason::Hint(self.machine.flags.source()));
-            return self.wait(own, number, None);
+            return self.wait_or_fail(own, number, None);
         }
         if self.upstream.token.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
@@ -37,37 +38,31 @@ impl Step<'_> {
         // K7; F5: not again after a refresh for this very send.
         if self.upstream.token.is_due(self.now) && !self.machine.flags.has(Flags::TOKEN_SETTLED) {
             self.machine.flags.set(Flags::EARLY, true);
-            return self.take_turn(0);
+            return self.lead_or_follow(0);
         }
-        self.send()
+        self.send();
     }
 
-    pub(super) fn send(&mut self) -> Action {
-        let because = self.because();
+    fn send(&mut self) {
         let policy = &self.upstream.policy;
         let machine = &mut *self.machine;
         let limits = [policy.attempt_timeout.map(|limit| self.now.after(limit)), machine.deadline(self.upstream)];
-        machine.until = limits.into_iter().flatten().min().unwrap_or(Time::MAX);
+        machine.until = limits.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
         machine.attempts = machine.attempts.saturating_add(1);
-        if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.ticket) {
-            machine.first_heard = machine.attempts;
+        if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.send_epoch) {
+            machine.first_since_opening = machine.attempts;
         }
-        machine.ticket = self.upstream.breaker.send(self.now, policy.breaker);
-        // A lease that ran out while it was led may still bring an outcome that counts (K5).
-        if !self.upstream.token.is_current(machine.stamp) {
+        machine.send_epoch = self.upstream.breaker.send(self.now, policy.breaker);
+        // A lease that ran out while this request led may still bring an outcome that counts (K5).
+        if !self.upstream.token.is_current(machine.token_epoch) {
             machine.flags.set(Flags::HOLDS_LEASE, false);
         }
         if !machine.flags.has(Flags::HOLDS_LEASE) {
-            machine.stamp = self.upstream.token.stamp();
+            machine.token_epoch = self.upstream.token.epoch();
         }
         machine.flags.set(Flags::UNANSWERED, true);
         machine.flags.set(Flags::TOKEN_SETTLED, false);
         machine.phase = Phase::InFlight;
-        Action::Send {
-            attempt: self.machine.attempts,
-            generation: self.upstream.token.generation(),
-            until: self.machine.limit(self.upstream),
-            because,
-        }
+        self.is_new = true;
     }
 }

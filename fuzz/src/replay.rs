@@ -1,6 +1,6 @@
 //! Traces: whatever the lines are, each gives an action, nothing, or a sentence that says what is wrong.
 
-use retry_machine::trace::{Event, Replay, Setting, TraceError};
+use retry_machine::replay::{EventRecord, Replay, ReplayError, Settings};
 
 /// `data` is a trace.
 pub fn check(data: &[u8]) {
@@ -14,16 +14,16 @@ pub fn check(data: &[u8]) {
 fn run<'a>(mut lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut output = Vec::new();
     let Some(first) = lines.next() else { return output };
-    let (setting, begin) = match Event::is_event(first) {
-        true => (Setting::parse("{}"), Some(first)),
-        false => (Setting::parse(first), None),
+    let (setting, begin) = match EventRecord::is_event(first) {
+        true => (Settings::parse("{}"), Some(first)),
+        false => (Settings::parse(first), None),
     };
     let mut replay = match setting.and_then(|setting| Replay::new(&setting)) {
         Ok(replay) => replay,
         Err(error) => return vec![sentence(&error)],
     };
     for line in begin.into_iter().chain(lines) {
-        match Event::parse(line).and_then(|event| step(&mut replay, &event)) {
+        match EventRecord::parse(line).and_then(|event| step(&mut replay, &event)) {
             Ok(Some(line)) => output.push(line),
             Ok(None) => {}
             Err(error) => {
@@ -35,16 +35,16 @@ fn run<'a>(mut lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     output
 }
 
-fn step(replay: &mut Replay, event: &Event) -> Result<Option<String>, TraceError> {
+fn step(replay: &mut Replay, event: &EventRecord) -> Result<Option<String>, ReplayError> {
     let written = event.to_json().to_string();
-    assert_eq!(Event::parse(&written).as_ref(), Ok(event), "an event is what it was written as: {written}");
+    assert_eq!(EventRecord::parse(&written).as_ref(), Ok(event), "an event is what it was written as: {written}");
     let Some(action) = replay.step(event)? else { return Ok(None) };
     assert_eq!((action.at_ms, action.to_json()["at_ms"].as_u64()), (event.at_ms, Some(event.at_ms)));
     assert!(action.to_json()["explain"].as_str().is_some_and(|sentence| !sentence.is_empty()), "E2");
     Ok(Some(action.to_json_with_facts().to_string()))
 }
 
-fn sentence(error: &TraceError) -> String {
+fn sentence(error: &ReplayError) -> String {
     let sentence = error.to_string();
     assert!(!sentence.is_empty());
     sentence

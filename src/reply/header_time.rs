@@ -4,12 +4,12 @@ use core::cmp::Ordering;
 use core::time::Duration;
 
 use super::http_date::{self, HttpDate};
-use super::rejected::Why;
+use super::rejected::RejectReason;
 use crate::time::{self, NANOS_PER_MILLI};
 
 /// One statement of a time.
 #[derive(Clone, Copy)]
-pub(super) enum When {
+pub(super) enum HeaderTime {
     /// Nanoseconds after the receipt of the response.
     After(u64),
     /// A Unix time in milliseconds.
@@ -20,7 +20,7 @@ pub(super) enum When {
 
 /// The latest of each kind that a field said: which of them is the latest of all is known only when the clock is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Latest {
+pub(super) struct LatestTime {
     after: Option<u64>,
     at: Option<i64>,
     short: Option<HttpDate>,
@@ -29,14 +29,14 @@ pub(super) struct Latest {
     date_lost: bool,
 }
 
-impl Latest {
+impl LatestTime {
     /// Takes one more statement (rule H6: the same field twice, the later time wins).
-    pub(super) fn add(&mut self, when: When) {
+    pub(super) fn add(&mut self, when: HeaderTime) {
         match when {
-            When::After(wait) => self.wait_lost |= keep(&mut self.after, wait, Ord::cmp),
-            When::At(at) => self.date_lost |= keep(&mut self.at, at, Ord::cmp),
+            HeaderTime::After(wait) => self.wait_lost |= keep(&mut self.after, wait, Ord::cmp),
+            HeaderTime::At(at) => self.date_lost |= keep(&mut self.at, at, Ord::cmp),
             // Which of two short years is later depends on the century; within one century is the best guess.
-            When::AtShort(date) => {
+            HeaderTime::AtShort(date) => {
                 let seconds = |date: &HttpDate| date.unix_seconds(FALLBACK_YEAR);
                 self.date_lost |= keep(&mut self.short, date, |a, b| seconds(a).cmp(&seconds(b)));
             }
@@ -44,15 +44,15 @@ impl Latest {
     }
 
     /// Why what was said could not be used, in part or at all.
-    pub(super) fn objections(&self, clock: Clock) -> impl Iterator<Item = Why> {
+    pub(super) fn objections(&self, clock: Clock) -> impl Iterator<Item = RejectReason> {
         let has_date = self.at.is_some() || self.short.is_some();
         let undated = has_date && clock.unix_millis.is_none();
         // 29 February in a short year that turned out to have none.
         let impossible = self.short.is_some() && self.dates(clock)[1].is_none();
         let objections = [
-            undated.then_some(Why::NoClock),
-            impossible.then_some(Why::Malformed),
-            self.is_contradictory(clock).then_some(Why::Duplicate),
+            undated.then_some(RejectReason::NoClock),
+            impossible.then_some(RejectReason::Malformed),
+            self.is_contradictory(clock).then_some(RejectReason::Duplicate),
         ];
         objections.into_iter().flatten()
     }

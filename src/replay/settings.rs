@@ -5,13 +5,13 @@ use core::time::Duration;
 
 use serde::Deserialize;
 
-use super::TraceError;
+use super::ReplayError;
 use super::fields::Fields;
 use crate::policy::{BreakerPolicy, BudgetPolicy, Policy, PolicyBuilder};
 
 /// The settings of a trace: a policy, and what the replay needs beside it.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct Settings {
     /// The seed from which each request's is derived. Default 7.
     pub seed: u64,
     /// The wall clock at the trace's origin, in Unix milliseconds, if there is one.
@@ -21,40 +21,40 @@ pub struct Setting {
     policy: PolicyBuilder,
 }
 
-impl Setting {
+impl Settings {
     /// The settings for this policy, with seed 7, without a wall clock and with a token of unknown lifetime.
     #[must_use]
-    pub fn new(policy: Policy) -> Setting {
-        Setting { seed: 7, unix_ms: None, token_expires_in_ms: None, policy: policy.to_builder() }
+    pub fn new(policy: Policy) -> Settings {
+        Settings { seed: 7, unix_ms: None, token_expires_in_ms: None, policy: policy.into_builder() }
     }
 
     /// Reads a line of settings. Every key is optional.
     ///
     /// # Errors
     ///
-    /// [`TraceError::Json`] or [`TraceError::Field`].
-    pub fn parse(line: &str) -> Result<Setting, TraceError> {
+    /// [`ReplayError::Json`] or [`ReplayError::Field`].
+    pub fn parse(line: &str) -> Result<Settings, ReplayError> {
         let mut fields = Fields::parse(line)?;
-        let mut setting = Setting::new(match fields.take("preset")? {
+        let mut settings = Settings::new(match fields.take("preset")? {
             None | Some(Preset::Flextell) => Policy::flextell(),
             Some(Preset::Common) => Policy::common(),
         });
         if let Some(seed) = fields.take("seed")? {
-            setting.seed = seed;
+            settings.seed = seed;
         }
-        setting.unix_ms = fields.take("unix_ms")?.flatten();
-        setting.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
-        setting.policy = policy(setting.policy, &mut fields)?;
+        settings.unix_ms = fields.take("unix_ms")?.flatten();
+        settings.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
+        settings.policy = policy(settings.policy, &mut fields)?;
         fields.end()?;
-        Ok(setting)
+        Ok(settings)
     }
 
     /// The policy.
     ///
     /// # Errors
     ///
-    /// [`TraceError::Policy`] if the settings make none.
-    pub fn policy(&self) -> Result<Policy, TraceError> {
+    /// [`ReplayError::Policy`] if the settings make none.
+    pub fn policy(&self) -> Result<Policy, ReplayError> {
         Ok(self.policy.clone().build()?)
     }
 }
@@ -75,12 +75,12 @@ struct Breaker {
 
 impl Default for Breaker {
     fn default() -> Breaker {
-        Breaker { failures: BreakerPolicy::PROPOSED.failures, open_ms: 10_000 }
+        Breaker { failures: BreakerPolicy::RECOMMENDED.failure_threshold, open_ms: 10_000 }
     }
 }
 
 /// Overrides the preset with what is given.
-fn policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilder, TraceError> {
+fn policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilder, ReplayError> {
     let ms = Duration::from_millis;
     macro_rules! override_with {
         ($($field:literal => $setter:ident($convert:expr)),* $(,)?) => {
@@ -90,22 +90,22 @@ fn policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilde
         };
     }
     override_with! {
-        "base_ms" => base(ms),
-        "factor" => factor(|factor: u32| factor),
-        "cap_ms" => cap(ms),
+        "base_ms" => initial_backoff(ms),
+        "factor" => backoff_factor(|factor: u32| factor),
+        "cap_ms" => max_backoff(ms),
         "jitter" => jitter(|jitter| jitter),
-        "spread_ms" => spread(ms),
+        "spread_ms" => jitter_spread(ms),
         "max_retries" => max_retries(|retries| retries),
-        "max_recoveries" => max_recoveries(|recoveries| recoveries),
+        "max_recoveries" => max_token_recoveries(|recoveries| recoveries),
         "max_server_wait_ms" => max_server_wait(ms),
         "deadline_ms" => deadline(|limit: Option<u64>| limit.map(ms)),
         "attempt_timeout_ms" => attempt_timeout(|limit: Option<u64>| limit.map(ms)),
         "ambiguous_5xx" => ambiguous_5xx(|ambiguous| ambiguous),
-        "reset" => reset(|format| format),
+        "reset" => rate_limit_reset(|format| format),
         "gate_spread" => gate_spread(|spread: Option<u64>| spread.map(ms)),
         "budget" => budget(|budget: Option<BudgetPolicy>| budget),
         "breaker" => breaker(|breaker: Option<Breaker>| {
-            breaker.map(|Breaker { failures, open_ms }| BreakerPolicy { failures, open: ms(open_ms) })
+            breaker.map(|Breaker { failures, open_ms }| BreakerPolicy { failure_threshold: failures, open_for: ms(open_ms) })
         }),
         "refresh_timeout_ms" => refresh_timeout(ms),
         "refresh_margin_ms" => refresh_margin(ms),

@@ -5,12 +5,12 @@
 //! of it has one line for each action. `cargo run --example replay -- FILE` does that for a file.
 //!
 //! ```
-//! use retry_machine::trace::{Event, Replay, Setting};
+//! use retry_machine::replay::{EventRecord, Replay, Settings};
 //!
-//! let setting = Setting::parse(r#"{"seed": 7, "jitter": "none"}"#)?;
-//! let mut replay = Replay::new(&setting)?;
-//! replay.step(&Event::parse(r#"{"at_ms": 0, "event": "start"}"#)?)?;
-//! let action = replay.step(&Event::parse(r#"{"at_ms": 80, "event": "reply", "status": 503}"#)?)?.unwrap();
+//! let settings = Settings::parse(r#"{"seed": 7, "jitter": "none"}"#)?;
+//! let mut replay = Replay::new(&settings)?;
+//! replay.step(&EventRecord::parse(r#"{"at_ms": 0, "event": "start"}"#)?)?;
+//! let action = replay.step(&EventRecord::parse(r#"{"at_ms": 80, "event": "reply", "status": 503}"#)?)?.unwrap();
 //! assert_eq!(action.to_json()["until_ms"], 1080);
 //! # Ok::<(), retry_machine::trace::TraceError>(())
 //! ```
@@ -22,18 +22,18 @@ use core::time::Duration;
 use thiserror::Error;
 
 use crate::policy::PolicyError;
-use crate::{ErrorBody, Reply, RetryMachine, Time, Upstream, derive_seed};
+use crate::{ErrorBody, Event, Reply, RetryMachine, Timestamp, Upstream, derive_seed};
 
 #[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod action;
 #[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod event;
 mod fields;
-mod setting;
+mod settings;
 
-pub use self::action::{Action, Facts};
-pub use self::event::{Event, Told, What};
-pub use self::setting::Setting;
+pub use self::action::{ActionRecord, Facts};
+pub use self::event::{EventRecord, RecordKind, RequestEvent};
+pub use self::settings::Settings;
 
 /// Replays a trace: one upstream and its requests.
 #[derive(Clone, Debug)]
@@ -57,56 +57,56 @@ impl Replay {
     ///
     /// # Errors
     ///
-    /// [`TraceError::Policy`] if they make no policy.
-    pub fn new(setting: &Setting) -> Result<Replay, TraceError> {
-        let mut upstream = Upstream::new(setting.policy()?);
-        if let Some(lifetime) = setting.token_expires_in_ms {
-            upstream.token_expires_in(Time::ZERO, Duration::from_millis(lifetime));
+    /// [`ReplayError::Policy`] if they make no policy.
+    pub fn new(settings: &Settings) -> Result<Replay, ReplayError> {
+        let mut upstream = Upstream::new(settings.policy()?);
+        if let Some(lifetime) = settings.token_expires_in_ms {
+            upstream.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
         }
-        Ok(Replay { upstream, seed: setting.seed, unix_ms: setting.unix_ms, requests: BTreeMap::new() })
+        Ok(Replay { upstream, seed: settings.seed, unix_ms: settings.unix_ms, requests: BTreeMap::new() })
     }
 
     /// Feeds in one event. Returns the action that answers it, or none where the event is no request's.
     ///
     /// # Errors
     ///
-    /// [`TraceError::Field`] for an event of a request that was not started, or for the second start of one.
-    pub fn step(&mut self, event: &Event) -> Result<Option<Action>, TraceError> {
-        let now = Time::from_millis(event.at_ms);
-        let wall_clock = self.unix_ms.map(|origin| Duration::from_millis(origin.saturating_add(event.at_ms)));
-        let (number, told) = match &event.what {
-            What::TokenReplaced { expires_in_ms } => {
+    /// [`ReplayError::Field`] for an event of a request that was not started, or for the second start of one.
+    pub fn step(&mut self, record: &EventRecord) -> Result<Option<ActionRecord>, ReplayError> {
+        let now = Timestamp::from_millis(record.at_ms);
+        let wall_clock = self.unix_ms.map(|origin| Duration::from_millis(origin.saturating_add(record.at_ms)));
+        let (number, told) = match &record.kind {
+            RecordKind::TokenReplaced { expires_in_ms } => {
                 self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return Ok(None);
             }
-            What::OpenGate => {
+            RecordKind::OpenGate => {
                 self.upstream.open_gate(now);
                 return Ok(None);
             }
-            What::Request { number, event } => (*number, event),
+            RecordKind::Request { number, event } => (*number, event),
         };
-        if let event::Told::Start { repeat } = told {
-            let machine = RetryMachine::new(*repeat, derive_seed(self.seed, number));
+        if let RequestEvent::Start { idempotency } = told {
+            let machine = RetryMachine::new(*idempotency, derive_seed(self.seed, number));
             if self.requests.insert(number, Request { machine, body: None }).is_some() {
-                return Err(TraceError::field("request", &"was started before"));
+                return Err(ReplayError::field("request", &"was started before"));
             }
         }
         let Some(request) = self.requests.get_mut(&number) else {
-            return Err(TraceError::field("request", &"was not started"));
+            return Err(ReplayError::field("request", &"was not started"));
         };
         let newest = request.machine.attempts();
         let mut facts = None;
         let heard = match told {
-            event::Told::Start { .. } => crate::Event::Start,
-            event::Told::Tick => crate::Event::Tick,
-            event::Told::Cancel => crate::Event::Cancel,
-            event::Told::Token(outcome) => crate::Event::Token(*outcome),
-            event::Told::TransportError { attempt, kind } => {
-                crate::Event::TransportError(attempt.unwrap_or(newest), *kind)
+            RequestEvent::Start { .. } => Event::Start,
+            RequestEvent::Tick => Event::Tick,
+            RequestEvent::Cancel => Event::Cancel,
+            RequestEvent::Refreshed(outcome) => Event::Refreshed(*outcome),
+            RequestEvent::TransportError { attempt, kind } => {
+                Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
             }
-            event::Told::Reply { attempt, status, headers, body } => {
+            RequestEvent::Reply { attempt, status, headers, body } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = Reply::read(*status, headers, wall_clock, self.upstream.policy().reset());
+                let reply = Reply::read(*status, headers, wall_clock, self.upstream.policy().rate_limit_reset());
                 // H8: the body of an answer is never read.
                 let body = body.as_ref().filter(|_| !matches!(status, 200..=299));
                 let body = body.and_then(|body| ErrorBody::parse(body).ok());
@@ -116,13 +116,13 @@ impl Replay {
                 if request.machine.in_flight() == Some(attempt) {
                     request.body = body;
                 }
-                crate::Event::Reply(attempt, reply)
+                Event::Reply { attempt, reply }
             }
         };
         let action = request.machine.handle(now, heard, &mut self.upstream);
-        let body = request.body.as_ref().filter(|_| matches!(action, crate::Action::Surface(_)));
-        Ok(Some(Action {
-            at_ms: event.at_ms,
+        let body = request.body.as_ref().filter(|_| matches!(action, crate::Action::Fail(_)));
+        Ok(Some(ActionRecord {
+            at_ms: record.at_ms,
             request: number,
             action,
             code: body.and_then(ErrorBody::code).map(String::from),
@@ -135,7 +135,7 @@ impl Replay {
 /// Why a trace cannot be read.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
-pub enum TraceError {
+pub enum ReplayError {
     /// A line is no JSON object.
     #[error("it is no JSON object: {0}")]
     Json(String),
@@ -152,8 +152,8 @@ pub enum TraceError {
     Policy(#[from] PolicyError),
 }
 
-impl TraceError {
-    fn field(field: &str, problem: &dyn ToString) -> TraceError {
-        TraceError::Field { field: field.into(), problem: problem.to_string() }
+impl ReplayError {
+    fn field(field: &str, problem: &dyn ToString) -> ReplayError {
+        ReplayError::Field { field: field.into(), problem: problem.to_string() }
     }
 }

@@ -1,16 +1,16 @@
-//! Waits: how one is granted (the end of P2, the gate of P1), and what follows it.
+//! Waits: how one is granted (the end of P2, the gate of P1), and what follows its end.
 
 use super::{Phase, Step};
-use crate::action::{Action, News, WaitReason};
+use crate::action::{Trigger, WaitReason};
 use crate::failure::FailureKind;
 use crate::policy::Jitter;
 use crate::seed::{Purpose, draw};
-use crate::time::Time;
+use crate::time::Timestamp;
 
 impl Step<'_> {
-    /// The end of P2, and the gate of P1: grants a wait until `own`, or until the gate is open if that is later, unless
-    /// a limit forbids it. `price` is for a retry: whether it is one after a 429.
-    pub(super) fn wait(&mut self, own: (Time, WaitReason), number: (Purpose, u32), price: Option<bool>) -> Action {
+    /// The end of P2, and the gate of P1: grants a wait until `own`, or until the gate opens if that is later, unless a
+    /// limit forbids it. `price` is given for a retry: whether the retry follows a 429.
+    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<bool>) {
         let policy = &self.upstream.policy;
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;
@@ -23,10 +23,10 @@ impl Step<'_> {
             return self.fail(FailureKind::ServerWaitTooLong);
         }
         if let Some(opening) = self.upstream.gate.opening(self.now) {
-            let spread = self.upstream.gate.hold(&self.upstream.policy);
+            let spread = self.upstream.gate.register_waiter(&self.upstream.policy);
             let end = opening.after(self.draw(number, spread));
             if end > until {
-                // F3: the time actually waited, and the time to the opening: as long as was asked for, not what is added.
+                // F3: the time spent at the gate and the time asked for count, the added spread does not.
                 let asked = self.upstream.gate.asked_until(self.now).unwrap_or(self.now);
                 if self.machine.gate_time.saturating_add(asked.since(self.now)) > longest {
                     return self.fail(FailureKind::ServerWaitTooLong);
@@ -40,9 +40,9 @@ impl Step<'_> {
         if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| until < probe) {
             return self.fail(FailureKind::BreakerOpen);
         }
-        // P3: last, and never refunded.
+        // P3: charged last, and never refunded.
         if let Some(throttled) = price {
-            if !self.upstream.budget.pay(throttled, self.upstream.policy.budget) {
+            if !self.upstream.budget.try_withdraw(throttled, self.upstream.policy.budget) {
                 return self.fail(FailureKind::Budget);
             }
         }
@@ -52,32 +52,32 @@ impl Step<'_> {
         }
         self.machine.until = until;
         self.machine.phase = Phase::Waiting(reason);
-        if self.because.news == News::Nothing {
-            self.because.news = News::Begin;
+        if self.explanation.trigger == Trigger::Nothing {
+            self.explanation.trigger = Trigger::Begin;
         }
-        self.again()
     }
 
-    pub(super) fn wait_over(&mut self, reason: WaitReason) -> Action {
-        self.because.news = News::WaitOver;
+    /// A tick at or after the end of a wait.
+    pub(super) fn on_wait_end(&mut self, reason: WaitReason) {
+        self.explanation.trigger = Trigger::WaitOver;
         if reason == WaitReason::Gate {
-            self.pass_gate();
+            self.settle_gate_time();
         }
-        self.proceed()
+        self.try_send();
     }
 
-    /// F3: the time actually waited at the gate counts, not the time that was planned.
-    pub(super) fn pass_gate(&mut self) {
+    /// F3: the time that the request spent at the gate counts, not the time that was planned.
+    pub(super) fn settle_gate_time(&mut self) {
         let (now, planned) = (self.now, self.machine.until);
         let time = &mut self.machine.gate_time;
         *time = time.saturating_add(now.since(planned)).saturating_sub(planned.since(now));
     }
 
-    /// L2: over how long clients that were all told the same are spread.
+    /// L2: over how long clients that got the same hint are spread.
     pub(super) fn hint_spread(&self) -> u64 {
         match self.upstream.policy.jitter {
             Jitter::None => 0,
-            _ => self.upstream.policy.spread,
+            _ => self.upstream.policy.jitter_spread,
         }
     }
 

@@ -1,0 +1,88 @@
+//! A request that has ended: four words of the machine mean something else then, and only this file knows it.
+//!
+//! ```text
+//!     word         while the request runs                    once it has ended
+//!     until        end of the wait, attempt or lease         when it ended
+//!     not_before   the hint that binds it                    `not_before` of its failure; zero: unknown
+//!     gate_time    nanoseconds spent at the gate             the rejected fields of its last reply
+//!     gate_waits   number of waits at the gate               which of its last eight attempts succeeded, a bit each
+//! ```
+
+use super::{Flags, Phase, RetryMachine};
+use crate::action::Explanation;
+use crate::failure::{Failure, FailureKind};
+use crate::reply::RejectedFields;
+use crate::time::Timestamp;
+
+/// The facts of a request that has ended.
+#[derive(Clone, Copy)]
+pub(super) struct Ended {
+    pub(super) at: Timestamp,
+    /// The instant from which another request is welcome, if one is known.
+    pub(super) not_before: Option<Timestamp>,
+    pub(super) rejected: RejectedFields,
+    pub(super) successes: Successes,
+}
+
+/// Which of the last eight attempts succeeded: bit 0 stands for the newest attempt.
+#[derive(Clone, Copy)]
+pub(super) struct Successes(u8);
+
+impl Successes {
+    pub(super) const NONE: Successes = Successes(0);
+
+    /// Adds the attempt that was sent `age` attempts before the newest. Returns whether it was not in the set, and is
+    /// recent enough to be remembered.
+    #[must_use]
+    pub(super) fn insert(&mut self, age: u32) -> bool {
+        let bit = 1_u8.checked_shl(age).unwrap_or(0);
+        let is_first = bit & !self.0 != 0;
+        self.0 |= bit;
+        is_first
+    }
+}
+
+impl RetryMachine {
+    /// The facts of the request, if it has ended.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        matches!(self.phase, Phase::Done | Phase::Failed(_)).then(|| self.view())
+    }
+
+    /// Ends the request, or replaces the facts of one that has ended.
+    pub(super) fn set_ended(&mut self, phase: Phase, ended: Ended) {
+        self.phase = phase;
+        self.until = ended.at;
+        self.not_before = ended.not_before.unwrap_or(Timestamp::ZERO);
+        self.gate_time = ended.rejected.to_bits();
+        self.gate_waits = ended.successes.0;
+    }
+
+    /// The explanation of an answer.
+    pub(super) fn final_explanation(&self) -> Explanation {
+        Explanation { attempt: self.attempts, rejected: self.view().rejected, ..Explanation::default() }
+    }
+
+    /// The failure of a request that ended with this kind (E1).
+    pub(super) fn failure(&self, kind: FailureKind) -> Failure {
+        let Ended { at, not_before, rejected, .. } = self.view();
+        Failure {
+            kind,
+            status: self.flags.has(Flags::HAS_STATUS).then_some(self.status),
+            attempts: self.attempts,
+            elapsed: at.since(self.started),
+            ended: at,
+            not_before,
+            cause: self.cause,
+            rejected,
+        }
+    }
+
+    fn view(&self) -> Ended {
+        Ended {
+            at: self.until,
+            not_before: (self.not_before != Timestamp::ZERO).then_some(self.not_before),
+            rejected: RejectedFields::from_bits(self.gate_time),
+            successes: Successes(self.gate_waits),
+        }
+    }
+}

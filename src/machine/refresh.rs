@@ -1,0 +1,145 @@
+//! The token: leading a refresh, and following one (K1–K8).
+
+use super::{Flags, Phase, Step};
+use crate::action::Trigger;
+use crate::event::{Event, RefreshOutcome};
+use crate::failure::FailureKind;
+use crate::reply::Reply;
+use crate::time::nanos;
+use crate::upstream::token::{LeaseStatus, Turn};
+
+/// K8: a follower waits for three leases at most.
+const MAX_FOLLOWS: u8 = 3;
+
+impl Step<'_> {
+    /// D3, D12, K1–K4: a 401 for the attempt in flight.
+    pub(super) fn on_unauthorized(&mut self, reply: &Reply) {
+        if reply.refresh_is_useless() || self.machine.recoveries >= self.upstream.policy.max_token_recoveries {
+            return self.fail(FailureKind::Unauthorized);
+        }
+        if self.is_past_deadline() {
+            return self.fail(FailureKind::Deadline);
+        }
+        self.machine.recoveries += 1;
+        // K4: the attempt was sent with an older token.
+        if self.upstream.token.is_newer_than(self.machine.token_epoch) {
+            return self.try_send();
+        }
+        if self.upstream.token.is_rejected() {
+            return self.fail(FailureKind::TokenRejected);
+        }
+        self.machine.flags.set(Flags::EARLY, false);
+        self.lead_or_follow(0);
+    }
+
+    /// K3: leads the refresh, or follows the one under way, after `waits` leases without an outcome.
+    pub(super) fn lead_or_follow(&mut self, waits: u8) {
+        match self.upstream.token.take_turn(self.now, self.upstream.policy.refresh_timeout) {
+            Turn::Lead { lease, until } => {
+                self.machine.flags.set(Flags::HOLDS_LEASE, true);
+                self.machine.token_epoch = lease;
+                self.machine.until = until;
+                self.machine.phase = Phase::Leading;
+                self.is_new = true;
+            }
+            Turn::Follow { lease, until } if waits < MAX_FOLLOWS => {
+                self.machine.flags.set(Flags::HOLDS_LEASE, false);
+                self.machine.token_epoch = lease;
+                self.machine.until = until;
+                self.machine.phase = Phase::Following(waits + 1);
+            }
+            Turn::Follow { .. } | Turn::LeaveAlone => self.go_on_without_refresh(),
+        }
+    }
+
+    /// The outcome of the refresh that this request leads.
+    pub(super) fn on_refreshed(&mut self, outcome: RefreshOutcome) {
+        let counted = self.report_outcome(outcome);
+        match outcome {
+            // Refreshed; or F5: the user has replaced the token since.
+            _ if self.upstream.token.is_newer_than(self.machine.token_epoch) => self.use_new_token(),
+            RefreshOutcome::Rejected if counted => self.fail(FailureKind::TokenRejected),
+            RefreshOutcome::Unavailable { .. } if counted => self.go_on_without_refresh(),
+            // F5: an outcome that does not count acts as a tick.
+            _ => self.on_leader_tick(),
+        }
+    }
+
+    /// An outcome while this request does not lead: one that does not count acts as a tick (F5).
+    pub(super) fn on_late_outcome(&mut self, outcome: RefreshOutcome) {
+        if !self.report_outcome(outcome) {
+            self.transition(Event::Tick);
+        }
+    }
+
+    /// A tick while this request leads.
+    pub(super) fn on_leader_tick(&mut self) {
+        if self.is_past_deadline() {
+            self.fail(FailureKind::Deadline);
+        } else if self.now < self.machine.until {
+            // The refresh is still under way.
+        } else if self.upstream.token.is_newer_than(self.machine.token_epoch) {
+            self.use_new_token();
+        } else {
+            self.go_on_without_refresh();
+        }
+    }
+
+    /// A tick while this request follows: it looks at the token first (K8).
+    pub(super) fn on_follower_tick(&mut self, waits: u8) {
+        match self.upstream.token.lease_status(self.machine.token_epoch, self.now) {
+            LeaseStatus::NewToken => self.use_new_token(),
+            LeaseStatus::Rejected => self.fail(FailureKind::TokenRejected),
+            LeaseStatus::Unavailable => self.go_on_without_refresh(),
+            LeaseStatus::UnderWay { .. } | LeaseStatus::Abandoned if self.is_past_deadline() => {
+                self.fail(FailureKind::Deadline);
+            }
+            // T7: a lease that was stored at another time than its follower ends at another time.
+            LeaseStatus::UnderWay { until } => self.machine.until = until,
+            LeaseStatus::Abandoned => self.lead_or_follow(waits),
+        }
+    }
+
+    /// F5: a refresh ahead of expiry is not followed by another one for the same send.
+    fn use_new_token(&mut self) {
+        self.explanation.trigger = Trigger::NewToken;
+        self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
+        self.try_send();
+    }
+
+    /// K7: without a new token the request uses the current one, if that may still be valid and no 401 has said
+    /// otherwise.
+    fn go_on_without_refresh(&mut self) {
+        if self.upstream.token.is_rejected() {
+            // K6: another refresh of the same generation was rejected.
+            self.fail(FailureKind::TokenRejected);
+        } else if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
+            self.explanation.trigger = Trigger::NoNewToken;
+            self.machine.flags.set(Flags::TOKEN_SETTLED, true);
+            self.try_send();
+        } else {
+            self.fail(FailureKind::TokenUnavailable);
+        }
+    }
+
+    /// K5: reports the outcome to the token, if this request holds the newest lease. Returns whether it counted.
+    #[must_use]
+    fn report_outcome(&mut self, outcome: RefreshOutcome) -> bool {
+        let machine = &mut *self.machine;
+        let token = &mut self.upstream.token;
+        if !machine.flags.has(Flags::HOLDS_LEASE) || !token.is_current(machine.token_epoch) {
+            return false;
+        }
+        machine.flags.set(Flags::HOLDS_LEASE, false);
+        match outcome {
+            RefreshOutcome::Refreshed { expires_in } => {
+                token.install(self.now, expires_in.map(nanos), self.upstream.policy.refresh_margin);
+            }
+            RefreshOutcome::Rejected => token.reject(),
+            RefreshOutcome::Unavailable { retry_after } => {
+                token.fail(self.now.after(retry_after.map_or(0, nanos)));
+            }
+        }
+        true
+    }
+}
