@@ -8,7 +8,7 @@ use crate::read::http_date::HttpDate;
 use crate::read::structured_field::{Bare, InnerList, Item, List, Params, Value};
 use serde_json::Value as Json;
 
-const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/vectors");
+const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/vectors");
 
 /// The year in which the vectors read two-digit years.
 const REFERENCE_YEAR: i32 = 2026;

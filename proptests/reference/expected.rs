@@ -10,7 +10,7 @@ struct Step {
 
 fn traces() -> Vec<(String, Value, Vec<Step>)> {
     let mut all = Vec::new();
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/reference/traces")).unwrap() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/traces")).unwrap() {
         let path = entry.unwrap().path();
         let mut setting = json!({});
         let mut steps: Vec<Step> = Vec::new();

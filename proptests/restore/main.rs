@@ -1,7 +1,7 @@
 //! Snapshots: what is saved, written down, read again and restored under another clock goes on as if nothing had happened
 //! (T7, I13); what nobody saved is refused, or behaves.
 
-#[path = "reference"]
+#[path = "../reference"]
 mod reference {
     pub mod generator;
 }

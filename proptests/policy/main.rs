@@ -9,13 +9,18 @@ use retry_machine::snapshot::MachineSnapshot;
 use retry_machine::{Action, BreakerPolicy, Event, Jitter, Policy, PolicyBuilder, PolicyError, Reply, Timestamp};
 
 #[allow(dead_code)]
+#[path = "../common/bounds.rs"]
 mod bounds;
 #[allow(dead_code)]
+#[path = "../common/history.rs"]
 mod history;
 #[allow(dead_code)]
+#[path = "../common/plans.rs"]
 mod plans;
 #[allow(dead_code)]
+#[path = "../common/strategies.rs"]
 mod strategies;
+#[path = "../common/support.rs"]
 mod support;
 
 use strategies::Settings;

@@ -17,7 +17,9 @@ use retry_machine::{
     TransportErrorKind, Upstream,
 };
 
+#[path = "../common/scripted.rs"]
 mod scripted;
+#[path = "../common/support.rs"]
 mod support;
 
 use scripted::{Client, Send, run_until};

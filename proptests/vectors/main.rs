@@ -1,5 +1,5 @@
 //! Other projects' test vectors and recorded traffic, through the whole reader and, where a vector is about it, the
-//! decision (issue of the vectors: each file of `proptests/vectors/` names its sources and licences).
+//! decision (issue of the vectors: each file of `proptests/data/vectors/` names its sources and licences).
 //!
 //! A vector either holds, or we decided otherwise: then it stands in the table of `docs/decisions.md` with what we do
 //! and why. The tests hold the table to the vectors, both ways.
@@ -14,10 +14,9 @@ use retry_machine::{
 };
 use serde_json::Value;
 
-#[path = "vectors/backoff.rs"]
 mod backoff;
 
-const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests");
+const HERE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data");
 
 fn cases(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(format!("{HERE}/vectors/{file}.json")).unwrap();

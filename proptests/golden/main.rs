@@ -4,6 +4,7 @@
 use retry_machine::replay::{EventRecord, ReplayError, Settings};
 use retry_machine::{BreakerPolicy, BudgetPolicy, FailureKind, Jitter, Policy, ResetFormat, derive_seed};
 
+#[path = "../common/support.rs"]
 mod support;
 use support::{Answer, Scene, ms, secs};
 

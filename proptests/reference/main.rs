@@ -4,16 +4,14 @@
 //!
 //! `TRACES=100000 cargo test --release --test reference` goes on for longer.
 
-#[path = "reference"]
+#[path = "."]
 mod reference {
     pub mod generator;
     pub mod model;
     pub mod reading;
 }
 
-#[path = "reference/bounds.rs"]
 mod bounds;
-#[path = "reference/expected.rs"]
 mod expected;
 
 use std::fs;
@@ -57,7 +55,7 @@ fn the_crate_and_the_model_agree_on_generated_traces() {
 #[test]
 fn the_crate_and_the_model_agree_on_written_traces() {
     let mut traces = 0;
-    for folder in ["proptests/reference/traces", "examples/replay/traces"] {
+    for folder in ["proptests/data/traces", "examples/replay/traces"] {
         for entry in fs::read_dir(format!("{}/{folder}", env!("CARGO_MANIFEST_DIR"))).unwrap() {
             let path = entry.unwrap().path();
             let text = fs::read_to_string(&path).unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use retry_machine::{Action, FailureKind, Policy, TransportErrorKind};
 
+#[path = "../common/support.rs"]
 mod support;
 use support::{Answer, REFRESHED, Scene, exact, ms, secs};
 

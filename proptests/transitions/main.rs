@@ -11,10 +11,11 @@ use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, RefreshOutcome, Timestamp, TransportErrorKind,
 };
 
+#[path = "../common/support.rs"]
 mod support;
 use support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
-const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/snapshots/transitions.txt");
+const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/snapshots/transitions.txt");
 
 /// All states are as of this instant, in milliseconds.
 const NOW: u64 = 10_000;

@@ -1,6 +1,6 @@
 //! The fuzz targets' committed inputs, through the same checks, on stable: what fuzzing once found stays found.
 
-#[path = "../fuzz/src/lib.rs"]
+#[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
 use std::fs;

@@ -4,7 +4,7 @@
 //! `STAMPEDES=100 cargo test --release --test stampede` does it a hundred times in a row.
 
 #[allow(dead_code, unused_imports, reason = "the stories of the main job use more of it")]
-#[path = "../examples/flextell"]
+#[path = "../../examples/flextell"]
 mod flextell {
     pub mod server;
 }

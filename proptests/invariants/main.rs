@@ -15,10 +15,15 @@ use retry_machine::{
     Upstream, WaitReason, derive_seed,
 };
 
+#[path = "../common/bounds.rs"]
 mod bounds;
+#[path = "../common/history.rs"]
 mod history;
+#[path = "../common/plans.rs"]
 mod plans;
+#[path = "../common/strategies.rs"]
 mod strategies;
+#[path = "../common/support.rs"]
 mod support;
 
 use history::{Ended, History, Step};

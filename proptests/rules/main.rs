@@ -1,0 +1,17 @@
+//! Each rule by examples: a module for each group of them.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::too_many_lines)]
+
+mod backing_off;
+mod breaker;
+mod deciding;
+mod late;
+mod reading;
+mod reading_bodies;
+mod reading_limits;
+mod shared;
+mod surfacing;
+mod time;
+mod token;
+mod token_expiry;
+#[path = "../common/support.rs"]
+mod support;
