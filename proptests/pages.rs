@@ -1,11 +1,13 @@
 //! Holds the documentation's pages to the code: each rule has a text and a test, each rule that code cites has a text,
 //! each test that a page names exists, and each invariant has a planted bug. `UPDATE_SNAPSHOTS=1` writes the index of
-//! tests anew.
+//! tests and the examples of the trace format anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+
+use retry_machine::trace::{Event, Replay, Setting};
 
 /// The groups of rules, each with its number of rules, in the order of the page.
 const GROUPS: [(char, u32); 11] =
@@ -215,6 +217,44 @@ fn citations_are_found_in_comments_and_in_the_names_of_tests() {
     let code = "// L1: never (D3–D4), not H2O or ISO_T2, H100 or h5\nlet t3 = \"K3\"; // S2\nfn b1_e2_f_f9() {}";
     let found: Vec<_> = cited_by_code(code).into_iter().collect();
     assert_eq!(found, ["B1", "D3", "D4", "E2", "L1", "S2"]);
+}
+
+/// The action lines of a trace.
+fn replayed(trace: &str, facts: bool) -> Vec<String> {
+    let settings = trace.lines().find(|line| !Event::is_event(line)).unwrap_or("{}");
+    let mut replay = Replay::new(&Setting::parse(settings).unwrap()).unwrap();
+    let events = trace.lines().filter(|line| Event::is_event(line)).map(|line| Event::parse(line).unwrap());
+    let actions = events.filter_map(|event| replay.step(&event).unwrap());
+    actions.map(|action| if facts { action.to_json_with_facts() } else { action.to_json() }.to_string()).collect()
+}
+
+/// On the page of the trace format a block of action lines follows the trace whose last actions they are.
+#[test]
+fn the_examples_of_the_trace_format_are_true() {
+    let page = page("trace_format.md");
+    let mut parts: Vec<_> = page.split("```").map(String::from).collect();
+    let (mut trace, mut checked) = (String::new(), 0);
+    for block in parts.iter_mut().skip(1).step_by(2) {
+        let Some(lines) = block.strip_prefix("json\n") else { continue };
+        if lines.contains("\"event\"") {
+            lines.clone_into(&mut trace);
+        } else {
+            let actions = replayed(&trace, lines.contains("\"facts\""));
+            let shown = actions[actions.len() - lines.lines().count()..].join("\n");
+            *block = format!("json\n{shown}\n");
+            checked += 1;
+        }
+    }
+    let expected = parts.join("```");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(root().join("docs/trace_format.md"), &expected).unwrap();
+    } else {
+        assert!(
+            page == expected,
+            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes them anew"
+        );
+    }
+    assert_eq!(checked, 3);
 }
 
 /// `.ci/planted` sees that the tests catch it.
