@@ -104,6 +104,10 @@ pub mod pages {
     pub mod trust {}
     #[doc = include_str!("../docs/rules.md")]
     pub mod rules {}
+    #[doc = include_str!("../docs/rule_tests.md")]
+    pub mod rule_tests {}
+    #[doc = include_str!("../docs/trace_format.md")]
+    pub mod trace_format {}
     #[doc = include_str!("../docs/decisions.md")]
     pub mod decisions {}
     #[doc = include_str!("../docs/peer_bugs.md")]

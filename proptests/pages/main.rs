@@ -1,47 +1,97 @@
-//! The documentation's pages are held to the code: each test that they name is there, each rule has one, and each
-//! invariant a planted bug. `UPDATE_SNAPSHOTS=1` writes the tests' names into the page of rules anew.
+//! Holds the documentation's pages to the code: each rule has a text and a test, each rule that code cites has a text,
+//! each test that a page names exists, and each invariant has a planted bug. `UPDATE_SNAPSHOTS=1` writes the index of
+//! tests and the examples of the trace format anew.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
+
+use retry_machine::trace::{Event, Replay, Setting};
+
+/// The groups of rules, each with its number of rules, in the order of the page.
+const GROUPS: [(char, u32); 11] =
+    [('T', 7), ('H', 10), ('D', 14), ('P', 3), ('B', 4), ('L', 3), ('K', 8), ('S', 6), ('E', 3), ('F', 9), ('I', 13)];
+
+/// Words in code that look like the number of a rule but mean something else, such as a part number.
+const NOT_RULES: [&str; 0] = [];
+
+/// The folders whose code may cite rules. The published crate lacks some of them.
+const CODE: [&str; 5] = ["src", "proptests", "fuzz/src", "examples", "embedded/src"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All test code: each file's path and text.
-fn sources() -> Vec<(String, String)> {
-    fn add(folder: &Path, sources: &mut Vec<(String, String)>) {
+/// The Rust files of these folders, in order: each file's path and text.
+fn files(folders: &[&str]) -> Vec<(String, String)> {
+    fn add(folder: &Path, files: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                add(&path, sources);
+                add(&path, files);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(root()).unwrap().to_str().unwrap();
-                sources.push((name.to_owned(), fs::read_to_string(&path).unwrap()));
+                files.push((name.to_owned(), fs::read_to_string(&path).unwrap()));
             }
         }
     }
-    let mut sources = Vec::new();
-    add(&root().join("proptests"), &mut sources);
-    add(&root().join("src"), &mut sources);
-    sources.sort();
-    sources
+    let mut files = Vec::new();
+    for folder in folders.iter().map(|folder| root().join(folder)).filter(|folder| folder.exists()) {
+        add(&folder, &mut files);
+    }
+    files.sort();
+    files
+}
+
+/// All test code.
+fn sources() -> Vec<(String, String)> {
+    files(&["proptests", "src"])
+}
+
+/// Whether a file belongs to the reference model, whose own tests do not hold the crate.
+fn is_the_model(file: &str) -> bool {
+    file.split('/').any(|folder| folder == "reference" || folder == "model")
+}
+
+fn functions(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split(['(', '<']).next())
 }
 
 fn is_a_test(name: &str, sources: &[(String, String)]) -> bool {
-    sources.iter().any(|(_, text)| text.contains(&format!("fn {name}(")))
+    sources.iter().any(|(_, text)| functions(text).any(|function| function == name))
 }
 
-/// The tests of a rule: those whose names begin with its number, among others'. Where a file has many, how many.
+/// A letter that names a group, and a number of one or two digits.
+fn is_number_of_a_rule(word: &str) -> bool {
+    let mut characters = word.chars();
+    let is_group = characters.next().is_some_and(|letter| GROUPS.iter().any(|(group, _)| *group == letter));
+    is_group && (2..=3).contains(&word.len()) && characters.all(|digit| digit.is_ascii_digit())
+}
+
+/// The rules that the name of a test begins with: `t1_t5_…` holds T1 and T5.
+fn rules_of(test: &str) -> impl Iterator<Item = String> {
+    test.split('_').map(str::to_uppercase).take_while(|part| is_number_of_a_rule(part))
+}
+
+/// The rules that a text cites.
+fn cited(text: &str) -> impl Iterator<Item = &str> {
+    let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    words.filter(|word| is_number_of_a_rule(word) && !NOT_RULES.contains(word))
+}
+
+/// The rules that a Rust file cites: in its comments, and in the names of its tests.
+fn cited_by_code(text: &str) -> BTreeSet<String> {
+    let comments = text.lines().filter_map(|line| line.split_once("//"));
+    let in_comments = comments.flat_map(|(_, comment)| cited(comment)).map(String::from);
+    in_comments.chain(functions(text).flat_map(rules_of)).collect()
+}
+
+/// The tests whose names begin with this rule. Where a file has many, their number.
 fn tests_of(rule: &str, sources: &[(String, String)]) -> String {
-    let rule = rule.to_lowercase();
-    let is_number = |part: &str| part.len() > 1 && part[1..].bytes().all(|byte| byte.is_ascii_digit());
-    let is_of_rule = |name: &&str| name.split('_').take_while(|part| is_number(part)).any(|part| part == rule);
     let mut files = Vec::new();
-    // What lies in `reference/` tests the model.
-    for (file, text) in sources.iter().filter(|(file, _)| !file.starts_with("proptests/reference/")) {
-        let functions = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn ")?.split('(').next());
-        let mut names: Vec<_> = functions.filter(is_of_rule).collect();
+    for (file, text) in sources.iter().filter(|(file, _)| !is_the_model(file)) {
+        let mut names: Vec<_> = functions(text).filter(|test| rules_of(test).any(|of| of == rule)).collect();
         names.sort_unstable();
         match names.len() {
             0 => {}
@@ -52,13 +102,49 @@ fn tests_of(rule: &str, sources: &[(String, String)]) -> String {
     files.join("; ")
 }
 
+/// One rule of the page of rules.
+struct Rule {
+    number: String,
+    title: String,
+    text: String,
+}
+
+impl Rule {
+    /// The anchor that rustdoc gives the heading.
+    fn anchor(&self) -> String {
+        let heading = format!("{} {}", self.number, self.title).to_lowercase();
+        let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+    }
+}
+
+/// The rules that have a text: a heading `### L1: Never sooner`, and what follows it up to the next heading.
+fn rules() -> Vec<Rule> {
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut is_in_a_rule = false;
+    for line in page("rules.md").lines() {
+        if line.starts_with('#') {
+            is_in_a_rule = false;
+            if let Some((number, title)) = line.strip_prefix("### ").and_then(|heading| heading.split_once(": ")) {
+                is_in_a_rule = true;
+                rules.push(Rule { number: number.to_owned(), title: title.to_owned(), text: String::new() });
+            }
+        } else if is_in_a_rule {
+            let rule = rules.last_mut().unwrap();
+            rule.text += line;
+            rule.text += "\n";
+        }
+    }
+    rules
+}
+
 /// The cells of a row that begins with the number of a rule.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
-    (cells[0].len() <= 3 && cells[0].ends_with(|last: char| last.is_ascii_digit())).then_some(cells)
+    is_number_of_a_rule(cells[0]).then_some(cells)
 }
 
-/// What stands between backticks.
+/// The words between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -68,33 +154,110 @@ fn page(name: &str) -> String {
 }
 
 #[test]
-fn the_page_of_rules_names_the_tests_of_each() {
-    let sources = sources();
-    let page = page("rules.md");
-    let mut rules = Vec::new();
-    let mut expected = String::new();
-    for line in page.lines() {
-        if let Some(cells) = cells(line) {
-            let tests = tests_of(cells[0], &sources);
-            assert!(!tests.is_empty(), "{} has no test", cells[0]);
-            rules.push(cells[0].to_owned());
-            expected += &format!("| {} | {} | {tests} |\n", cells[0], cells[1]);
-        } else {
-            expected += line;
-            expected += "\n";
-        }
+fn the_page_of_rules_is_complete_and_in_order() {
+    let rules = rules();
+    let numbers: Vec<_> = rules.iter().map(|rule| rule.number.clone()).collect();
+    let all = GROUPS.iter().flat_map(|(group, rules)| (1..=*rules).map(move |n| format!("{group}{n}")));
+    assert_eq!(numbers, all.collect::<Vec<_>>());
+    for Rule { number, text, .. } in &rules {
+        let link = format!("[Tests](rule_tests#{})", number.to_lowercase());
+        let (text, after) = text.split_once(&link).unwrap_or_else(|| panic!("{number} has no {link}"));
+        assert!(after.trim().is_empty(), "{number}: the link is the end of the rule");
+        assert!(text.trim().len() > 40, "{number} has no text");
     }
-    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
-        fs::write(root().join("docs/rules.md"), &expected).unwrap();
-    } else {
-        assert!(page == expected, "the page is old: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes it anew");
-    }
-    let groups = "THDPBLKSEF".chars().zip([7, 10, 14, 3, 4, 3, 8, 6, 3, 9]);
-    let all: Vec<_> = groups.flat_map(|(group, rules)| (1..=rules).map(move |n| format!("{group}{n}"))).collect();
-    assert_eq!(rules, all);
 }
 
-/// That its tests catch it is seen by `.ci/planted`.
+#[test]
+fn the_index_of_tests_names_the_tests_of_each_rule() {
+    let sources = sources();
+    let mut expected = String::from(
+        "# Index of tests\n\nThe tests that hold each rule of the page [`rules`](rules), found by their names: a test's name begins with the \
+         numbers of its\nrules. `cargo test --all-features l1_` runs those of L1. Two tests hold all rules at once: the target `reference` \
+         compares every\naction with an independent model of the rules, and the target `exhaustive` tries every order of events and checks \
+         the\ninvariants on every edge. Written by `UPDATE_SNAPSHOTS=1 cargo test --test pages`.\n\n| rule | tests |\n|---|---|\n",
+    );
+    for rule in rules() {
+        let tests = tests_of(&rule.number, &sources);
+        assert!(!tests.is_empty(), "{} has no test", rule.number);
+        let id = rule.number.to_lowercase();
+        writeln!(expected, "| <a id=\"{id}\"></a>[{}](rules#{}) | {tests} |", rule.number, rule.anchor()).unwrap();
+    }
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(root().join("docs/rule_tests.md"), &expected).unwrap();
+    }
+    assert!(
+        page("rule_tests.md") == expected,
+        "the index is out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes it anew"
+    );
+}
+
+#[test]
+fn every_rule_that_code_or_a_page_cites_has_a_text() {
+    let rules: BTreeSet<_> = rules().into_iter().map(|rule| rule.number).collect();
+    let mut citations = 0;
+    for (file, text) in files(&CODE) {
+        let cited = cited_by_code(&text);
+        citations += cited.len();
+        let unknown: Vec<_> = cited.difference(&rules).collect();
+        assert!(unknown.is_empty(), "{file} cites {unknown:?}: give them a text in docs/rules.md, or see NOT_RULES");
+    }
+    assert!(citations > 500, "only {citations} citations were found");
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            let text = fs::read_to_string(&path).unwrap();
+            let unknown: Vec<_> = cited(&text).filter(|word| !rules.contains(*word)).collect();
+            assert!(unknown.is_empty(), "{} cites {unknown:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn citations_are_found_in_comments_and_in_the_names_of_tests() {
+    let code = "// L1: never (D3–D4), not H2O or ISO_T2, H100 or h5\nlet t3 = \"K3\"; // S2\nfn b1_e2_f_f9() {}";
+    let found: Vec<_> = cited_by_code(code).into_iter().collect();
+    assert_eq!(found, ["B1", "D3", "D4", "E2", "L1", "S2"]);
+}
+
+/// The action lines of a trace.
+fn replayed(trace: &str, facts: bool) -> Vec<String> {
+    let settings = trace.lines().find(|line| !Event::is_event(line)).unwrap_or("{}");
+    let mut replay = Replay::new(&Setting::parse(settings).unwrap()).unwrap();
+    let events = trace.lines().filter(|line| Event::is_event(line)).map(|line| Event::parse(line).unwrap());
+    let actions = events.filter_map(|event| replay.step(&event).unwrap());
+    actions.map(|action| if facts { action.to_json_with_facts() } else { action.to_json() }.to_string()).collect()
+}
+
+/// On the page of the trace format a block of action lines follows the trace whose last actions they are.
+#[test]
+fn the_examples_of_the_trace_format_are_true() {
+    let page = page("trace_format.md");
+    let mut parts: Vec<_> = page.split("```").map(String::from).collect();
+    let (mut trace, mut checked) = (String::new(), 0);
+    for block in parts.iter_mut().skip(1).step_by(2) {
+        let Some(lines) = block.strip_prefix("json\n") else { continue };
+        if lines.contains("\"event\"") {
+            lines.clone_into(&mut trace);
+        } else {
+            let actions = replayed(&trace, lines.contains("\"facts\""));
+            let shown = actions[actions.len() - lines.lines().count()..].join("\n");
+            *block = format!("json\n{shown}\n");
+            checked += 1;
+        }
+    }
+    let expected = parts.join("```");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(root().join("docs/trace_format.md"), &expected).unwrap();
+    } else {
+        assert!(
+            page == expected,
+            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes them anew"
+        );
+    }
+    assert_eq!(checked, 3);
+}
+
+/// `.ci/planted` sees that the tests catch it.
 #[test]
 fn every_invariant_has_a_planted_bug_that_its_tests_catch() {
     let sources = sources();
