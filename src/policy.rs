@@ -15,7 +15,7 @@ use crate::time::{millis, nanos};
 /// use retry_machine::Policy;
 ///
 /// let policy = Policy::common()
-///     .to_builder()
+///     .into_builder()
 ///     .max_retries(3)
 ///     .deadline(Some(Duration::from_secs(20)))
 ///     .build()?;

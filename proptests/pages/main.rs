@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-use retry_machine::trace::{Event, Replay, Setting};
+use retry_machine::replay::{EventRecord, Replay, Settings};
 
 /// The groups of rules, each with its number of rules, in the order of the page.
 const GROUPS: [(char, u32); 11] =
@@ -221,9 +221,9 @@ fn citations_are_found_in_comments_and_in_the_names_of_tests() {
 
 /// The action lines of a trace.
 fn replayed(trace: &str, facts: bool) -> Vec<String> {
-    let settings = trace.lines().find(|line| !Event::is_event(line)).unwrap_or("{}");
-    let mut replay = Replay::new(&Setting::parse(settings).unwrap()).unwrap();
-    let events = trace.lines().filter(|line| Event::is_event(line)).map(|line| Event::parse(line).unwrap());
+    let settings = trace.lines().find(|line| !EventRecord::is_event(line)).unwrap_or("{}");
+    let mut replay = Replay::new(&Settings::parse(settings).unwrap()).unwrap();
+    let events = trace.lines().filter(|line| EventRecord::is_event(line)).map(|line| EventRecord::parse(line).unwrap());
     let actions = events.filter_map(|event| replay.step(&event).unwrap());
     actions.map(|action| if facts { action.to_json_with_facts() } else { action.to_json() }.to_string()).collect()
 }
