@@ -12,7 +12,7 @@
 //! replay.step(&EventRecord::parse(r#"{"at_ms": 0, "event": "start"}"#)?)?;
 //! let action = replay.step(&EventRecord::parse(r#"{"at_ms": 80, "event": "reply", "status": 503}"#)?)?.unwrap();
 //! assert_eq!(action.to_json()["until_ms"], 1080);
-//! # Ok::<(), retry_machine::trace::TraceError>(())
+//! # Ok::<(), retry_machine::replay::ReplayError>(())
 //! ```
 
 use alloc::collections::BTreeMap;
