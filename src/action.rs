@@ -5,7 +5,7 @@ use core::fmt;
 use crate::backoff::Backoff;
 use crate::event::TransportErrorKind;
 use crate::failure::Failure;
-use crate::reply::{Hint, HintSource, RejectedFields};
+use crate::reply::{BearerErrorCode, Hint, HintSource, RejectedFields};
 use crate::time::{Seconds, Timestamp};
 
 /// What to do next. The `Display` form explains it in one sentence (rule E2).
@@ -41,6 +41,9 @@ pub enum Action {
     RefreshToken {
         /// The end of the lease.
         until: Timestamp,
+        /// The error that the 401's challenge (or its body's code) named, if the request got a 401 (rule D12): a new
+        /// token is then asked for with the scope or the claims of the challenge.
+        challenge: Option<BearerErrorCode>,
         /// Why.
         explanation: Explanation,
     },
@@ -160,6 +163,8 @@ impl fmt::Display for Action {
                     (WaitReason::Hint(HintSource::RetryAfterMs), _) => write!(f, " (retry-after in milliseconds"),
                     (WaitReason::Hint(HintSource::RetryAfter), _) => write!(f, " (retry-after"),
                     (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (reset of the rate limit"),
+                    (WaitReason::Hint(HintSource::Told), _) => write!(f, " (as the service said)"),
+                    (WaitReason::Hint(HintSource::Pushback), _) => write!(f, " (pushback)"),
                     (WaitReason::Gate, _) => write!(f, " (the upstream is closed to all requests"),
                 }?;
                 match explanation.hint {
@@ -199,6 +204,8 @@ impl fmt::Display for Explanation {
                     TransportErrorKind::NotSent => "could not be sent",
                     TransportErrorKind::TimedOut => "timed out",
                     TransportErrorKind::Broken => "was cut off",
+                    TransportErrorKind::Unprocessed => "was not processed",
+                    TransportErrorKind::Permanent => "cannot succeed",
                     TransportErrorKind::Other => "failed in transport",
                 };
                 write!(f, "attempt {attempt} of {of} {what}; ")

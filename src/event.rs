@@ -41,7 +41,7 @@ pub enum Event {
 /// How an attempt failed to bring a response (rule D13).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "the rule names four kinds; `Other` takes whatever else comes")]
+#[allow(clippy::exhaustive_enums, reason = "rule D13 names six kinds, and `Other` takes the rest")]
 pub enum TransportErrorKind {
     /// The request surely did not reach the server: name resolution, connecting, TLS. Retried for every request.
     NotSent,
@@ -49,6 +49,13 @@ pub enum TransportErrorKind {
     TimedOut,
     /// The connection ended before the whole response was there. The server may have acted on the request.
     Broken,
+    /// The peer said that it did nothing with the request: HTTP/2 GOAWAY beyond the last stream, REFUSED_STREAM, a kept
+    /// connection that closed before any byte was written. The first time, the request is sent again at once; further
+    /// times count like [`NotSent`](TransportErrorKind::NotSent).
+    Unprocessed,
+    /// A repetition does not help: a bad URL or header, an untrusted certificate, a redirect loop, a body that cannot be
+    /// sent again.
+    Permanent,
     /// Anything else. Retried for requests that are safe to repeat.
     Other,
 }
@@ -81,4 +88,26 @@ pub enum Idempotency {
     Idempotent,
     /// Doing it twice is not the same as doing it once: a POST that creates or pays something.
     NonIdempotent,
+}
+
+impl Idempotency {
+    /// Returns the idempotency of a request with this method and with or without an idempotency key (rule D14): GET,
+    /// HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent (RFC 9110 §9.2.2), any method with a key, and no other.
+    /// Methods are case-sensitive.
+    ///
+    /// ```
+    /// use retry_machine::Idempotency;
+    ///
+    /// assert_eq!(Idempotency::of("PUT", false), Idempotency::Idempotent);
+    /// assert_eq!(Idempotency::of("POST", false), Idempotency::NonIdempotent);
+    /// assert_eq!(Idempotency::of("POST", true), Idempotency::Idempotent);
+    /// ```
+    #[must_use]
+    pub const fn of(method: &str, has_idempotency_key: bool) -> Idempotency {
+        match method.as_bytes() {
+            b"GET" | b"HEAD" | b"OPTIONS" | b"TRACE" | b"PUT" | b"DELETE" => Idempotency::Idempotent,
+            _ if has_idempotency_key => Idempotency::Idempotent,
+            _ => Idempotency::NonIdempotent,
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::reply::RejectedFields;
+use crate::reply::{BearerErrorCode, RejectedFields};
 use crate::time::{Seconds, Timestamp};
 
 /// Why a request ended without an answer, with all that is known about it (rule E1).
@@ -22,6 +22,8 @@ pub struct Failure {
     /// Of every kind: the sentence names it where [`Failure::cause`] does not.
     pub(crate) cause: Option<Cause>,
     pub(crate) rejected: RejectedFields,
+    /// What the challenge or the code of the last 401 said.
+    pub(crate) challenge: Option<BearerErrorCode>,
 }
 
 impl Failure {
@@ -57,15 +59,10 @@ impl Failure {
         self.not_before
     }
 
-    /// What the last attempt failed of, where a limit ended the request: with the kinds `Exhausted`,
-    /// `ServerWaitTooLong`, `Deadline`, `Budget` and `BreakerOpen`. `None` with them if no attempt had failed.
+    /// Returns why the last attempt that failed did so, whatever ended the request (rule F8). `None` if none failed.
     #[must_use]
     pub const fn cause(&self) -> Option<Cause> {
-        use FailureKind::{BreakerOpen, Budget, Deadline, Exhausted, ServerWaitTooLong};
-        match self.kind {
-            Exhausted | ServerWaitTooLong | Deadline | Budget | BreakerOpen => self.cause,
-            _ => None,
-        }
+        self.cause
     }
 
     /// What the last reply said about time that could not be used.
@@ -74,12 +71,19 @@ impl Failure {
         self.rejected
     }
 
+    /// F8: whether the last 401 asked for a scope or claims.
+    const fn names_scope(&self) -> bool {
+        matches!(self.challenge, Some(BearerErrorCode::InsufficientScope | BearerErrorCode::InsufficientClaims))
+    }
+
     /// What the user should do about it (rule F8).
     #[must_use]
     pub const fn advice(&self) -> Advice {
         match self.kind {
             FailureKind::BadRequest => Advice::FixRequest,
+            FailureKind::Unauthorized if self.names_scope() => Advice::AuthorizeWithScopes,
             FailureKind::Unauthorized | FailureKind::TokenRejected => Advice::AuthorizeAgain,
+            FailureKind::Transport if matches!(self.cause, Some(Cause::Permanent)) => Advice::FixRequest,
             FailureKind::Forbidden => Advice::AuthorizeWithScopes,
             FailureKind::NotFound => Advice::CheckId,
             FailureKind::Conflict => Advice::MakeUnique,
@@ -146,7 +150,7 @@ pub enum FailureKind {
 /// What an attempt failed of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "a status, or one of the four transport errors of rule D13")]
+#[allow(clippy::exhaustive_enums, reason = "a status, or one of the six transport errors of rule D13")]
 pub enum Cause {
     /// Of the status that [`Failure::status`] has.
     Status,
@@ -156,6 +160,10 @@ pub enum Cause {
     Broken,
     /// It was not sent.
     NotSent,
+    /// The peer did nothing with it.
+    Unprocessed,
+    /// Transport, in a way that no repetition helps.
+    Permanent,
     /// Something else in transport.
     Other,
 }
@@ -242,6 +250,8 @@ impl fmt::Display for Failure {
             (Some(Cause::TimedOut), _) => write!(f, ", the last timed out")?,
             (Some(Cause::Broken), _) => write!(f, ", the last was cut off")?,
             (Some(Cause::NotSent), _) => write!(f, ", the last could not be sent")?,
+            (Some(Cause::Unprocessed), _) => write!(f, ", the last was not processed")?,
+            (Some(Cause::Permanent), _) => write!(f, ", the last cannot succeed")?,
             (Some(Cause::Other), _) => write!(f, ", the last failed in transport")?,
             (Some(Cause::Status) | None, Some(status)) => write!(f, ", the last response was {status}")?,
             (Some(Cause::Status) | None, None) => {}

@@ -86,6 +86,7 @@ mod event;
 mod failure;
 mod machine;
 mod policy;
+pub mod presets;
 #[cfg(feature = "replay")]
 #[cfg_attr(docsrs, doc(cfg(feature = "replay")))]
 pub mod replay;
@@ -122,9 +123,12 @@ mod readme {}
 pub use self::action::{Action, Explanation, WaitReason};
 pub use self::event::{Event, Idempotency, RefreshOutcome, TransportErrorKind};
 pub use self::failure::{Advice, Cause, Failure, FailureKind};
-pub use self::machine::RetryMachine;
-pub use self::policy::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder, PolicyError};
+pub use self::machine::{RequestLimits, RetryMachine};
+pub use self::policy::{
+    BreakerPolicy, BudgetPolicy, Charge, Jitter, Policy, PolicyBuilder, PolicyError, Refund, StatusMeaning, ThrottleBackoff,
+};
 pub use self::reply::{
+    DialectField, FieldMeaning, TimeUnit, Verdict,
     BearerErrorCode, CodeClass, HeaderField, Hint, HintSource, Reader, RejectReason, RejectedFields, Reply, ResetFormat,
 };
 #[cfg(feature = "json")]

@@ -2,7 +2,9 @@
 
 mod ended;
 mod flags;
+mod judge;
 mod late;
+mod limits;
 mod refresh;
 mod response;
 mod retry;
@@ -13,9 +15,12 @@ mod wait;
 
 use self::ended::{Ended, Successes};
 use self::flags::Flags;
+pub use self::limits::RequestLimits;
+use self::limits::Limits;
 use crate::action::{Action, Explanation, WaitReason};
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::{Cause, FailureKind};
+use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Health, SendEpoch};
@@ -23,7 +28,7 @@ use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it reads no clock, draws no randomness from outside and does no IO (rule T1). 64 bytes, no heap. Not `Copy`,
+/// Pure: it reads no clock, draws no randomness from outside and does no IO (rule T1). 88 bytes, no heap. Not `Copy`,
 /// since a silent copy would hold the same lead twice (rule T6).
 ///
 /// ```compile_fail,E0277
@@ -57,6 +62,8 @@ pub struct RetryMachine {
     gate_time: u64,
     /// Number of waits at the gate. Wraps: it only tells draws apart.
     gate_waits: u8,
+    /// The last reply's hint, whatever its status, for the `not_before` of a failure (E1).
+    last_hint: Timestamp,
     /// Number of attempts sent.
     attempts: u32,
     /// The lease that the request leads or follows, else when its newest attempt took its token.
@@ -67,7 +74,12 @@ pub struct RetryMachine {
     first_since_opening: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
+    /// Number of retries after throttles (B5).
+    throttled_retries: u16,
+    limits: Limits,
     recoveries: u8,
+    /// What the challenge or the code of the last reply said about the token.
+    challenge: Option<BearerErrorCode>,
     phase: Phase,
     /// Why the last attempt failed.
     cause: Option<Cause>,
@@ -102,12 +114,16 @@ impl RetryMachine {
             until: Timestamp::ZERO,
             gate_time: 0,
             gate_waits: 0,
+            last_hint: Timestamp::ZERO,
             attempts: 0,
             token_epoch: Epoch::NONE,
             send_epoch: SendEpoch::NONE,
             first_since_opening: 0,
             status: 0,
+            throttled_retries: 0,
+            limits: Limits::NONE,
             recoveries: 0,
+            challenge: None,
             phase: Phase::Ready,
             cause: None,
             flags: Flags::new(idempotency),
@@ -120,7 +136,7 @@ impl RetryMachine {
     /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
     pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
         let now = upstream.advance(now);
-        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), is_new: false };
+        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), is_new: false, refused: None };
         step.transition(event);
         step.action()
     }
@@ -153,6 +169,12 @@ impl RetryMachine {
         }
     }
 
+    /// Number of retries: attempts that are neither the first, nor made after a refresh (K2), nor D13's repetition.
+    fn retries(&self) -> u32 {
+        let others = 1 + u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
+        self.attempts.saturating_sub(others)
+    }
+
     /// How many attempts were sent after this one; `None` if it was not sent.
     fn age(&self, attempt: u32) -> Option<u32> {
         (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
@@ -165,11 +187,12 @@ impl RetryMachine {
     /// The end of the attempt in flight, if it has a limit (S4).
     fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
         let policy = &upstream.policy;
-        (policy.deadline.is_some() || policy.attempt_timeout.is_some()).then_some(self.until)
+        let has_limit = self.limits.deadline(policy).is_some() || self.limits.attempt_timeout(policy).is_some();
+        has_limit.then_some(self.until)
     }
 
     fn deadline(&self, upstream: &Upstream) -> Option<Timestamp> {
-        upstream.policy.deadline.map(|limit| self.started.after(limit))
+        self.limits.deadline(&upstream.policy).map(|limit| self.started.after(limit))
     }
 }
 
@@ -180,6 +203,8 @@ struct Step<'a> {
     now: Timestamp,
     /// The facts of this step, for the action's sentence.
     explanation: Explanation,
+    /// The end of the wait that the budget refused in this step.
+    refused: Option<Timestamp>,
     /// Whether this step began the attempt or the refresh that is now under way.
     is_new: bool,
 }
@@ -258,9 +283,10 @@ impl Step<'_> {
     /// F8: the latest instant known from which another request is welcome.
     fn latest_known_instant(&self) -> Option<Timestamp> {
         let known = [
-            Some(self.machine.not_before).filter(|hint| *hint > self.now),
+            Some(self.machine.not_before.max(self.machine.last_hint)).filter(|hint| *hint > self.now),
             self.upstream.gate.asked_until(self.now),
             self.upstream.breaker.next_probe(self.now),
+            self.refused.filter(|end| *end > self.now),
         ];
         known.into_iter().flatten().max()
     }
@@ -276,7 +302,9 @@ impl Step<'_> {
         let machine = &*self.machine;
         let mut explanation = Explanation {
             attempt: machine.attempts,
-            of: self.upstream.policy.max_retries.saturating_add(1).saturating_add(machine.recoveries.into()),
+            of: machine.limits.max_attempts(&self.upstream.policy)
+                + u32::from(machine.recoveries)
+                + u32::from(machine.flags.has(Flags::REPEATED)),
             wait: machine.until.since(self.now),
             ..self.explanation
         };
@@ -291,7 +319,11 @@ impl Step<'_> {
                     explanation,
                 }
             }
-            Phase::Leading if self.is_new => Action::RefreshToken { until: machine.until, explanation },
+            Phase::Leading if self.is_new => {
+                // A refresh ahead of expiry answers no challenge.
+                let challenge = machine.challenge.filter(|_| !machine.flags.has(Flags::EARLY));
+                Action::RefreshToken { until: machine.until, challenge, explanation }
+            }
             Phase::Ready | Phase::InFlight | Phase::Leading => {
                 Action::InFlight { until: machine.next_tick(self.upstream), explanation }
             }
@@ -306,4 +338,4 @@ impl Step<'_> {
     }
 }
 
-const _: () = assert!(size_of::<RetryMachine>() <= 64);
+const _: () = assert!(size_of::<RetryMachine>() <= 88);

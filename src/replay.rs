@@ -22,13 +22,14 @@ use core::time::Duration;
 use thiserror::Error;
 
 use crate::policy::PolicyError;
-use crate::{ErrorBody, Event, Reply, RetryMachine, Timestamp, Upstream, derive_seed};
+use crate::{ErrorBody, Event, RetryMachine, Timestamp, Upstream, derive_seed};
 
 #[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod action;
 #[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
 mod event;
 mod fields;
+mod names;
 mod settings;
 
 pub use self::action::{ActionRecord, Facts};
@@ -85,8 +86,8 @@ impl Replay {
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency } = told {
-            let machine = RetryMachine::new(*idempotency, derive_seed(self.seed, number));
+        if let RequestEvent::Start { idempotency, limits } = told {
+            let machine = RetryMachine::new(*idempotency, derive_seed(self.seed, number)).with_limits(*limits);
             if self.requests.insert(number, Request { machine, body: None }).is_some() {
                 return Err(ReplayError::field("request", &"was started before"));
             }
@@ -104,14 +105,16 @@ impl Replay {
             RequestEvent::TransportError { attempt, kind } => {
                 Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
             }
-            RequestEvent::Reply { attempt, status, headers, body } => {
+            RequestEvent::Reply { attempt, status, headers, body, verdict, hint_ms } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = Reply::read(*status, headers, wall_clock, self.upstream.policy().rate_limit_reset());
+                let reply = self.upstream.policy().read_at(wall_clock, *status, headers);
                 // H8: the body of an answer is never read.
                 let body = body.as_ref().filter(|_| !matches!(status, 200..=299));
                 let body = body.and_then(|body| ErrorBody::parse(body).ok());
                 let reply = reply.with_code(body.as_ref().map(ErrorBody::class).unwrap_or_default());
                 facts = Some(Facts::new(reply, body.as_ref()));
+                let reply = verdict.map_or(reply, |verdict| reply.with_verdict(verdict));
+                let reply = hint_ms.map_or(reply, |ms| reply.with_hint(Duration::from_millis(ms)));
                 let attempt = attempt.unwrap_or(newest);
                 if request.machine.in_flight() == Some(attempt) {
                     request.body = body;

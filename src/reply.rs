@@ -16,15 +16,21 @@ mod http_date;
 #[allow(unreachable_pub, dead_code)]
 mod structured_field;
 
+mod dialect;
 mod header_time;
+mod number;
 mod rate_limit;
 mod reader;
 mod rejected;
 mod retry_after;
+#[cfg(feature = "vendor-times")]
+mod vendor_times;
 
 #[cfg(feature = "json")]
 pub use self::body::{BodyError, ErrorBody};
 pub use self::challenge::BearerErrorCode;
+pub(crate) use self::dialect::{DialectError, check as check_dialect};
+pub use self::dialect::{DialectField, FieldMeaning, TimeUnit};
 pub use self::reader::Reader;
 pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 
@@ -36,8 +42,10 @@ pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 pub struct Reply {
     status: u16,
     hint: Option<Hint>,
-    /// Nanoseconds until the last of the limits that have nothing left is reset.
-    closed_for: Option<u64>,
+    pushback: Option<Pushback>,
+    verdict: Option<Verdict>,
+    /// Whether a rate limit has nothing left.
+    is_exhausted: bool,
     limit: Option<u64>,
     remaining: Option<u64>,
     /// Nanoseconds.
@@ -54,7 +62,9 @@ impl Reply {
         Reply {
             status,
             hint: None,
-            closed_for: None,
+            pushback: None,
+            verdict: None,
+            is_exhausted: false,
             limit: None,
             remaining: None,
             reset: None,
@@ -64,41 +74,28 @@ impl Reply {
         }
     }
 
-    /// Reads a whole response: its status and its headers in any order (rules H1–H7).
-    ///
-    /// `wall_clock` is the time since the Unix epoch, if the driver knows it: dates are judged by it where the
-    /// response has no usable `Date` of its own (rule H4). `reset` says how a bare number in `X-RateLimit-Reset` is
-    /// meant; [`Policy::reset`](crate::Policy::reset) has it.
-    ///
-    /// Names and values are whatever gives bytes: a `HeaderMap`'s pairs, an HTTP parser's, a list made by hand.
+    /// Returns the reply with this wait in place of the hint that the headers gave: for services that say it in the body
+    /// (rule D16). Its source is [`HintSource::Told`]; a pushback gives way to it.
     ///
     /// ```
     /// use core::time::Duration;
-    /// use retry_machine::{HintSource, Reply, ResetFormat};
+    /// use retry_machine::Reply;
     ///
-    /// let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
-    /// let hint = reply.hint().unwrap();
-    /// assert_eq!((hint.wait(), hint.source()), (Duration::from_secs(30), HintSource::RetryAfter));
+    /// // GraphQL: { "extensions": { "retryAfter": 1.5 } }
+    /// let reply = Reply::new(429).with_hint(Duration::from_millis(1_500));
+    /// assert_eq!(reply.hint().unwrap().wait().as_millis(), 1_500);
     /// ```
     #[must_use]
-    pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        status: u16,
-        headers: impl IntoIterator<Item = (N, V)>,
-        wall_clock: Option<Duration>,
-        reset: ResetFormat,
-    ) -> Reply {
-        let mut reader = Reader::new(status, wall_clock, reset);
-        for (name, value) in headers {
-            reader.feed(name.as_ref(), value.as_ref());
-        }
-        reader.finish()
+    pub const fn with_hint(self, wait: Duration) -> Reply {
+        let hint = Some(Hint { wait: time::nanos(wait), source: HintSource::Told });
+        Reply { hint, pushback: None, ..self }
     }
 
-    /// The same reply with this hint instead of what the headers said: for services that say it elsewhere.
+    /// Returns the reply with this verdict, in place of one that a field gave: for a driver that has read what no field
+    /// says, such as a body, a gRPC status or a 200 with an error inside (rule D15).
     #[must_use]
-    pub const fn with_hint(self, wait: Duration, source: HintSource) -> Reply {
-        let hint = Some(Hint { wait: time::nanos(wait), source });
-        Reply { hint, ..self }
+    pub const fn with_verdict(self, verdict: Verdict) -> Reply {
+        Reply { verdict: Some(verdict), ..self }
     }
 
     /// The same reply with this class of error code: what the body's `error` says, where the driver has read it
@@ -162,17 +159,58 @@ impl Reply {
         matches!(self.status, 200..=299)
     }
 
-    /// Nanoseconds until the last of the limits with nothing left is reset (rule S1).
-    pub(crate) const fn closed_for(&self) -> Option<u64> {
-        self.closed_for
+    /// Returns the verdict, if the reply has one (rule D15).
+    #[must_use]
+    pub const fn verdict(&self) -> Option<Verdict> {
+        self.verdict
     }
 
-    /// Whether code or challenge say that a fresh token would not help (rule D12).
-    pub(crate) const fn refresh_is_useless(&self) -> bool {
-        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
-        matches!(self.challenge, Some(InsufficientScope | InsufficientClaims | TokenRevoked))
-            || matches!(self.code, CodeClass::InsufficientScope | CodeClass::TokenRevoked)
+    pub(crate) const fn pushback(&self) -> Option<Pushback> {
+        self.pushback
     }
+
+    /// Whether a rate limit has nothing left (rule S1).
+    pub(crate) const fn is_exhausted(&self) -> bool {
+        self.is_exhausted
+    }
+
+    /// The reason why a refresh does not help, as challenge or code name it (rule D12).
+    pub(crate) const fn refresh_obstacle(&self) -> Option<BearerErrorCode> {
+        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
+        match (self.challenge, self.code) {
+            (Some(error @ (InsufficientScope | InsufficientClaims | TokenRevoked)), _) => Some(error),
+            (_, CodeClass::InsufficientScope) => Some(InsufficientScope),
+            (_, CodeClass::TokenRevoked) => Some(TokenRevoked),
+            _ => None,
+        }
+    }
+}
+
+/// The word that a reply may carry about trying again; it stands above the status, also above a 2xx (rule D15).
+///
+/// A field of the policy's [dialect](DialectField) gives it, or the driver ([`Reply::with_verdict`]). It never shortens a
+/// hint, and every limit holds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[allow(clippy::exhaustive_enums, reason = "rule D15 names four")]
+pub enum Verdict {
+    /// The request fails, whatever the policy says of the status.
+    Final,
+    /// The failure is transient: the request is sent again, also one that is not safe to repeat.
+    Transient,
+    /// The server limits its callers: as 429.
+    Throttled,
+    /// The token has expired: as 401.
+    TokenExpired,
+}
+
+/// An order to come back at a time (rule H11).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Pushback {
+    /// After so many nanoseconds, exactly.
+    After(u64),
+    /// Not at all.
+    Stop,
 }
 
 /// A time before which the server asked not to be called again.
@@ -197,6 +235,10 @@ impl Hint {
         self.source
     }
 
+    pub(crate) const fn new(wait: u64, source: HintSource) -> Hint {
+        Hint { wait, source }
+    }
+
     pub(crate) const fn nanos(&self) -> u64 {
         self.wait
     }
@@ -205,7 +247,7 @@ impl Hint {
 /// Which field of a response a hint was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "rule H6 names three, in this order")]
+#[allow(clippy::exhaustive_enums, reason = "rules H6, D16 and H11 name five")]
 pub enum HintSource {
     /// `retry-after-ms` or `x-ms-retry-after-ms`: milliseconds.
     RetryAfterMs,
@@ -213,6 +255,10 @@ pub enum HintSource {
     RetryAfter,
     /// The reset of a rate limit with nothing left: `X-RateLimit-*`, `RateLimit-*` or `RateLimit`.
     RateLimitReset,
+    /// The driver, who read it where no field says it ([`Reply::with_hint`]).
+    Told,
+    /// A pushback: an order to come back exactly then (rule H11).
+    Pushback,
 }
 
 /// What the machine knows of an error body's code: its class and nothing else (rule H8).

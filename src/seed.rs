@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
     Breaker = 2,
     /// How much longer a gate stays closed that was closed before; the number is that of the attempt.
     Opening = 3,
+    /// The wait before a retry after a throttle, where these are counted apart; the number is that of the retry.
+    ThrottledRetry = 4,
 }
 
 /// Draws evenly from `range`. The result depends on the arguments alone, not on how many draws went before, so that

@@ -74,6 +74,7 @@ impl RetryMachine {
             not_before,
             cause: self.cause,
             rejected,
+            challenge: self.challenge,
         }
     }
 

@@ -2,26 +2,32 @@
 
 use crate::event::Idempotency;
 use crate::reply::HintSource;
+use crate::upstream::budget::Price;
 
-/// The yes-or-no facts of a request in one byte, and the source of its hint.
+/// The yes-or-no facts of a request in two bytes, and the source of its hint.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub(super) struct Flags(u8);
+pub(super) struct Flags(u16);
 
 impl Flags {
     /// D14: the request is not safe to repeat.
-    pub(super) const NON_IDEMPOTENT: u8 = 1;
+    pub(super) const NON_IDEMPOTENT: u16 = 1;
     /// The request has got a reply; else the status is meaningless.
-    pub(super) const HAS_STATUS: u8 = 2;
+    pub(super) const HAS_STATUS: u16 = 2;
     /// K5: the request holds the lease of its token epoch, expired or not.
-    pub(super) const HOLDS_LEASE: u8 = 4;
+    pub(super) const HOLDS_LEASE: u16 = 4;
     /// K7: the request wants a token before it has got a 401.
-    pub(super) const EARLY: u8 = 8;
+    pub(super) const EARLY: u16 = 8;
     /// F5: for the next send the token is settled, whatever its expiry.
-    pub(super) const TOKEN_SETTLED: u8 = 16;
+    pub(super) const TOKEN_SETTLED: u16 = 16;
     /// The newest attempt has neither brought a result nor been given up.
-    pub(super) const UNANSWERED: u8 = 32;
-    pub(super) const SOURCE: u8 = 64 + 128;
+    pub(super) const UNANSWERED: u16 = 32;
+    /// D13: an attempt was not processed and has been repeated at once.
+    pub(super) const REPEATED: u16 = 64;
+    /// The hint's source, in three bits.
+    const SOURCE: u16 = 7 << SOURCE_SHIFT;
+    /// What the last retry was charged as: two bits, for a [`Price`].
+    const CHARGED: u16 = 3 << CHARGED_SHIFT;
 
     pub(super) const fn new(idempotency: Idempotency) -> Flags {
         match idempotency {
@@ -30,19 +36,21 @@ impl Flags {
         }
     }
 
-    pub(super) const fn has(self, flag: u8) -> bool {
+    pub(super) const fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
     }
 
-    pub(super) const fn set(&mut self, flag: u8, on: bool) {
+    pub(super) const fn set(&mut self, flag: u16, on: bool) {
         self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
     pub(super) const fn source(self) -> HintSource {
-        match self.0 >> 6 {
+        match (self.0 & Flags::SOURCE) >> SOURCE_SHIFT {
             0 => HintSource::RetryAfter,
             1 => HintSource::RetryAfterMs,
-            _ => HintSource::RateLimitReset,
+            2 => HintSource::RateLimitReset,
+            3 => HintSource::Told,
+            _ => HintSource::Pushback,
         }
     }
 
@@ -51,7 +59,29 @@ impl Flags {
             HintSource::RetryAfter => 0,
             HintSource::RetryAfterMs => 1,
             HintSource::RateLimitReset => 2,
+            HintSource::Told => 3,
+            HintSource::Pushback => 4,
         };
-        self.0 = self.0 & !Flags::SOURCE | bits << 6;
+        self.0 = self.0 & !Flags::SOURCE | bits << SOURCE_SHIFT;
+    }
+
+    pub(super) const fn charged(self) -> Option<Price> {
+        match (self.0 & Flags::CHARGED) >> CHARGED_SHIFT {
+            0 => None,
+            1 => Some(Price::Retry),
+            _ => Some(Price::Throttle),
+        }
+    }
+
+    pub(super) const fn set_charged(&mut self, price: Option<Price>) {
+        let bits = match price {
+            None => 0,
+            Some(Price::Retry) => 1,
+            Some(Price::Throttle) => 2,
+        };
+        self.0 = self.0 & !Flags::CHARGED | bits << CHARGED_SHIFT;
     }
 }
+
+const SOURCE_SHIFT: u32 = 7;
+const CHARGED_SHIFT: u32 = 10;

@@ -1,9 +1,10 @@
 //! Results of attempts that are not in flight: T3, F4, F6.
 
+use super::judge::{self, Judgment};
 use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
 use crate::failure::FailureKind;
-use crate::reply::{Hint, Reply};
+use crate::reply::Reply;
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
@@ -12,32 +13,34 @@ impl Step<'_> {
         if self.machine.attempts == 0 {
             return;
         }
-        self.apply_hints(reply);
+        let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
+        // D15: a verdict stands above the status, so that a 2xx with one is not an answer.
+        let is_answer = reply.is_success() && judgment == Judgment::Answer;
+        self.apply_hints(reply, judgment);
         let first_answer = self.is_unanswered(attempt);
-        let first_success = reply.is_success() && self.remember_success(attempt);
+        let first_success = is_answer && self.remember_success(attempt);
         if first_answer {
             self.machine.flags.set(Flags::UNANSWERED, false);
         }
         // F6: a failure would be the second one of its attempt.
         if first_answer || first_success {
-            self.record_health(self.health(reply.status()), attempt);
-            self.deposit_for(reply);
+            self.on_health(judge::health(&self.upstream.policy, reply), attempt);
         }
         match self.machine.phase {
             Phase::Done | Phase::Failed(_) => {}
-            _ if reply.is_success() => {
+            _ if is_answer => {
                 self.explanation.rejected = reply.rejected();
                 self.succeed(attempt, reply.status());
             }
-            Phase::Waiting(_) => self.extend_wait(reply),
+            Phase::Waiting(_) => self.extend_wait(reply, judgment),
             Phase::Ready | Phase::InFlight | Phase::Leading | Phase::Following(_) => {}
         }
     }
 
     /// F4: a late hint moves the end of a wait at once, without jitter.
-    fn extend_wait(&mut self, reply: &Reply) {
-        let counts = |hint: &Hint| hint.nanos() > 0 && self.hint_counts(reply.status());
-        let Some(hint) = reply.hint().filter(counts) else { return };
+    fn extend_wait(&mut self, reply: &Reply, judgment: Judgment) {
+        let Judgment::Retry(_) = judgment else { return };
+        let Some(hint) = judge::effective_hint(reply).filter(|hint| hint.nanos() > 0) else { return };
         self.explanation.rejected = reply.rejected();
         if hint.nanos() > self.upstream.policy.max_server_wait {
             return self.fail(FailureKind::ServerWaitTooLong);

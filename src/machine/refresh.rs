@@ -4,7 +4,7 @@ use super::{Flags, Phase, Step};
 use crate::action::Trigger;
 use crate::event::{Event, RefreshOutcome};
 use crate::failure::FailureKind;
-use crate::reply::Reply;
+use crate::reply::{BearerErrorCode, Reply, Verdict};
 use crate::time::nanos;
 use crate::upstream::token::{LeaseStatus, Turn};
 
@@ -14,7 +14,7 @@ const MAX_FOLLOWS: u8 = 3;
 impl Step<'_> {
     /// D3, D12, K1–K4: a 401 for the attempt in flight.
     pub(super) fn on_unauthorized(&mut self, reply: &Reply) {
-        if reply.refresh_is_useless() || self.machine.recoveries >= self.upstream.policy.max_token_recoveries {
+        if self.refresh_is_useless(reply) || self.machine.recoveries >= self.upstream.policy.max_token_recoveries {
             return self.fail(FailureKind::Unauthorized);
         }
         if self.is_past_deadline() {
@@ -30,6 +30,18 @@ impl Step<'_> {
         }
         self.machine.flags.set(Flags::EARLY, false);
         self.lead_or_follow(0);
+    }
+
+    /// D12: whether challenge or code say that a new token would be refused as this one was. D15: the verdict *token
+    /// expired* says otherwise.
+    fn refresh_is_useless(&self, reply: &Reply) -> bool {
+        match reply.refresh_obstacle() {
+            _ if reply.verdict() == Some(Verdict::TokenExpired) => false,
+            Some(BearerErrorCode::InsufficientScope | BearerErrorCode::InsufficientClaims) => {
+                !self.upstream.policy.refresh_on_insufficient
+            }
+            obstacle => obstacle.is_some(),
+        }
     }
 
     /// K3: leads the refresh, or follows the one under way, after `waits` leases without an outcome.

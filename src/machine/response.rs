@@ -1,14 +1,17 @@
 //! The attempt in flight gets its result: what the shared state learns of it, and where the request goes from there.
 
+use super::judge::{self, Judgment};
 use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;
-use crate::failure::{Cause, FailureKind};
+use crate::failure::Cause;
 use crate::policy::Jitter;
 use crate::reply::Reply;
 use crate::seed::{Purpose, draw};
+use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::Health;
+use crate::upstream::budget::Price;
 
 impl Step<'_> {
     /// A reply to the attempt in flight.
@@ -19,14 +22,22 @@ impl Step<'_> {
         self.machine.flags.set(Flags::UNANSWERED, false);
         self.machine.flags.set(Flags::HAS_STATUS, true);
         self.machine.status = status;
-        self.machine.cause = Some(Cause::Status);
-        self.apply_hints(reply);
-        self.record_health(self.health(status), self.machine.attempts);
-        self.deposit_for(reply);
-        match status {
-            200..=399 => self.succeed(self.machine.attempts, status),
-            401 => self.on_unauthorized(reply),
-            _ => self.retry_or_fail(self.classify_status(status), reply.hint()),
+        self.machine.challenge = reply.refresh_obstacle().or(reply.challenge());
+        let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
+        // F8: an answer is not a failure.
+        if judgment != Judgment::Answer {
+            self.machine.cause = Some(Cause::Status);
+        }
+        self.apply_hints(reply, judgment);
+        self.on_health(judge::health(&self.upstream.policy, reply), self.machine.attempts);
+        if let Some(price) = judge::failure_price(&self.upstream.policy, reply) {
+            self.upstream.budget.on_failure(price, self.upstream.policy.budget);
+        }
+        match judgment {
+            Judgment::Answer => self.succeed(self.machine.attempts, status),
+            Judgment::RefreshToken => self.on_unauthorized(reply),
+            Judgment::Fail(kind) => self.fail(kind),
+            Judgment::Retry(price) => self.retry_or_fail(price, judge::effective_hint(reply)),
         }
     }
 
@@ -34,46 +45,48 @@ impl Step<'_> {
     pub(super) fn on_transport_error(&mut self, kind: TransportErrorKind) {
         self.explanation.trigger = Trigger::TransportError(kind);
         self.machine.flags.set(Flags::UNANSWERED, false);
-        self.machine.cause = Some(match kind {
-            TransportErrorKind::NotSent => Cause::NotSent,
-            TransportErrorKind::TimedOut => Cause::TimedOut,
-            TransportErrorKind::Broken => Cause::Broken,
-            TransportErrorKind::Other => Cause::Other,
-        });
-        self.record_health(Health::Bad, self.machine.attempts);
-        self.retry_or_fail(self.classify_transport_error(kind), None);
-    }
-
-    /// D13, D14: why a transport error is not retried, if it is not.
-    fn classify_transport_error(&self, kind: TransportErrorKind) -> Option<FailureKind> {
-        // P2: an attempt that reached its limit is ambiguous, whatever its transport then reports.
+        self.machine.cause = Some(judge::transport_cause(kind));
+        self.on_health(judge::transport_health(kind), self.machine.attempts);
         let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
-        match (kind, self.machine.flags.has(Flags::NON_IDEMPOTENT)) {
-            (TransportErrorKind::NotSent, _) | (_, false) => None,
-            (TransportErrorKind::Other, true) if !is_past_limit => Some(FailureKind::Transport),
-            (_, true) => Some(FailureKind::Ambiguous),
+        if let Some(failure) = judge::transport_failure(kind, self.is_safe(), is_past_limit) {
+            self.fail(failure);
+        } else if kind == TransportErrorKind::Unprocessed && !self.machine.flags.has(Flags::REPEATED) {
+            // D13: nothing was done with the request, so that once it goes out again at once, as if it had not been sent.
+            self.machine.flags.set(Flags::REPEATED, true);
+            self.try_send();
+        } else {
+            self.upstream.budget.on_failure(Price::Retry, self.upstream.policy.budget);
+            self.retry_or_fail(Price::Retry, None);
         }
     }
 
     /// Applies the hints of a reply to this request (L1) and to the gate (S1).
-    pub(super) fn apply_hints(&mut self, reply: &Reply) {
-        let status = reply.status();
-        let counts = self.hint_counts(status);
-        if let Some(hint) = reply.hint().filter(|_| counts) {
-            let at = self.now.after(hint.nanos());
-            if at > self.machine.not_before && !self.machine.is_ended() {
-                self.machine.not_before = at;
-                self.machine.flags.set_source(hint.source());
-            }
+    pub(super) fn apply_hints(&mut self, reply: &Reply, judgment: Judgment) {
+        let hint = match judgment {
+            Judgment::Retry(_) => judge::effective_hint(reply),
+            Judgment::Answer | Judgment::RefreshToken | Judgment::Fail(_) => reply.hint(),
+        };
+        if !self.machine.is_ended() {
+            // E1: of the last reply, whatever its status, for `not_before` of a failure.
+            self.machine.last_hint = reply.hint().map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
         }
-        if self.upstream.policy.gate {
-            let throttled = reply.hint().filter(|_| status == 429).map(|hint| hint.nanos());
-            let exhausted = reply.closed_for().filter(|_| counts || reply.is_success() || status == 403);
-            for (wait, throttled) in [(throttled, true), (exhausted, false)] {
-                if let Some(wait) = wait {
-                    self.close_gate(wait, throttled);
-                }
-            }
+        let Some(hint) = hint else { return };
+        let at = self.now.after(hint.nanos());
+        // L1, H10: it binds a request that is sent again.
+        if matches!(judgment, Judgment::Retry(_)) && at > self.machine.not_before && !self.machine.is_ended() {
+            self.machine.not_before = at;
+            self.machine.flags.set_source(hint.source());
+        }
+        // H6, H10: a throttle closes the gate, and so does a limit with nothing left, where the reply is not about the
+        // token.
+        let closes = match judgment {
+            Judgment::Retry(Price::Throttle) => true,
+            Judgment::Retry(Price::Retry) | Judgment::Fail(_) => reply.is_exhausted() && reply.status() != 401,
+            Judgment::Answer => reply.is_exhausted() && reply.is_success(),
+            Judgment::RefreshToken => false,
+        };
+        if closes && hint.nanos() > 0 && self.upstream.policy.gate {
+            self.close_gate(hint.nanos(), judgment == Judgment::Retry(Price::Throttle));
         }
     }
 
@@ -84,24 +97,16 @@ impl Step<'_> {
         gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
     }
 
-    /// S2: each success refills the budget.
-    pub(super) fn deposit_for(&mut self, reply: &Reply) {
-        if reply.is_success() {
-            self.upstream.budget.deposit(self.upstream.policy.budget);
-        }
+    /// Whether the request is safe to repeat (D14).
+    pub(super) fn is_safe(&self) -> bool {
+        !self.machine.flags.has(Flags::NON_IDEMPOTENT)
     }
 
-    /// H10: whether the hints of a reply with this status count.
-    pub(super) fn hint_counts(&self, status: u16) -> bool {
-        status == 429 || self.upstream.policy.retries(status)
-    }
-
-    /// S3: what a status says about the health of the upstream.
-    pub(super) fn health(&self, status: u16) -> Health {
-        match status {
-            429 | 401 => Health::Neutral,
-            500..=599 if self.upstream.policy.retries(status) => Health::Bad,
-            _ => Health::Good,
+    /// Reports the health that the result of an attempt shows (D18) to the breaker (S3) and the budget (S2).
+    pub(super) fn on_health(&mut self, health: Health, attempt: u32) {
+        self.record_health(health, attempt);
+        if health == Health::Good {
+            self.upstream.budget.deposit(self.machine.flags.charged(), self.upstream.policy.budget);
         }
     }
 

@@ -1,57 +1,72 @@
-//! After a failed attempt: whether a retry is granted (P2).
+//! After a failed attempt that may be repeated: whether a retry is granted (P2).
 
-use super::{Flags, Step};
-use crate::action::{Trigger, WaitReason};
+use super::Step;
+use crate::action::WaitReason;
 use crate::backoff::Backoff;
 use crate::failure::FailureKind;
-use crate::reply::Hint;
+use crate::reply::{Hint, HintSource};
 use crate::seed::Purpose;
+use crate::upstream::budget::Price;
+
+/// A retry as it is counted (B5): its number among those of its kind, and what its draws are for.
+#[derive(Clone, Copy)]
+struct Count {
+    number: u16,
+    purpose: Purpose,
+}
 
 impl Step<'_> {
-    /// The guide's table: why a status is not retried, if it is not (D2–D11, D14).
-    pub(super) fn classify_status(&self, status: u16) -> Option<FailureKind> {
-        let policy = &self.upstream.policy;
-        if policy.retries(status) {
-            let server_error = (500..=599).contains(&status) && status != 503;
-            let ambiguous = policy.ambiguous_5xx && server_error && self.machine.flags.has(Flags::NON_IDEMPOTENT);
-            return ambiguous.then_some(FailureKind::Ambiguous);
-        }
-        Some(match status {
-            400 => FailureKind::BadRequest,
-            403 => FailureKind::Forbidden,
-            404 => FailureKind::NotFound,
-            409 => FailureKind::Conflict,
-            422 => FailureKind::Validation,
-            _ => FailureKind::UnexpectedStatus,
-        })
-    }
-
-    /// P2, after a failed attempt: `refused` says why it is not retried, if it is not.
-    pub(super) fn retry_or_fail(&mut self, refused: Option<FailureKind>, hint: Option<Hint>) {
+    /// P2, from the deadline on. `price` says whether the retry follows a throttle.
+    pub(super) fn retry_or_fail(&mut self, price: Price, hint: Option<Hint>) {
         // F1: the deadline changes the kind only where the attempt would have been retried.
-        if let Some(kind) = refused {
-            return self.fail(kind);
-        }
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
         }
-        // Attempts are 1 + retries + recoveries (K2), so this is the number of the next retry.
-        let retry = self.machine.attempts.saturating_sub(u32::from(self.machine.recoveries));
-        if retry > self.upstream.policy.max_retries || self.machine.attempts == u32::MAX {
+        let Some(count) = self.next_retry(price) else {
             return self.fail(FailureKind::Exhausted);
-        }
-        let backoff = Backoff::before_retry(retry, &self.upstream.policy, self.machine.seed);
+        };
+        let policy = &self.upstream.policy;
+        let growth = match (price, &policy.throttle_backoff) {
+            (Price::Throttle, Some(growth)) => growth,
+            _ => &policy.backoff,
+        };
+        let backoff = Backoff::before_retry(count.number, growth, policy, count.purpose, self.machine.seed);
         self.explanation.backoff = Some(backoff);
         self.explanation.hint = hint;
-        let throttled = self.explanation.trigger == Trigger::Status(429);
+        let draw = (count.purpose, u32::from(count.number));
         let mut own = (self.now.after(backoff.wait), WaitReason::Backoff);
-        // L2: a hint of zero does not say how long to wait.
-        if let Some(hint) = hint.filter(|hint| hint.nanos() > 0) {
-            let end = self.now.after(hint.nanos()).after(self.draw((Purpose::Retry, retry), self.hint_spread()));
-            if throttled || end > own.0 {
-                own = (end, WaitReason::Hint(hint.source()));
+        match hint {
+            // H11: exactly then.
+            Some(hint) if hint.source() == HintSource::Pushback => {
+                own = (self.now.after(hint.nanos()), WaitReason::Hint(HintSource::Pushback));
             }
+            // L2: a throttle's hint decides, any other where it is longer than the back-off.
+            Some(hint) if hint.nanos() > 0 => {
+                let end = self.now.after(hint.nanos()).after(self.draw(draw, self.hint_spread()));
+                if price == Price::Throttle || end > own.0 {
+                    own = (end, WaitReason::Hint(hint.source()));
+                }
+            }
+            // L2: a hint of zero does not say how long to wait.
+            _ => {}
         }
-        self.wait_or_fail(own, (Purpose::Retry, retry), Some(throttled));
+        self.wait_or_fail(own, draw, Some(price));
+    }
+
+    /// B3, B5: the count of the retry that comes next, or `None` if the limit is reached.
+    fn next_retry(&self, price: Price) -> Option<Count> {
+        let machine = &*self.machine;
+        let policy = &self.upstream.policy;
+        let all = machine.retries();
+        let throttled = u32::from(machine.throttled_retries);
+        let (counted, limit, purpose) = match (policy.throttle_retries, price) {
+            (None, _) => (all, policy.max_retries, Purpose::Retry),
+            (Some(_), Price::Retry) => (all - throttled, policy.max_retries, Purpose::Retry),
+            (Some(limit), Price::Throttle) => (throttled, limit, Purpose::ThrottledRetry),
+        };
+        // D17: the request's own limit bounds both counts together.
+        let is_left = counted < u32::from(limit) && machine.limits.allow_retry(all) && machine.attempts < u32::MAX;
+        let number = u16::try_from(counted).ok()?.checked_add(1)?;
+        is_left.then_some(Count { number, purpose })
     }
 }

@@ -46,7 +46,8 @@ impl Step<'_> {
     fn send(&mut self) {
         let policy = &self.upstream.policy;
         let machine = &mut *self.machine;
-        let limits = [policy.attempt_timeout.map(|limit| self.now.after(limit)), machine.deadline(self.upstream)];
+        let timeout = machine.limits.attempt_timeout(policy).map(|limit| self.now.after(limit));
+        let limits = [timeout, machine.deadline(self.upstream)];
         machine.until = limits.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
         machine.attempts = machine.attempts.saturating_add(1);
         if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.send_epoch) {

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::flags::Flags;
+use super::limits::Limits;
 use super::{Phase, RetryMachine};
 use crate::event::Idempotency;
 use crate::failure::Cause;
+use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::breaker::SendEpoch;
@@ -21,12 +23,16 @@ pub(crate) struct Fields {
     until: Timestamp,
     gate_time: u64,
     gate_waits: u8,
+    last_hint: Timestamp,
     attempts: u32,
     token_epoch: Epoch,
     send_epoch: SendEpoch,
     first_since_opening: u32,
     status: u16,
+    throttled_retries: u16,
+    limits: Limits,
     recoveries: u8,
+    challenge: Option<BearerErrorCode>,
     phase: Phase,
     cause: Option<Cause>,
     flags: Flags,
@@ -48,6 +54,7 @@ impl RetryMachine {
                 shift.past(&mut self.started)?;
                 shift.exact(&mut self.until)?;
                 shift.ahead(&mut self.not_before);
+                shift.ahead(&mut self.last_hint);
             }
         }
         Ok(())
@@ -58,9 +65,10 @@ impl RetryMachine {
         let ended = self.is_ended();
         let unsent_again = self.flags.has(Flags::NON_IDEMPOTENT)
             && !ended
-            && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Other));
+            && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
         // I2: each recovery followed an attempt, and led to another.
-        let counted = u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts;
+        let counted = u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts
+            && u32::from(self.throttled_retries) <= self.retries() + 1;
         let phase = match self.phase {
             Phase::Ready => {
                 let idempotency = if self.flags.has(Flags::NON_IDEMPOTENT) {
@@ -68,7 +76,8 @@ impl RetryMachine {
                 } else {
                     Idempotency::Idempotent
                 };
-                *self == RetryMachine::new(idempotency, self.seed)
+                let new = RetryMachine { limits: self.limits, ..RetryMachine::new(idempotency, self.seed) };
+                *self == new
             }
             Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),

@@ -6,11 +6,12 @@ use crate::failure::FailureKind;
 use crate::policy::Jitter;
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
+use crate::upstream::budget::Price;
 
 impl Step<'_> {
     /// The end of P2, and the gate of P1: grants a wait until `own`, or until the gate opens if that is later, unless a
-    /// limit forbids it. `price` is given for a retry: whether the retry follows a 429.
-    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<bool>) {
+    /// limit forbids it. `price` is that of a retry.
+    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<Price>) {
         let policy = &self.upstream.policy;
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;
@@ -41,10 +42,13 @@ impl Step<'_> {
             return self.fail(FailureKind::BreakerOpen);
         }
         // P3: charged last, and never refunded.
-        if let Some(throttled) = price {
-            if !self.upstream.budget.try_withdraw(throttled, self.upstream.policy.budget) {
+        if let Some(price) = price {
+            if !self.upstream.budget.try_withdraw(price, self.upstream.policy.budget) {
+                self.refused = Some(until);
                 return self.fail(FailureKind::Budget);
             }
+            self.machine.flags.set_charged(Some(price));
+            self.machine.throttled_retries += u16::from(price == Price::Throttle);
         }
         if reason == WaitReason::Gate {
             let wait = until.since(self.now);

@@ -48,8 +48,10 @@ impl ActionRecord {
             Action::Wait { until: end, reason, .. } => {
                 json!({"action": "wait", "until_ms": until(end), "reason": reason_name(reason)})
             }
-            Action::RefreshToken { until: end, .. } => {
-                json!({"action": "refresh_token", "until_ms": until(end)})
+            Action::RefreshToken { until: end, challenge, .. } => {
+                json!({
+                    "action": "refresh_token", "until_ms": until(end), "challenge": challenge.map(BearerErrorCode::name),
+                })
             }
             Action::AwaitRefresh { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
             Action::InFlight { until: end, .. } => json!({"action": "in_flight", "until_ms": end.map(until)}),
@@ -124,6 +126,8 @@ fn reason_name(reason: WaitReason) -> &'static str {
         WaitReason::Hint(HintSource::RetryAfter) => "retry_after",
         WaitReason::Hint(HintSource::RetryAfterMs) => "retry_after_ms",
         WaitReason::Hint(HintSource::RateLimitReset) => "rate_limit_reset",
+        WaitReason::Hint(HintSource::Told) => "told",
+        WaitReason::Hint(HintSource::Pushback) => "pushback",
         WaitReason::Gate => "gate",
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::ReplayError;
 use super::fields::Fields;
-use crate::{Idempotency, RefreshOutcome, TransportErrorKind};
+use crate::{Idempotency, RefreshOutcome, RequestLimits, TransportErrorKind, Verdict};
 
 /// One event of a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,8 @@ pub enum RequestEvent {
     Start {
         /// Whether the request is safe to repeat.
         idempotency: Idempotency,
+        /// Limits of its own.
+        limits: RequestLimits,
     },
     /// Time has passed.
     Tick,
@@ -64,6 +66,10 @@ pub enum RequestEvent {
         headers: Vec<(String, Vec<u8>)>,
         /// Its body, if there is one.
         body: Option<Vec<u8>>,
+        /// The driver's verdict, if it has one (rule D15).
+        verdict: Option<Verdict>,
+        /// The wait in milliseconds that the driver read where no field says it (rule D16).
+        hint_ms: Option<u64>,
     },
     /// An attempt brought no response.
     TransportError {
@@ -129,7 +135,7 @@ impl EventRecord {
 impl RequestEvent {
     fn to_json(&self) -> Value {
         let mut line = match self {
-            RequestEvent::Start { idempotency } => json!({"event": "start", "repeat": repeat_name(*idempotency)}),
+            RequestEvent::Start { idempotency, limits } => start_to_json(*idempotency, *limits),
             RequestEvent::Tick => json!({"event": "tick"}),
             RequestEvent::Cancel => json!({"event": "cancel"}),
             RequestEvent::TransportError { kind, .. } => json!({"event": "transport_error", "kind": kind}),
@@ -140,13 +146,19 @@ impl RequestEvent {
             RequestEvent::Refreshed(RefreshOutcome::Unavailable { retry_after }) => {
                 json!({"event": "token", "outcome": "unavailable", "retry_after_ms": retry_after.map(millis)})
             }
-            RequestEvent::Reply { status, headers, body, .. } => {
+            RequestEvent::Reply { status, headers, body, verdict, hint_ms, .. } => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| json!([name, bytes_to_json(value)])).collect();
                 let mut line = json!({"event": "reply", "status": status, "headers": headers});
                 match body.as_deref().map(|body| (core::str::from_utf8(body), body)) {
                     Some((Ok(text), _)) => line["body"] = json!(text),
                     Some((Err(_), body)) => line["body_base64"] = json!(BASE64.encode(body)),
                     None => {}
+                }
+                if let Some(verdict) = verdict {
+                    line["verdict"] = json!(verdict);
+                }
+                if let Some(hint_ms) = hint_ms {
+                    line["hint_ms"] = json!(hint_ms);
                 }
                 line
             }
@@ -190,12 +202,14 @@ enum Repeat {
 
 fn request_event(name: &Name, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
     Ok(match name {
-        Name::Start => RequestEvent::Start { idempotency: idempotency(fields)? },
+        Name::Start => RequestEvent::Start { idempotency: idempotency(fields)?, limits: limits(fields)? },
         Name::Reply => RequestEvent::Reply {
             attempt: fields.take("attempt")?,
             status: fields.need("status")?,
             headers: headers(fields)?,
             body: body(fields)?,
+            verdict: fields.take("verdict")?.flatten(),
+            hint_ms: fields.take("hint_ms")?.flatten(),
         },
         Name::TransportError => {
             RequestEvent::TransportError { attempt: fields.take("attempt")?, kind: fields.need("kind")? }
@@ -223,6 +237,28 @@ fn idempotency(fields: &mut Fields) -> Result<Idempotency, ReplayError> {
         None | Some(Repeat::Safe) => Idempotency::Idempotent,
         Some(Repeat::Unsafe) => Idempotency::NonIdempotent,
     })
+}
+
+fn limits(fields: &mut Fields) -> Result<RequestLimits, ReplayError> {
+    Ok(RequestLimits {
+        deadline: duration(fields, "deadline_ms")?,
+        max_retries: fields.take("max_retries")?.flatten(),
+        attempt_timeout: duration(fields, "attempt_timeout_ms")?,
+    })
+}
+
+fn start_to_json(idempotency: Idempotency, limits: RequestLimits) -> Value {
+    let mut line = json!({"event": "start", "repeat": repeat_name(idempotency)});
+    let times = [("deadline_ms", limits.deadline), ("attempt_timeout_ms", limits.attempt_timeout)];
+    for (key, limit) in times {
+        if let Some(limit) = limit {
+            line[key] = json!(millis(limit));
+        }
+    }
+    if let Some(retries) = limits.max_retries {
+        line["max_retries"] = json!(retries);
+    }
+    line
 }
 
 fn duration(fields: &mut Fields, field: &str) -> Result<Option<Duration>, ReplayError> {

@@ -6,6 +6,7 @@ pub struct Malformed;
 
 /// What a Bearer challenge gives as the reason of a refusal (RFC 6750 section 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum BearerErrorCode {
     /// A code that is not listed here.

@@ -8,7 +8,7 @@ use super::rejected::RejectReason;
 use crate::time::{self, NANOS_PER_MILLI};
 
 /// One statement of a time.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum HeaderTime {
     /// Nanoseconds after the receipt of the response.
     After(u64),
@@ -114,6 +114,13 @@ impl Clock {
         let millis = |seconds: i64| seconds.saturating_mul(1_000);
         let wall_millis = || Some(millis(wall_seconds?).saturating_add(wall_clock?.subsec_millis().into()));
         Clock { unix_millis: date.map(millis).or_else(wall_millis), unix_seconds: date.or(wall_seconds) }
+    }
+
+    /// Nanoseconds from the receipt of the response to this time; `None` for a date that no clock can judge.
+    pub(super) fn wait(self, time: HeaderTime) -> Option<u64> {
+        let mut latest = LatestTime::default();
+        latest.add(time);
+        latest.resolve(self)
     }
 
     /// Worked out only where a short year needs it: it takes a division.

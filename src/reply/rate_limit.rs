@@ -3,6 +3,7 @@
 use core::cmp::Reverse;
 
 use super::header_time::{Clock, LatestTime};
+use super::number::{digits, trim};
 use super::rejected::RejectReason;
 use super::structured_field::{Bare, List, Member, Value};
 use crate::time;
@@ -42,11 +43,25 @@ pub(super) struct StructuredLimits {
     quota: Option<u64>,
     limits_void: bool,
     policies_void: bool,
+    /// What the dictionary of draft 7 said.
+    dictionary: Dictionary,
+}
+
+/// `limit=100, remaining=50, reset=30`: the `RateLimit` of draft-ietf-httpapi-ratelimit-headers-07.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dictionary {
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    /// Seconds.
+    reset: Option<u64>,
 }
 
 impl StructuredLimits {
     /// One line of `RateLimit`.
     pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), RejectReason> {
+        if let Some(result) = self.dictionary.add(line) {
+            return result;
+        }
         let Self { tightest, limits_void, .. } = self;
         each_member(line, limits_void, |member| {
             let remaining = natural(member, b"r")??;
@@ -70,12 +85,43 @@ impl StructuredLimits {
 
     /// A syntax error voids the field with all its lines.
     pub(super) fn family(&self) -> Family {
-        let limits = self.tightest.filter(|_| !self.limits_void);
+        let dictionary = if self.limits_void { Dictionary::default() } else { self.dictionary };
+        let (remaining, reset) = match self.tightest.filter(|_| !self.limits_void) {
+            Some((remaining, Reverse(reset))) => (Some(remaining), reset),
+            None => (dictionary.remaining, dictionary.reset),
+        };
         Family {
-            limit: self.quota.filter(|_| !self.policies_void),
-            remaining: limits.map(|(remaining, _)| remaining),
-            reset: limits.and_then(|(_, Reverse(reset))| reset).map(time::seconds),
+            limit: self.quota.filter(|_| !self.policies_void).or(dictionary.limit),
+            remaining,
+            reset: reset.map(time::seconds),
         }
+    }
+}
+
+impl Dictionary {
+    /// Takes a line that has these keys and no others; `None` for any other line. A bad value drops its member; a key
+    /// given twice has its last value (RFC 9651 §3.2).
+    fn add(&mut self, line: &[u8]) -> Option<Result<(), RejectReason>> {
+        let mut added = *self;
+        let mut result = Ok(());
+        for member in line.split(|byte| *byte == b',') {
+            let member = trim(member);
+            let equals = member.iter().position(|byte| *byte == b'=')?;
+            let (key, value) = (member.get(..equals)?, member.get(equals + 1..)?);
+            let slot = match key {
+                b"limit" => &mut added.limit,
+                b"remaining" => &mut added.remaining,
+                b"reset" => &mut added.reset,
+                _ => return None,
+            };
+            match digits(value) {
+                // An Integer has at most 15 digits (RFC 9651 §3.3.1).
+                Some(number) if value.len() <= 15 => *slot = Some(number),
+                _ => result = Err(RejectReason::Malformed),
+            }
+        }
+        *self = added;
+        Some(result)
     }
 }
 

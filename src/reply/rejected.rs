@@ -20,10 +20,13 @@ pub enum HeaderField {
     RateLimitPolicy,
     WwwAuthenticate,
     Date,
+    XRateLimitResetAfter,
+    Verdict,
+    Pushback,
 }
 
 impl HeaderField {
-    const ALL: [HeaderField; 13] = [
+    const ALL: [HeaderField; 16] = [
         HeaderField::RetryAfterMs,
         HeaderField::XMsRetryAfterMs,
         HeaderField::RetryAfter,
@@ -37,6 +40,9 @@ impl HeaderField {
         HeaderField::RateLimitPolicy,
         HeaderField::WwwAuthenticate,
         HeaderField::Date,
+        HeaderField::XRateLimitResetAfter,
+        HeaderField::Verdict,
+        HeaderField::Pushback,
     ];
 
     /// The field's name in lower case.
@@ -56,12 +62,25 @@ impl HeaderField {
             HeaderField::RateLimitPolicy => "ratelimit-policy",
             HeaderField::WwwAuthenticate => "www-authenticate",
             HeaderField::Date => "date",
+            HeaderField::XRateLimitResetAfter => "x-ratelimit-reset-after",
+            HeaderField::Verdict => "verdict",
+            HeaderField::Pushback => "pushback",
         }
     }
 
-    /// The field with this name, in any case (rule H1), if it is one that is read.
+    /// Returns the field with this name, in any case (rule H1), if it is one that every service uses.
     pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
-        HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name))
+        match HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name)) {
+            // A dialect's, without a name of their own.
+            Some(HeaderField::Verdict | HeaderField::Pushback) => None,
+            Some(field) => Some(field),
+            // H5: the other spelling of the same family.
+            None if name.eq_ignore_ascii_case(b"x-rate-limit-limit") => Some(HeaderField::XRateLimitLimit),
+            None if name.eq_ignore_ascii_case(b"x-rate-limit-remaining") => Some(HeaderField::XRateLimitRemaining),
+            None if name.eq_ignore_ascii_case(b"x-rate-limit-reset") => Some(HeaderField::XRateLimitReset),
+            None if name.eq_ignore_ascii_case(b"x-rate-limit-reset-after") => Some(HeaderField::XRateLimitResetAfter),
+            None => None,
+        }
     }
 }
 

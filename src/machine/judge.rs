@@ -1,0 +1,131 @@
+//! What a reply and a transport error mean for their request: pure functions of policy, facts and idempotency.
+
+use crate::event::TransportErrorKind;
+use crate::failure::{Cause, FailureKind};
+use crate::policy::{Policy, StatusMeaning};
+use crate::reply::{Hint, HintSource, Pushback, Reply, Verdict};
+use crate::upstream::breaker::Health;
+use crate::upstream::budget::Price;
+
+/// What a reply means for its request (D1–D15).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Judgment {
+    /// The response is the answer.
+    Answer,
+    /// The token has expired.
+    RefreshToken,
+    Fail(FailureKind),
+    /// Sent again after a wait, at this price: a throttle has its own.
+    Retry(Price),
+}
+
+/// Judges a reply. `is_safe`: the request is safe to repeat (D14).
+pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Judgment {
+    let status = reply.status();
+    match meaning(policy, reply) {
+        None if reply.verdict() == Some(Verdict::Final) => Judgment::Fail(kind_of(status)),
+        None if reply.verdict() == Some(Verdict::TokenExpired) || status == 401 => Judgment::RefreshToken,
+        None => Judgment::Answer,
+        Some(StatusMeaning::Surface) => Judgment::Fail(kind_of(status)),
+        // D14: on a request that is not safe to repeat; a verdict is the server's own word that it may be repeated.
+        Some(StatusMeaning::RetryIfSafe) if !is_safe => Judgment::Fail(FailureKind::Ambiguous),
+        // H11: a pushback's stop counts only where the reply would be retried.
+        Some(_) if reply.pushback() == Some(Pushback::Stop) => Judgment::Fail(kind_of(status)),
+        Some(StatusMeaning::Retry | StatusMeaning::RetryIfSafe) => Judgment::Retry(Price::Retry),
+        Some(StatusMeaning::Throttle) => Judgment::Retry(Price::Throttle),
+    }
+}
+
+/// What status and verdict mean together (D11, D15); `None` for an answer, for a *final* reply, and for one that is about
+/// the token (K1: a 401 is, whatever a verdict but *final* says).
+fn meaning(policy: &Policy, reply: &Reply) -> Option<StatusMeaning> {
+    match (reply.verdict(), reply.status()) {
+        (Some(Verdict::Final | Verdict::TokenExpired), _) | (_, 401) | (None, 101 | 200..=399) => None,
+        (Some(Verdict::Transient), _) => Some(StatusMeaning::Retry),
+        (Some(Verdict::Throttled), _) => Some(StatusMeaning::Throttle),
+        (None, status) => Some(policy.meaning(status, effective_hint(reply).is_some())),
+    }
+}
+
+/// The price of a reply that is a failure which may be retried, whether it is or not.
+pub(super) fn failure_price(policy: &Policy, reply: &Reply) -> Option<Price> {
+    match meaning(policy, reply)? {
+        StatusMeaning::Surface => None,
+        StatusMeaning::Retry | StatusMeaning::RetryIfSafe => Some(Price::Retry),
+        StatusMeaning::Throttle => Some(Price::Throttle),
+    }
+}
+
+/// The hint that decides for a reply that is retried: a pushback goes before every hint (H11).
+pub(super) fn effective_hint(reply: &Reply) -> Option<Hint> {
+    match reply.pushback() {
+        Some(Pushback::After(wait)) => Some(Hint::new(wait, HintSource::Pushback)),
+        Some(Pushback::Stop) | None => reply.hint(),
+    }
+}
+
+/// The kind of failure of a status that is surfaced (D2–D7, D10).
+fn kind_of(status: u16) -> FailureKind {
+    match status {
+        400 => FailureKind::BadRequest,
+        401 => FailureKind::Unauthorized,
+        403 => FailureKind::Forbidden,
+        404 => FailureKind::NotFound,
+        409 => FailureKind::Conflict,
+        422 => FailureKind::Validation,
+        _ => FailureKind::UnexpectedStatus,
+    }
+}
+
+/// D18: what a reply says about the health of the service, whatever becomes of its request.
+pub(super) fn health(policy: &Policy, reply: &Reply) -> Health {
+    use StatusMeaning::{Retry, RetryIfSafe, Throttle};
+    let status = reply.status();
+    let own_meaning = || policy.meaning(status, effective_hint(reply).is_some());
+    match (meaning(policy, reply), status) {
+        (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) => Health::Neutral,
+        (Some(Retry | RetryIfSafe), _) => Health::Bad,
+        (None, 401) => Health::Neutral,
+        // A *final* throttle is a throttle still.
+        (None, _) if reply.verdict() == Some(Verdict::TokenExpired) || own_meaning() == Throttle => Health::Neutral,
+        (_, 100..=499) => Health::Good,
+        // Other 5xx, and numbers that are not a status.
+        _ => Health::Neutral,
+    }
+}
+
+/// D13, D14: why a transport error is not retried, if it is not. `is_past_limit`: the attempt has reached its limit.
+pub(super) fn transport_failure(kind: TransportErrorKind, is_safe: bool, is_past_limit: bool) -> Option<FailureKind> {
+    match kind {
+        TransportErrorKind::NotSent | TransportErrorKind::Unprocessed => None,
+        // P2: an attempt that reached its limit is ambiguous, whatever its transport then reports.
+        _ if !is_safe && is_past_limit => Some(FailureKind::Ambiguous),
+        TransportErrorKind::Permanent => Some(FailureKind::Transport),
+        _ if is_safe => None,
+        TransportErrorKind::TimedOut | TransportErrorKind::Broken => Some(FailureKind::Ambiguous),
+        TransportErrorKind::Other => Some(FailureKind::Transport),
+    }
+}
+
+/// D18: what a transport error says about the health of the service.
+pub(super) fn transport_health(kind: TransportErrorKind) -> Health {
+    match kind {
+        TransportErrorKind::Unprocessed | TransportErrorKind::Permanent => Health::Neutral,
+        TransportErrorKind::NotSent
+        | TransportErrorKind::TimedOut
+        | TransportErrorKind::Broken
+        | TransportErrorKind::Other => Health::Bad,
+    }
+}
+
+/// F8: the cause that a transport error leaves.
+pub(super) fn transport_cause(kind: TransportErrorKind) -> Cause {
+    match kind {
+        TransportErrorKind::NotSent => Cause::NotSent,
+        TransportErrorKind::Unprocessed => Cause::Unprocessed,
+        TransportErrorKind::TimedOut => Cause::TimedOut,
+        TransportErrorKind::Broken => Cause::Broken,
+        TransportErrorKind::Permanent => Cause::Permanent,
+        TransportErrorKind::Other => Cause::Other,
+    }
+}

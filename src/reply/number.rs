@@ -1,0 +1,87 @@
+//! Numbers in header fields (rule H2): digits, decimals, counts.
+
+/// Reads `1*DIGIT`. Anything else is `None`, the empty string too; too many digits saturate.
+pub(super) fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |number, byte| {
+        let digit = char::from(*byte).to_digit(10)?;
+        Some(number.saturating_mul(10).saturating_add(u64::from(digit)))
+    })
+}
+
+/// A number as it stands in a field: its whole part, and whether and how it goes on behind the point.
+#[derive(Clone, Copy)]
+pub(super) struct Decimal<'a> {
+    pub(super) whole: u64,
+    /// Digits only.
+    fraction: &'a [u8],
+}
+
+impl<'a> Decimal<'a> {
+    /// Reads `1*DIGIT` or `1*DIGIT "." 1*DIGIT`.
+    pub(super) fn parse(value: &'a [u8]) -> Option<Decimal<'a>> {
+        let Some(point) = value.iter().position(|byte| *byte == b'.') else {
+            return Some(Decimal { whole: digits(value)?, fraction: &[] });
+        };
+        let (whole, fraction) = value.split_at_checked(point)?;
+        let fraction = fraction.get(1..)?;
+        digits(fraction)?;
+        Some(Decimal { whole: digits(whole)?, fraction })
+    }
+
+    /// The number times 1,000, rounded up: seconds in milliseconds.
+    pub(super) fn thousandfold(self) -> u64 {
+        self.whole.saturating_mul(1_000).saturating_add(self.part(3))
+    }
+
+    /// The part behind the point in billionths, rounded up: at most 10^9.
+    #[cfg(feature = "vendor-times")]
+    pub(super) fn billionths(self) -> u64 {
+        self.part(9)
+    }
+
+    /// The part behind the point times 10^`places`, rounded up.
+    fn part(self, places: usize) -> u64 {
+        let near = self.fraction.iter().copied().chain(core::iter::repeat(b'0')).take(places);
+        let near = near.fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
+        near + u64::from(self.fraction.iter().skip(places).any(|digit| *digit != b'0'))
+    }
+
+    /// A number below 1 of its digits behind the point, all of which are digits.
+    #[cfg(feature = "vendor-times")]
+    pub(super) const fn of_fraction(fraction: &'a [u8]) -> Decimal<'a> {
+        Decimal { whole: 0, fraction }
+    }
+
+    /// The number rounded up.
+    pub(super) fn ceil(self) -> u64 {
+        self.whole.saturating_add(u64::from(self.fraction.iter().any(|digit| *digit != b'0')))
+    }
+}
+
+/// Reads a number of calls: a fraction of a call is not a call. A window may stand behind it (`100;w=21600`, H5).
+pub(super) fn count(value: &[u8]) -> Option<u64> {
+    let number = value.split(|byte| *byte == b';').next()?;
+    Decimal::parse(trim(number)).map(|decimal| decimal.whole)
+}
+
+/// Reads calls used and allowed: `32/40` or `api-usage=18/5000` (H11).
+pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
+    let slash = value.iter().position(|byte| *byte == b'/')?;
+    let (used, limit) = (value.get(..slash)?, value.get(slash + 1..)?);
+    let used = match used.iter().rposition(|byte| *byte == b'=') {
+        Some(equals) => used.get(equals + 1..)?,
+        None => used,
+    };
+    Some((count(trim(used))?, count(trim(limit))?))
+}
+
+/// Removes the optional white space around a value (RFC 9110 §5.6.3).
+pub(super) fn trim(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let Some(first) = value.iter().position(|byte| !blank(byte)) else { return &[] };
+    let last = value.iter().rposition(|byte| !blank(byte)).unwrap_or(first);
+    value.get(first..=last).unwrap_or_default()
+}
