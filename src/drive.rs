@@ -66,7 +66,8 @@ pub trait Shared {
     fn with<T>(&self, step: impl FnOnce(&mut Upstream) -> T) -> T;
 
     /// Blocks until [`Upstream::wakeups`] differs from `seen`, at most for `timeout`. `sleep` is the client's own way
-    /// to let time pass. By default it sleeps for the whole `timeout`.
+    /// to let time pass. By default it sleeps for the whole `timeout`. `SharedUpstream` takes `timeout` as real time: for
+    /// a clock that runs at another speed, implement this method.
     fn wait_for_token(&self, seen: u32, timeout: Duration, sleep: impl FnOnce(Duration)) {
         let _ = seen;
         sleep(timeout);
