@@ -15,12 +15,11 @@ mod wait;
 
 use self::ended::{Ended, Successes};
 use self::flags::Flags;
-pub use self::limits::RequestLimits;
 use self::limits::Limits;
+pub use self::limits::RequestLimits;
 use crate::action::{Action, Explanation, WaitReason};
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::{Cause, FailureKind};
-use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Health, SendEpoch};
@@ -28,13 +27,8 @@ use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it reads no clock, draws no randomness from outside and does no IO (rule T1). 88 bytes, no heap. Not `Copy`,
-/// since a silent copy would hold the same lead twice (rule T6).
-///
-/// ```compile_fail,E0277
-/// fn copied<T: Copy>() {}
-/// copied::<retry_machine::RetryMachine>();
-/// ```
+/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 88 bytes and no
+/// heap (rule S5). [`drive`](crate::drive) has the loop that drives it.
 ///
 /// ```
 /// use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
@@ -49,28 +43,35 @@ use crate::upstream::token::Epoch;
 /// let action = machine.handle(Timestamp::from_millis(80), event, &mut upstream);
 /// assert!(matches!(action, Action::Wait { .. }), "{action}");
 /// ```
+///
+/// It is not `Copy`, since two copies would hold the same lease (rule T6).
+///
+/// ```compile_fail,E0277
+/// fn copied<T: Copy>() {}
+/// copied::<retry_machine::RetryMachine>();
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RetryMachine {
     seed: u64,
     started: Timestamp,
-    // The next four fields mean something else once the request has ended: `ended.rs` draws both layouts.
-    /// The server asked this request not to call before.
+    // Once the request has ended, the next four fields have another meaning: `ended.rs` draws both layouts.
+    /// L1: no attempt is sent earlier.
     not_before: Timestamp,
     /// The end of the wait, of the attempt if it has a limit, or of the lease.
     until: Timestamp,
     /// Nanoseconds spent at the gate.
     gate_time: u64,
-    /// Number of waits at the gate. Wraps: it only tells draws apart.
+    /// Number of waits at the gate. Wraps around, since it only distinguishes draws.
     gate_waits: u8,
     /// The last reply's hint, whatever its status, for the `not_before` of a failure (E1).
     last_hint: Timestamp,
     /// Number of attempts sent.
     attempts: u32,
-    /// The lease that the request leads or follows, else when its newest attempt took its token.
+    /// The lease that the request leads or follows, or else the token's epoch when the newest attempt was sent.
     token_epoch: Epoch,
-    /// When the newest attempt was sent, in the breaker's order.
+    /// The breaker's epoch when the newest attempt was sent.
     send_epoch: SendEpoch,
-    /// The first attempt sent since the breaker opened last.
+    /// The first attempt sent since the breaker's latest opening.
     first_since_opening: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
@@ -78,7 +79,7 @@ pub struct RetryMachine {
     throttled_retries: u16,
     limits: Limits,
     recoveries: u8,
-    /// What the challenge or the code of the last reply said about the token.
+    /// The error that the challenge or the code of the last reply named.
     challenge: Option<BearerErrorCode>,
     phase: Phase,
     /// Why the last attempt failed.
@@ -96,15 +97,15 @@ enum Phase {
     Waiting(WaitReason),
     /// The request refreshes the token.
     Leading,
-    /// Another request refreshes the token; the number is that of the lease in the row of those it has waited for.
+    /// Another request refreshes the token. `Following(n)`: the nth lease that this request waits for.
     Following(u8),
     Done,
     Failed(FailureKind),
 }
 
 impl RetryMachine {
-    /// Makes a request that has not begun. `seed` must differ from request to request (rule T5):
-    /// [`derive_seed`](crate::derive_seed) makes many seeds of one.
+    /// Creates the machine of a request that has not begun. `seed` must differ from request to request (rule T5):
+    /// [`derive_seed`](crate::derive_seed) derives many seeds from one.
     #[must_use]
     pub const fn new(idempotency: Idempotency, seed: u64) -> RetryMachine {
         RetryMachine {
@@ -136,12 +137,13 @@ impl RetryMachine {
     /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
     pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
         let now = upstream.advance(now);
-        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), is_new: false, refused: None };
+        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), refused: None, is_new: false };
         step.transition(event);
         step.action()
     }
 
-    /// Returns when the next [`Tick`](Event::Tick) would matter, if ever. Ticks at other times are harmless.
+    /// Returns the instant at which the next [`Tick`](Event::Tick) matters, if one does. Earlier ticks are harmless
+    /// (rule T4).
     #[must_use]
     pub fn next_tick(&self, upstream: &Upstream) -> Option<Timestamp> {
         match self.phase {
@@ -160,7 +162,7 @@ impl RetryMachine {
         self.attempts
     }
 
-    /// Returns the attempt that is under way, if one is.
+    /// Returns the number of the attempt that is under way, if one is.
     #[must_use]
     pub const fn in_flight(&self) -> Option<u32> {
         match self.phase {
@@ -169,13 +171,14 @@ impl RetryMachine {
         }
     }
 
-    /// Number of retries: attempts that are neither the first, nor made after a refresh (K2), nor D13's repetition.
+    /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's
+    /// repetition.
     fn retries(&self) -> u32 {
         let others = 1 + u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
         self.attempts.saturating_sub(others)
     }
 
-    /// How many attempts were sent after this one; `None` if it was not sent.
+    /// Returns the number of attempts sent after this one, or `None` if this one was not sent.
     fn age(&self, attempt: u32) -> Option<u32> {
         (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
     }
@@ -184,7 +187,7 @@ impl RetryMachine {
         self.ended().is_some()
     }
 
-    /// The end of the attempt in flight, if it has a limit (S4).
+    /// Returns the end of the attempt in flight, if it has a limit (S4).
     fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
         let policy = &upstream.policy;
         let has_limit = self.limits.deadline(policy).is_some() || self.limits.attempt_timeout(policy).is_some();
@@ -196,7 +199,7 @@ impl RetryMachine {
     }
 }
 
-/// One call of [`RetryMachine::handle`]: the event changes the state, then the state tells the action.
+/// One call of [`RetryMachine::handle`]: the event changes the state, then the state determines the action.
 struct Step<'a> {
     machine: &'a mut RetryMachine,
     upstream: &'a mut Upstream,
@@ -210,7 +213,8 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// The transitions. Pairs not listed leave the state unchanged and repeat the pending action.
+    /// Applies an event to the state: all transitions. Pairs not listed leave the state unchanged and repeat the
+    /// pending action.
     fn transition(&mut self, event: Event) {
         use Event::{Cancel, Refreshed, Reply, Start, Tick, TransportError};
         use Phase::{Done, Failed, Following, InFlight, Leading, Ready, Waiting};
@@ -232,7 +236,7 @@ impl Step<'_> {
             (Leading, Tick) => self.on_leader_tick(),
             (Following(waits), Tick) => self.on_follower_tick(waits),
 
-            // T3: events that come late or unasked.
+            // T3: late and unsolicited events.
             (_, Reply { attempt, reply }) => self.on_late_reply(attempt, &reply),
             (_, TransportError { attempt, .. }) => self.on_late_transport_error(attempt),
             (_, Refreshed(outcome)) => self.on_late_outcome(outcome),
@@ -242,9 +246,7 @@ impl Step<'_> {
         }
     }
 
-    // ---- The end ----
-
-    /// The response of this attempt is the answer.
+    /// Ends the request with the response of this attempt as its answer.
     fn succeed(&mut self, attempt: u32, status: u16) {
         self.release(None);
         let mut successes = Successes::NONE;
@@ -256,9 +258,9 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Done, Ended { at: self.now, not_before: None, rejected, successes });
     }
 
-    /// The request ends without an answer.
+    /// Ends the request without an answer.
     fn fail(&mut self, kind: FailureKind) {
-        // First: an own probe is the next probe no longer.
+        // First, so that the request's own probe does not count as the next probe.
         self.release(Some(kind));
         let ended = Ended {
             at: self.now,
@@ -269,40 +271,27 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Failed(kind), ended);
     }
 
-    /// Gives back what the request holds of the shared state: K5, the lease, unless it ends at its deadline, since the
-    /// refresh may then still be under way (F5); S6, the permit of its probe, whose result counts if it comes.
+    /// Gives back the lease (K5) and the probe's permit (S6) that the request holds. A deadline keeps the lease, since
+    /// the refresh may still be under way (F5).
     fn release(&mut self, kind: Option<FailureKind>) {
         if self.machine.flags.has(Flags::HOLDS_LEASE) && kind != Some(FailureKind::Deadline) {
-            self.upstream.token.free(self.machine.token_epoch);
+            self.upstream.token.free_lease(self.machine.token_epoch);
         }
         if self.machine.flags.has(Flags::UNANSWERED) {
             self.record_health(Health::Neutral, self.machine.attempts);
         }
     }
 
-    /// F8: the latest instant known from which another request is welcome.
-    fn latest_known_instant(&self) -> Option<Timestamp> {
-        let known = [
-            Some(self.machine.not_before.max(self.machine.last_hint)).filter(|hint| *hint > self.now),
-            self.upstream.gate.asked_until(self.now),
-            self.upstream.breaker.next_probe(self.now),
-            self.refused.filter(|end| *end > self.now),
-        ];
-        known.into_iter().flatten().max()
-    }
-
     fn is_past_deadline(&self) -> bool {
         self.machine.deadline(self.upstream).is_some_and(|deadline| self.now >= deadline)
     }
-
-    // ---- The action ----
 
     /// Builds the pending action from the state.
     fn action(&self) -> Action {
         let machine = &*self.machine;
         let mut explanation = Explanation {
             attempt: machine.attempts,
-            of: machine.limits.max_attempts(&self.upstream.policy)
+            max_attempts: machine.limits.max_attempts(&self.upstream.policy)
                 + u32::from(machine.recoveries)
                 + u32::from(machine.flags.has(Flags::REPEATED)),
             wait: machine.until.since(self.now),
@@ -310,7 +299,7 @@ impl Step<'_> {
         };
         match machine.phase {
             Phase::InFlight if self.is_new => {
-                // The sentence tells of the attempt before.
+                // The explanation of a send is about the attempt before it.
                 explanation.attempt = machine.attempts - 1;
                 Action::Send {
                     attempt: machine.attempts,

@@ -31,7 +31,7 @@ fn d2_d3_d4_d5_d6_d7_d8_d9_the_guides_table_of_statuses() {
     let table = [
         (400, "surface: fix the request: check its required fields and data types"),
         (401, "refresh the token, then retry"),
-        (403, "surface: authorise again with the right scopes"),
+        (403, "surface: authorize again with the right scopes"),
         (404, "surface: check the id and the path: ids are case-sensitive"),
         (409, "surface: change the request: use a unique identifier"),
         (422, "surface: read the message: it says which field failed"),
@@ -132,7 +132,7 @@ fn d9_a_500_or_503_backs_off_unless_the_hint_is_longer() {
 fn d10_every_other_number_is_surfaced() {
     let listed = [400, 401, 403, 404, 409, 422, 429, 500, 503];
     for status in (0..=u16::MAX).filter(|status| !(200..=399).contains(status) && !listed.contains(status)) {
-        assert_eq!(what_to_do(status), "surface: the status is not one to retry", "{status}");
+        assert_eq!(what_to_do(status), "surface: this status is not retried", "{status}");
     }
 }
 

@@ -92,7 +92,7 @@ impl Step<'_> {
 
     fn close_gate(&mut self, wait: u64, throttled: bool) {
         let (seed, number) = (self.machine.seed, self.machine.attempts);
-        let jitter = |most| draw(seed, Purpose::Opening, number, 0..=most);
+        let jitter = |most| draw(seed, Purpose::GateOpening, number, 0..=most);
         let Upstream { gate, policy, .. } = &mut *self.upstream;
         gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
     }
@@ -121,7 +121,7 @@ impl Step<'_> {
         let exact = self.upstream.policy.jitter == Jitter::None;
         let open_time = |opening, open_for: u64| {
             let longest = if exact { open_for } else { open_for.saturating_add(open_for / 2) };
-            draw(seed, Purpose::Breaker, opening, open_for..=longest)
+            draw(seed, Purpose::BreakerOpenTime, opening, open_for..=longest)
         };
         self.upstream.breaker.record(health, sent, self.now, self.upstream.policy.breaker, open_time);
     }
