@@ -4,6 +4,7 @@
 mod backing_off;
 mod breaker;
 mod deciding;
+mod dialect;
 mod late;
 mod meaning;
 mod reading;
