@@ -28,7 +28,7 @@ use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 88 bytes and no
+/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 80 bytes and no
 /// heap (rule S5). [`drive`](crate::drive) has the loop that drives it.
 ///
 /// ```
@@ -56,7 +56,7 @@ pub struct RetryMachine {
     seed: u64,
     started: Timestamp,
     // Once the request has ended, the next four fields have another meaning: `ended.rs` draws both layouts.
-    /// L1: no attempt is sent earlier.
+    /// The latest hint: the server asked this request not to call before, see [`Flags::HINT_BINDS`].
     not_before: Timestamp,
     /// The end of the wait, of the attempt if it has a limit, or of the lease.
     until: Timestamp,
@@ -64,8 +64,6 @@ pub struct RetryMachine {
     gate_time: u64,
     /// Number of waits at the gate. Wraps around, since it only distinguishes draws.
     gate_waits: u8,
-    /// The last reply's hint, whatever its status, for the `not_before` of a failure (E1).
-    last_hint: Timestamp,
     /// Number of attempts sent.
     attempts: u32,
     /// The lease that the request leads or follows, or else the token's epoch when the newest attempt was sent.
@@ -116,7 +114,6 @@ impl RetryMachine {
             until: Timestamp::ZERO,
             gate_time: 0,
             gate_waits: 0,
-            last_hint: Timestamp::ZERO,
             attempts: 0,
             token_epoch: Epoch::NONE,
             send_epoch: SendEpoch::NONE,
@@ -169,6 +166,21 @@ impl RetryMachine {
         match self.phase {
             Phase::InFlight => Some(self.attempts),
             _ => None,
+        }
+    }
+
+    /// Returns the instant before which no attempt may be sent (L1).
+    fn binding_hint(&self) -> Timestamp {
+        if self.flags.has(Flags::HINT_BINDS) { self.not_before } else { Timestamp::ZERO }
+    }
+
+    /// Takes the hint of a reply, zero for none. One that binds (H10) is kept until a later one binds; one that does not
+    /// is kept for the `not_before` of a failure, as long as none binds (E1).
+    fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) {
+        let bound = self.binding_hint();
+        if binds && until > bound || !binds && bound <= now {
+            self.not_before = until;
+            self.flags.set(Flags::HINT_BINDS, binds);
         }
     }
 
@@ -328,4 +340,4 @@ impl Step<'_> {
     }
 }
 
-const _: () = assert!(size_of::<RetryMachine>() <= 88);
+const _: () = assert!(size_of::<RetryMachine>() <= 80);

@@ -66,17 +66,15 @@ impl Step<'_> {
             Judgment::Retry(_) => judge::effective_hint(reply),
             Judgment::Answer | Judgment::RefreshToken | Judgment::Fail(_) => reply.hint(),
         };
+        let binds = matches!(judgment, Judgment::Retry(_));
         if !self.machine.is_ended() {
-            // E1: of the last reply, whatever its status, for `not_before` of a failure.
-            self.machine.last_hint = reply.hint().map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
+            let until = hint.map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
+            self.machine.take_hint(until, binds, self.now);
+            if let (true, Some(hint)) = (binds && self.machine.not_before == until, hint) {
+                self.machine.flags.set_source(hint.source());
+            }
         }
         let Some(hint) = hint else { return };
-        let at = self.now.after(hint.nanos());
-        // L1, H10: it binds a request that is sent again.
-        if matches!(judgment, Judgment::Retry(_)) && at > self.machine.not_before && !self.machine.is_ended() {
-            self.machine.not_before = at;
-            self.machine.flags.set_source(hint.source());
-        }
         // H6, H10: a throttle closes the gate, and so does a limit with nothing left, where the reply is not about the
         // token.
         let closes = match judgment {

@@ -23,7 +23,6 @@ pub(crate) struct Fields {
     until: Timestamp,
     gate_time: u64,
     gate_waits: u8,
-    last_hint: Timestamp,
     attempts: u32,
     token_epoch: Epoch,
     send_epoch: SendEpoch,
@@ -55,7 +54,6 @@ impl RetryMachine {
                 shift.past(&mut self.started)?;
                 shift.exact(&mut self.until)?;
                 shift.ahead(&mut self.not_before);
-                shift.ahead(&mut self.last_hint);
             }
         }
         Ok(())

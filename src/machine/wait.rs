@@ -21,11 +21,12 @@ impl Step<'_> {
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;
         // L1: a late hint counts, too.
-        if self.machine.not_before > until {
-            (until, reason) = (self.machine.not_before, WaitReason::Hint(self.machine.flags.source()));
+        let hint_end = self.machine.binding_hint();
+        if hint_end > until {
+            (until, reason) = (hint_end, WaitReason::Hint(self.machine.flags.source()));
         }
         // L3: neither clamped nor slept.
-        if self.machine.not_before.since(self.now) > longest {
+        if hint_end.since(self.now) > longest {
             return self.fail(FailureKind::ServerWaitTooLong);
         }
         if let Some(opening) = self.upstream.gate.next_opening(self.now) {
