@@ -1,6 +1,6 @@
-//! State × event: every pair, as a snapshot that a reader can go through (T3).
+//! State × event: the action of every pair, as a snapshot that a reader can review (T3).
 //!
-//! `UPDATE_SNAPSHOTS=1 cargo test --test transitions` writes it anew.
+//! `UPDATE_SNAPSHOTS=1 cargo test --test transitions` rewrites it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/snapshots/transitions.txt");
 
-/// All states are as of this instant, in milliseconds.
+/// The instant of all states, in milliseconds.
 const NOW: u64 = 10_000;
 
 /// A state, and its shortest script.
@@ -76,7 +76,7 @@ const STATES: [State; 11] = [
     }),
 ];
 
-/// Ends of each kind.
+/// Failures of each kind.
 const FAILURES: [(FailureKind, fn() -> Scene); 17] = [
     (FailureKind::BadRequest, || answered(Scene::exact(), 400)),
     (FailureKind::Unauthorized, || answered(Scene::with(exact().max_token_recoveries(0)), 401)),
@@ -96,8 +96,8 @@ const FAILURES: [(FailureKind, fn() -> Scene); 17] = [
     }),
     (FailureKind::TokenRejected, || refreshed(REJECTED)),
     (FailureKind::TokenUnavailable, || refreshed(UNAVAILABLE)),
-    (FailureKind::Transport, || unsafe_failed(TransportErrorKind::Other)),
-    (FailureKind::Ambiguous, || unsafe_failed(TransportErrorKind::Broken)),
+    (FailureKind::Transport, || non_idempotent_failed(TransportErrorKind::Other)),
+    (FailureKind::Ambiguous, || non_idempotent_failed(TransportErrorKind::Broken)),
     (FailureKind::Cancelled, || {
         let mut scene = started(Scene::exact());
         let _ = scene.at(NOW).cancel();
@@ -119,21 +119,21 @@ fn answered(scene: Scene, status: u16) -> Scene {
 fn refreshed(outcome: RefreshOutcome) -> Scene {
     let mut scene = started(Scene::exact());
     let _ = scene.at(NOW).reply(401);
-    let _ = scene.at(NOW).token(outcome);
+    let _ = scene.at(NOW).refreshed(outcome);
     scene
 }
 
-fn unsafe_failed(error: TransportErrorKind) -> Scene {
+fn non_idempotent_failed(error: TransportErrorKind) -> Scene {
     let mut scene = Scene::exact();
-    let _ = scene.at(0).start_unsafe();
+    let _ = scene.at(0).start_non_idempotent();
     let _ = scene.at(NOW).error(error);
     scene
 }
 
-/// An event, told to the request.
-type RequestEvent = (&'static str, fn(&mut Scene) -> Action);
+/// An event, and how to give it to request 0.
+type NamedEvent = (&'static str, fn(&mut Scene) -> Action);
 
-const EVENTS: [RequestEvent; 22] = [
+const EVENTS: [NamedEvent; 22] = [
     ("start", |scene| scene.at(NOW).start()),
     ("early tick", |scene| scene.at(NOW - 8_000).tick()),
     ("due tick", |scene| {
@@ -157,17 +157,17 @@ const EVENTS: [RequestEvent; 22] = [
         let attempt = late_attempt(scene);
         scene.at(NOW + 1).tell(Event::TransportError { attempt, kind: TransportErrorKind::Broken })
     }),
-    ("refreshed", |scene| scene.at(NOW + 1).token(REFRESHED)),
+    ("refreshed", |scene| scene.at(NOW + 1).refreshed(REFRESHED)),
     ("refreshed, due", |scene| {
         let due = due(scene);
-        scene.at_time(due).token(REFRESHED)
+        scene.at_time(due).refreshed(REFRESHED)
     }),
-    ("rejected", |scene| scene.at(NOW + 1).token(REJECTED)),
-    ("unavailable", |scene| scene.at(NOW + 1).token(UNAVAILABLE)),
+    ("rejected", |scene| scene.at(NOW + 1).refreshed(REJECTED)),
+    ("unavailable", |scene| scene.at(NOW + 1).refreshed(UNAVAILABLE)),
     ("cancel", |scene| scene.at(NOW + 1).cancel()),
 ];
 
-/// When the next tick matters, or an hour from now.
+/// Returns when the next tick matters, or an hour from now.
 fn due(scene: &Scene) -> Timestamp {
     let machine = scene.requests().get(&0);
     machine.and_then(|machine| machine.next_tick(&scene.upstream)).unwrap_or(Timestamp::from_millis(NOW + 3_600_000))
@@ -178,7 +178,7 @@ fn late(scene: &mut Scene, status: u16, headers: &[(&str, &str)]) -> Action {
     scene.at(NOW + 1).reply_to(attempt, status, headers)
 }
 
-/// The attempt before the newest.
+/// Returns the number of the attempt before the newest.
 fn late_attempt(scene: &Scene) -> u32 {
     scene.requests().get(&0).map_or(0, |machine| machine.attempts().saturating_sub(1))
 }
@@ -215,7 +215,7 @@ fn t3_every_event_in_every_state_has_its_answer() {
     }
     let before = fs::read_to_string(SNAPSHOT).expect("the snapshot is committed");
     for (now, before) in now.lines().zip(before.lines()) {
-        assert_eq!(now, before, "a transition has changed; see the head of this file");
+        assert_eq!(now, before, "a transition has changed; the top of this file says how to rewrite the snapshot");
     }
     assert_eq!(now.lines().count(), before.lines().count());
     let pairs = (STATES.len() + FAILURES.len()) * EVENTS.len();
