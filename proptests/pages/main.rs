@@ -1,6 +1,6 @@
 //! Holds the documentation's pages to the code: each rule has a text and a test, each rule that code cites has a text,
-//! each test that a page names exists, and each invariant has a planted bug. `UPDATE_SNAPSHOTS=1` writes the index of
-//! tests and the examples of the trace format anew.
+//! each test that a page names exists, and each invariant has a planted bug. Holds the tests to the code as well: they vary
+//! each setting and give each event. `UPDATE_SNAPSHOTS=1` rewrites the index of tests and the examples of the trace format.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -187,7 +187,7 @@ fn the_index_of_tests_names_the_tests_of_each_rule() {
     }
     assert!(
         page("rule_tests.md") == expected,
-        "the index is out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes it anew"
+        "the index is out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` rewrites it"
     );
 }
 
@@ -251,7 +251,7 @@ fn the_examples_of_the_trace_format_are_true() {
     } else {
         assert!(
             page == expected,
-            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes them anew"
+            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` rewrites them"
         );
     }
     assert_eq!(checked, 3);
@@ -305,5 +305,82 @@ fn each_of_42_bugs_elsewhere_has_a_test_or_a_reason() {
             assert!(is_a_test(name, &sources), "{number}: {name}");
         }
         assert!(!names.is_empty() || why.len() > 30, "{number}");
+    }
+}
+
+/// Each file that must name each setter of `PolicyBuilder`, with the setters that it leaves out.
+const VARIES_SETTINGS: [(&str, &[&str]); 4] = [
+    // A trace cannot switch off the gate.
+    ("src/replay/settings.rs", &["gate"]),
+    ("proptests/golden/main.rs", &["gate"]),
+    ("proptests/common/strategies.rs", &[]),
+    // The format of a reset matters to the reader of headers, which the target `events` does not use.
+    ("fuzz/src/events/policy.rs", &["rate_limit_reset"]),
+];
+
+#[test]
+fn the_tests_vary_every_setting() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let policy = read("src/policy.rs");
+    let setters: Vec<_> = policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub const fn ")?.split_once("(mut self, "))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(setters.len() >= 19, "{setters:?}");
+    for (file, exceptions) in VARIES_SETTINGS {
+        let text = read(file);
+        for setter in &setters {
+            let is_named = [".", " "].iter().any(|before| text.contains(&format!("{before}{setter}(")));
+            assert_eq!(is_named, !exceptions.contains(setter), "{file}: {setter}");
+        }
+    }
+}
+
+#[test]
+fn the_model_and_the_page_know_every_key_of_the_settings() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let (settings, model) = (read("src/replay/settings.rs"), read("proptests/reference/model/settings.rs"));
+    let page = page("trace_format.md");
+    let takes = settings.split("fields.take").skip(1).filter_map(|rest| rest.split_once("(\"")?.1.split('"').next());
+    let overrides =
+        settings.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")).map(|(key, _)| key);
+    let keys: BTreeSet<_> = takes.chain(overrides).collect();
+    assert!(keys.len() >= 22, "{keys:?}");
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "docs/trace_format.md: {key}");
+        assert!(model.contains(&format!("\"{key}\" => ")), "the model: {key}");
+    }
+}
+
+/// Each file that must name each event.
+const GIVES_EVENTS: [&str; 6] = [
+    "src/replay.rs",
+    "proptests/common/support.rs",
+    "proptests/common/history.rs",
+    "proptests/exhaustive/main.rs",
+    "fuzz/src/events/script.rs",
+    "fuzz/src/snapshot/scene.rs",
+];
+
+#[test]
+fn the_tests_give_every_event() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let text = read("src/event.rs");
+    let (_, rest) = text.split_once("pub enum Event {").unwrap();
+    let (body, _) = rest.split_once("\n}").unwrap();
+    let variants: Vec<_> = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()))
+        .map(|line| line.split(|c: char| !c.is_alphanumeric()).next().unwrap())
+        .collect();
+    assert!(variants.len() >= 6, "{variants:?}");
+    for file in GIVES_EVENTS {
+        let text = read(file);
+        for event in &variants {
+            let is_named = [",", " ", "(", ")"].iter().any(|after| text.contains(&format!("Event::{event}{after}")));
+            assert!(is_named, "{file}: Event::{event}");
+        }
     }
 }
