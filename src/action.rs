@@ -1,4 +1,4 @@
-//! What the machine asks its driver to do next, and why.
+//! The actions that the machine asks its driver to take, and the facts behind them.
 
 use core::fmt;
 
@@ -8,80 +8,97 @@ use crate::failure::Failure;
 use crate::reply::{Hint, HintSource, RejectedFields};
 use crate::time::{Seconds, Timestamp};
 
-/// What to do next. The `Display` form explains it in one sentence (rule E2).
+/// The next thing for the driver to do. The `Display` form explains it in one sentence (rule E2).
 ///
 /// Exhaustive on purpose: a driver must handle every action, and a new one would be a new duty for it.
+///
+/// ```
+/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
+///
+/// let mut upstream = Upstream::new(Policy::flextell());
+/// let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+///
+/// let action = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+/// assert_eq!(action.to_string(), "sending attempt 1 with token 0");
+///
+/// let event = Event::Reply { attempt: 1, reply: Reply::new(401) };
+/// let action = machine.handle(Timestamp::from_millis(80), event, &mut upstream);
+/// assert!(matches!(action, Action::RefreshToken { .. }) && !action.is_terminal());
+/// assert_eq!(action.to_string(), "attempt 1 of 7 got 401; refreshing the token");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the machine waits for its action to be carried out"]
 #[allow(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 pub enum Action {
-    /// Send the request and tell how it went, with [`Event::Reply`](crate::Event::Reply) or
+    /// Send the request, then report the result with [`Event::Reply`](crate::Event::Reply) or
     /// [`Event::TransportError`](crate::Event::TransportError). Emitted once per attempt.
     Send {
-        /// The attempt's number, from 1. Attempts after a token refresh are counted too.
+        /// The attempt's number, from 1. Attempts after a token refresh count, too.
         attempt: u32,
-        /// The generation of the token to use: the one that was current when this was emitted (rule K4).
+        /// The generation of the token to use: the current one (rule K4).
         generation: u32,
-        /// When to give the attempt up: the earlier of its own limit and the request's deadline (rule S4).
+        /// The instant at which to give the attempt up: the earlier of its own limit and the request's deadline (rule
+        /// S4). `None` if the policy sets neither.
         until: Option<Timestamp>,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// Send a [`Tick`](crate::Event::Tick) at `until`; not sooner, or it is answered with the same wait.
+    /// Send a [`Tick`](crate::Event::Tick) at `until`. An earlier tick is harmless and returns the same wait.
     Wait {
         /// The end of the wait.
         until: Timestamp,
-        /// What decided how long it is.
+        /// The limit that decided the end.
         reason: WaitReason,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// Refresh the token, and tell how it went with [`Event::Token`](crate::Event::Token). Emitted once per lease: no
-    /// other request of this upstream refreshes before `until` (rules K3, K5).
+    /// Refresh the token, then report the outcome with [`Event::Refreshed`](crate::Event::Refreshed). Emitted once per
+    /// lease: no other request of this upstream refreshes the token before `until` (rules K3, K5).
     RefreshToken {
         /// The end of the lease.
         until: Timestamp,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// Another request refreshes the token. Send a [`Tick`](crate::Event::Tick) when
-    /// [`Upstream::wakeups`](crate::Upstream::wakeups) has moved, at the latest at `until` (rule K8).
+    /// Wait while another request refreshes the token. Send a [`Tick`](crate::Event::Tick) when
+    /// [`Upstream::wakeups`](crate::Upstream::wakeups) has changed, and at `until` at the latest (rule K8).
     AwaitRefresh {
-        /// The end of the other's lease, or this request's deadline.
+        /// The end of the other request's lease, or this request's deadline if that is earlier.
         until: Timestamp,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// Nothing: an attempt or a refresh is under way, and this event changed nothing about it.
+    /// Do nothing: an attempt or a refresh is under way, and the event did not change that (rule T4).
     InFlight {
-        /// When the next tick would matter (attempt limit, lease end or deadline), if ever.
+        /// The instant at which the next tick matters (attempt limit, lease end or deadline). `None` if none does.
         until: Option<Timestamp>,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// The end: the response of this status is the answer. The same for every later event.
+    /// Stop: the response with this status is the answer. Every later event returns the same action.
     Done {
         /// The answer's status.
         status: u16,
-        /// Why.
+        /// The facts behind the action.
         explanation: Explanation,
     },
-    /// The end: the request failed, and the user should know. The same for every later event.
+    /// Stop: the request failed, and the user should know. Every later event returns the same action.
     Fail(Failure),
 }
 
 impl Action {
-    /// Whether this is the end of the request: [`Done`](Action::Done) or [`Surface`](Action::Fail).
+    /// Returns whether this action ends the request: [`Done`](Action::Done) or [`Fail`](Action::Fail).
     #[must_use]
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Action::Done { .. } | Action::Fail(_))
     }
 
-    /// The number of the last attempt sent, 0 before any; in [`Send`](Action::Send) that of the one to send.
+    /// Returns the number of the last attempt sent, 0 before the first. For [`Send`](Action::Send) it is the attempt to
+    /// send.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         match self {
-            // Its facts are about the attempt before.
+            // The explanation of a send is about the attempt before it.
             Action::Send { attempt, .. } => *attempt,
             Action::Wait { explanation, .. }
             | Action::RefreshToken { explanation, .. }
@@ -93,54 +110,69 @@ impl Action {
     }
 }
 
-/// What decided the end of a wait: of several, the one that ends last.
+/// The limit that decided the end of a wait. Of several limits the one that ends last decides; of equal ones, the first
+/// in this list (rule F3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "a wait has no other reasons")]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum WaitReason {
     /// The policy's own back-off (rules B1, B2).
     Backoff,
-    /// What the server asked for (rules L1, L2).
+    /// The time that the server asked for (rules L1, L2).
     Hint(HintSource),
-    /// The upstream is closed to every request (rule S1).
+    /// The gate, which is closed for every request of the upstream (rule S1).
     Gate,
 }
 
-/// The facts behind an action: what was learnt, in small numbers and enumerations (rule E2).
+/// The facts behind an action, as numbers and small enumerations (rule E2).
 ///
-/// Opaque, since facts are added as there are more of them; its `Display` form is a clause of the action's sentence.
+/// Opaque, so that a later version can add facts. The `Display` form is the first clause of the action's sentence, or
+/// empty if the event told nothing new.
+///
+/// ```
+/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
+///
+/// let mut upstream = Upstream::new(Policy::flextell());
+/// let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+/// let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+/// let event = Event::Reply { attempt: 1, reply: Reply::new(503) };
+/// let action = machine.handle(Timestamp::from_millis(80), event, &mut upstream);
+///
+/// let Action::Wait { explanation, .. } = action else { panic!("{action}") };
+/// assert_eq!(explanation.to_string(), "attempt 1 of 6 got 503; ");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Explanation {
-    /// The last attempt sent, 0 before any.
+    /// The last attempt sent, 0 before the first.
     pub(crate) attempt: u32,
-    /// The most attempts that back-off allows.
-    pub(crate) of: u32,
+    /// The greatest number of attempts of the request.
+    pub(crate) max_attempts: u32,
     pub(crate) trigger: Trigger,
-    /// How long the wait is, in nanoseconds.
+    /// The length of the wait in nanoseconds.
     pub(crate) wait: u64,
     pub(crate) backoff: Option<Backoff>,
     pub(crate) hint: Option<Hint>,
     pub(crate) rejected: RejectedFields,
 }
 
-/// What the event told that led to the action.
+/// The news that the event brought and that led to the action.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(crate) enum Trigger {
     /// Nothing new.
     #[default]
     Nothing,
-    /// The request begins, or goes on, and finds the upstream closed.
-    Begin,
-    /// The attempt was answered.
+    /// The request reaches a send and finds the gate closed.
+    GateClosed,
+    /// The attempt got a response with this status.
     Status(u16),
     /// The attempt failed in transport.
     TransportError(TransportErrorKind),
-    /// A late reply of this status asked for a longer wait.
+    /// A late reply with this status asked for a longer wait.
     LateHint(u16),
     WaitOver,
     NewToken,
-    /// A refresh before the token's expiry came to nothing.
-    NoNewToken,
+    /// K7: a refresh ahead of expiry failed, and the current token is still valid.
+    TokenKept,
 }
 
 impl fmt::Display for Action {
@@ -159,7 +191,7 @@ impl fmt::Display for Action {
                     (WaitReason::Backoff, None) => write!(f, " (back-off"),
                     (WaitReason::Hint(HintSource::RetryAfterMs), _) => write!(f, " (retry-after in milliseconds"),
                     (WaitReason::Hint(HintSource::RetryAfter), _) => write!(f, " (retry-after"),
-                    (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (reset of the rate limit"),
+                    (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (rate-limit reset"),
                     (WaitReason::Gate, _) => write!(f, " (the upstream is closed to all requests"),
                 }?;
                 match explanation.hint {
@@ -184,29 +216,31 @@ impl fmt::Display for Action {
     }
 }
 
-/// "attempt 3 of 6 got 503; ", or nothing where there is nothing to tell.
+/// "attempt 3 of 6 got 503; ", or nothing if the event told nothing new.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Explanation { attempt, of, .. } = self;
+        let Explanation { attempt, max_attempts, .. } = self;
         match self.trigger {
-            Trigger::Nothing | Trigger::Begin => Ok(()),
+            Trigger::Nothing | Trigger::GateClosed => Ok(()),
             Trigger::Status(status) if self.rejected.is_empty() => {
-                write!(f, "attempt {attempt} of {of} got {status}; ")
+                write!(f, "attempt {attempt} of {max_attempts} got {status}; ")
             }
-            Trigger::Status(status) => write!(f, "attempt {attempt} of {of} got {status} ({}); ", self.rejected),
+            Trigger::Status(status) => {
+                write!(f, "attempt {attempt} of {max_attempts} got {status} ({}); ", self.rejected)
+            }
             Trigger::TransportError(error) => {
-                let what = match error {
+                let failed = match error {
                     TransportErrorKind::NotSent => "could not be sent",
                     TransportErrorKind::TimedOut => "timed out",
                     TransportErrorKind::Broken => "was cut off",
                     TransportErrorKind::Other => "failed in transport",
                 };
-                write!(f, "attempt {attempt} of {of} {what}; ")
+                write!(f, "attempt {attempt} of {max_attempts} {failed}; ")
             }
             Trigger::LateHint(status) => write!(f, "a late {status} asks for more time; "),
             Trigger::WaitOver => write!(f, "the wait is over; "),
             Trigger::NewToken => write!(f, "there is a new token; "),
-            Trigger::NoNewToken => write!(f, "there is no new token, but the old one is valid still; "),
+            Trigger::TokenKept => write!(f, "the refresh failed, but the current token is still valid; "),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How long to wait before a retry: exponential back-off and its jitter.
+//! The wait before a retry: exponential back-off and its jitter.
 
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -7,33 +7,33 @@ use crate::policy::{Jitter, Policy};
 use crate::seed::{Purpose, draw};
 use crate::time::Seconds;
 
-/// The back-off of one retry: what it is drawn from, and the draw.
+/// The back-off of one retry: the range that the wait is drawn from, and the wait. All times are in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Backoff {
-    /// Nanoseconds, as all here: the wait without its jitter.
+    /// The wait without its jitter.
     base: u64,
     low: u64,
     high: u64,
-    /// The wait.
+    /// The wait with its jitter.
     pub(crate) wait: u64,
 }
 
-/// How far back a decorrelated wait remembers, so that its cost has a bound. So many retries from the base on the waits
-/// have long reached any cap that is not beyond years.
-const MEMORY: u32 = 64;
+/// The number of earlier retries from which a decorrelated wait is computed: it bounds the cost of a wait. After so
+/// many retries the waits have reached any `max_backoff` below several years.
+const REMEMBERED_RETRIES: u32 = 64;
 
 impl Backoff {
-    /// The back-off before retry `n`, which counts from 1.
+    /// Draws the back-off before retry `n`, which counts from 1.
     pub(crate) fn before_retry(n: u32, policy: &Policy, seed: u64) -> Backoff {
         let first = match policy.jitter {
-            Jitter::Decorrelated => n.saturating_sub(MEMORY).max(1),
+            Jitter::Decorrelated => n.saturating_sub(REMEMBERED_RETRIES).max(1),
             _ => n,
         };
         let mut previous = policy.initial_backoff;
         let mut backoff = Backoff { base: 0, low: 0, high: 0, wait: 0 };
         for n in first..=n {
             let base = exponential(n, policy);
-            let range = range(base, previous, policy);
+            let range = jitter_range(base, previous, policy);
             let (low, high) = (*range.start(), *range.end());
             let wait = draw(seed, Purpose::Retry, n, range);
             backoff = Backoff { base, low, high, wait };
@@ -43,14 +43,14 @@ impl Backoff {
     }
 }
 
-/// B1: min(cap, base × factor^(n−1)), saturating.
+/// B1: min(`max_backoff`, `initial_backoff` × `backoff_factor`^(n−1)), saturating.
 fn exponential(n: u32, policy: &Policy) -> u64 {
     let growth = u64::from(policy.backoff_factor).saturating_pow(n.saturating_sub(1));
     policy.initial_backoff.saturating_mul(growth).min(policy.max_backoff)
 }
 
-/// B2, F2: what the wait is drawn from. Never empty, never above the cap.
-fn range(w: u64, previous: u64, policy: &Policy) -> RangeInclusive<u64> {
+/// B2, F2: returns the range that a wait is drawn from. It is never empty, and never beyond `max_backoff`.
+fn jitter_range(w: u64, previous: u64, policy: &Policy) -> RangeInclusive<u64> {
     let around = |spread: u64| w.saturating_sub(spread)..=w.saturating_add(spread).min(policy.max_backoff);
     match policy.jitter {
         Jitter::None => w..=w,

@@ -1,8 +1,8 @@
-//! Drivers: the loop around the machine, so that nobody has to write it.
+//! Drivers: the loop around the machine.
 //!
-//! [`blocking::run`] is for threads, [`future::run`] for any async runtime; both are read in a minute. Neither does IO:
-//! the caller's own client sends, sleeps and refreshes. [`Shared`] is how they reach the upstream that a request shares
-//! with others; with `std` there is [`SharedUpstream`].
+//! [`blocking::run`] is for threads and [`future::run`] for any async runtime. Neither does IO: the caller's own client
+//! sends, sleeps and refreshes. [`Shared`] gives them access to the upstream that requests share. [`RefCell`]
+//! implements it for one request at a time, and with feature `std` `SharedUpstream` does for many at once.
 
 use core::cell::RefCell;
 use core::error::Error;
@@ -20,25 +20,26 @@ mod shared;
 #[cfg(feature = "std")]
 pub use self::shared::SharedUpstream;
 
-/// An attempt to send: what [`Action::Send`] says.
+/// An attempt to send: the facts of [`Action::Send`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Attempt {
-    /// Its number, from 1.
+    /// The attempt's number, from 1.
     pub number: u32,
-    /// The generation of the token to use. A store with nothing but the newest token may leave it aside.
+    /// The generation of the token to use. Ignore it if your store keeps only the newest token.
     pub generation: u32,
-    /// When to give it up, if ever. The async driver does so by itself, a blocking client must.
+    /// The instant at which to give the attempt up, if there is one. The async driver does so itself; a blocking client
+    /// must do it.
     pub until: Option<Timestamp>,
 }
 
-/// A request that failed, with what it brought all the same.
+/// A failed request, with the last response or client error it received.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RequestError<R, E> {
-    /// Why.
+    /// The reason.
     pub failure: Failure,
-    /// The last response that any of its attempts got: the one of [`Failure::status`].
+    /// The last response, if the request got one: that of [`Failure::status`].
     pub response: Option<R>,
     /// The client's own error, if the last attempt failed in transport.
     pub error: Option<E>,
@@ -56,23 +57,24 @@ impl<R: fmt::Debug, E: Error + 'static> Error for RequestError<R, E> {
     }
 }
 
-/// How a driver reaches the upstream: for one step at a time, never across one.
+/// Access to the upstream for one step at a time.
 ///
-/// A [`RefCell`] will do for requests that run one after the other; [`SharedUpstream`] is for many at once. On other
-/// platforms implement it for the mutex that is at hand.
+/// Use a [`RefCell`] for requests that run one after the other, and `SharedUpstream` (feature `std`) for many at once.
+/// On other platforms, implement it for the mutex of the platform.
 pub trait Shared {
-    /// Calls `step` with the upstream, with nobody else having it meanwhile.
+    /// Calls `step` with exclusive access to the upstream.
     fn with<T>(&self, step: impl FnOnce(&mut Upstream) -> T) -> T;
 
-    /// Blocks for at most `timeout` of real time, until [`Upstream::wakeups`] is no longer `seen`. `sleep` is the caller's own way to
-    /// let time pass; by default the whole of it passes.
+    /// Blocks until [`Upstream::wakeups`] differs from `seen`, at most for `timeout`. `sleep` is the client's own way
+    /// to let time pass. By default it sleeps for the whole `timeout`. `SharedUpstream` takes `timeout` as real time: for
+    /// a clock that runs at another speed, implement this method.
     fn wait_for_token(&self, seen: u32, timeout: Duration, sleep: impl FnOnce(Duration)) {
         let _ = seen;
         sleep(timeout);
     }
 
-    /// Completes when [`Upstream::wakeups`] is no longer `seen`. By default it never does, and requests that follow a
-    /// refresh wait until its lease ends.
+    /// Completes when [`Upstream::wakeups`] differs from `seen`. By default it never completes, and requests that
+    /// follow a refresh wait until its lease ends.
     fn token_moved(&self, seen: u32) -> impl Future<Output = ()> {
         let _ = seen;
         pending()
@@ -82,31 +84,31 @@ pub trait Shared {
 impl Shared for RefCell<Upstream> {
     /// # Panics
     ///
-    /// If `step` itself reaches for the same upstream.
+    /// If `step` accesses the same upstream.
     fn with<T>(&self, step: impl FnOnce(&mut Upstream) -> T) -> T {
         step(&mut self.borrow_mut())
     }
 }
 
-/// A machine under way. Dropped before its end it cancels, so that what it holds is given back (rule S6).
-struct Run<'a, S: Shared> {
+/// A request under way. Dropped before its end, it cancels the request, which then gives back its lease or probe (S6).
+struct ActiveRequest<'a, S: Shared> {
     machine: RetryMachine,
     upstream: &'a S,
 }
 
-/// What a driver learns from one step.
-struct Next {
+/// The result of one step.
+struct NextStep {
     action: Action,
-    /// When the next tick matters.
+    /// The instant at which the next tick matters, if one does.
     tick: Option<Timestamp>,
-    /// The upstream's wake-ups as of the action.
+    /// The upstream's counter of wake-ups after the step.
     wakeups: u32,
 }
 
-impl<S: Shared> Run<'_, S> {
-    fn tell(&mut self, now: Timestamp, event: Event) -> Next {
-        let Run { machine, upstream } = self;
-        upstream.with(|upstream| Next {
+impl<S: Shared> ActiveRequest<'_, S> {
+    fn step(&mut self, now: Timestamp, event: Event) -> NextStep {
+        let ActiveRequest { machine, upstream } = self;
+        upstream.with(|upstream| NextStep {
             action: machine.handle(now, event, upstream),
             tick: machine.next_tick(upstream),
             wakeups: upstream.wakeups(),
@@ -114,11 +116,11 @@ impl<S: Shared> Run<'_, S> {
     }
 }
 
-impl<S: Shared> Drop for Run<'_, S> {
+impl<S: Shared> Drop for ActiveRequest<'_, S> {
     fn drop(&mut self) {
         if !self.machine.is_ended() {
-            // T2: any time counts as the latest that the upstream has seen.
-            let _ = self.tell(Timestamp::ZERO, Event::Cancel);
+            // T2: an early instant counts as the latest that the upstream has seen.
+            let _ = self.step(Timestamp::ZERO, Event::Cancel);
         }
     }
 }

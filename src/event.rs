@@ -1,4 +1,4 @@
-//! What a driver tells the machine.
+//! The events that a driver tells the machine.
 
 use core::time::Duration;
 
@@ -7,78 +7,103 @@ use crate::reply::Reply;
 /// Something that happened to a request. Every event is legal in every state (rule T3).
 ///
 /// Exhaustive: a driver creates events and never has to match on them, and a new one would be a new promise.
+///
+/// ```
+/// use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, TransportErrorKind, Upstream};
+///
+/// let mut upstream = Upstream::new(Policy::flextell());
+/// let mut machine = RetryMachine::new(Idempotency::NonIdempotent, 7);
+/// let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+///
+/// // The server may have acted on the request, so it is not sent again.
+/// let event = Event::TransportError { attempt: 1, kind: TransportErrorKind::TimedOut };
+/// let action = machine.handle(Timestamp::from_millis(5_000), event, &mut upstream);
+/// assert!(matches!(action, Action::Fail(_)), "{action}");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums)]
 pub enum Event {
-    /// The request begins. Told once; told again it changes nothing. A machine that has not begun takes any other
-    /// event but [`Cancel`](Event::Cancel) for this one, so that a driver that forgets it does not hang.
+    /// The request starts. Told once; told again, it changes nothing. A machine that has not started treats any other
+    /// event except [`Cancel`](Event::Cancel) as this one, so that a driver that forgets it does not hang.
     Start,
-    /// Time has passed. Harmless at any time (rule T4): only a tick ends a wait or gives up an attempt.
+    /// Time has passed. Harmless at any time (rule T4). Only a tick ends a wait or gives an attempt up (rule F7).
     Tick,
-    /// The attempt with this number (1-based, from [`Action::Send`](crate::Action::Send)) was answered. If it is not
-    /// the one in flight it is late: a 2xx still ends the request, a hint still counts.
+    /// An attempt got a response. A reply to any other attempt than the one in flight is late: a 2xx still ends the
+    /// request, and a hint still counts (rule T3).
     Reply {
-        /// The attempt's number, from 1.
+        /// The attempt's number, from 1, as in [`Action::Send`](crate::Action::Send).
         attempt: u32,
         /// The facts of the response.
         reply: Reply,
     },
-    /// The attempt with this number brought no complete response. Ignored if it is not the one in flight.
+    /// An attempt did not get a complete response (rule D13). For the request it counts only if that attempt is in
+    /// flight.
     TransportError {
-        /// The attempt's number, from 1.
+        /// The attempt's number, from 1, as in [`Action::Send`](crate::Action::Send).
         attempt: u32,
-        /// How it failed.
+        /// How the attempt failed.
         kind: TransportErrorKind,
     },
-    /// How the refresh that [`Action::RefreshToken`](crate::Action::RefreshToken) asked for ended. Store the new
-    /// token first, then report it (rule K5).
+    /// The refresh that [`Action::RefreshToken`](crate::Action::RefreshToken) asked for has ended. Store the new token
+    /// before you report it (rule K5).
     Refreshed(RefreshOutcome),
-    /// The user gave up. What the request held (a lease, a probe) is given back (rule S6); a driver that cancels a
-    /// request which leads a refresh thereby says that it abandons the refresh.
+    /// The user gave up. The request gives back the lease or the probe that it holds (rule S6). A driver that cancels
+    /// the leader of a refresh abandons the refresh.
     Cancel,
 }
 
-/// How an attempt failed to bring a response (rule D13).
+/// How an attempt failed to get a response (rule D13).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "the rule names four kinds; `Other` takes whatever else comes")]
+#[allow(clippy::exhaustive_enums, reason = "the rule names four kinds, and `Other` covers the rest")]
 pub enum TransportErrorKind {
-    /// The request surely did not reach the server: name resolution, connecting, TLS. Retried for every request.
+    /// The request certainly did not reach the server: name resolution, connecting or TLS failed. Retried for every
+    /// request.
     NotSent,
-    /// No answer in time. The server may have acted on the request.
+    /// The attempt got no answer in time. The server may have acted on it, so only idempotent requests are retried.
     TimedOut,
-    /// The connection ended before the whole response was there. The server may have acted on the request.
+    /// The connection ended before the whole response had arrived. The server may have acted on the attempt, so only
+    /// idempotent requests are retried.
     Broken,
-    /// Anything else. Retried for requests that are safe to repeat.
+    /// Any other error. Only idempotent requests are retried.
     Other,
 }
 
 /// How a token refresh ended (rule K6).
+///
+/// A client without tokens must return `Unavailable { retry_after: None }`, which fails only the request that got the
+/// 401.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "the rule names three outcomes")]
 pub enum RefreshOutcome {
-    /// There is a new token, and it is already where the next send will find it.
+    /// There is a new token, and the next send already finds it in the store.
     Refreshed {
-        /// How long it is valid, if the token endpoint said so: `expires_in` of RFC 6749 §5.1. With it, requests
-        /// refresh in time and save the 401 (rule K7).
+        /// The lifetime of the token, if the token endpoint reported it: `expires_in` of RFC 6749 §5.1. With it,
+        /// requests refresh the token before it expires and save the 401 (rule K7).
         expires_in: Option<Duration>,
     },
-    /// The token endpoint refused for good: `invalid_grant` of RFC 6749 §5.2. The user must log in again.
+    /// The token endpoint refused for good: `invalid_grant` of RFC 6749 §5.2. The user must authorize again.
+    ///
+    /// Rejects the current generation for good: the request fails as
+    /// [`TokenRejected`](crate::FailureKind::TokenRejected), and so does every later request of this upstream, without
+    /// being sent, until [`Upstream::token_replaced`](crate::Upstream::token_replaced) is called. So a client without
+    /// tokens must not return it.
     Rejected,
-    /// No useful answer: the endpoint could not be reached, failed or throttled.
+    /// The token endpoint gave no useful answer: it could not be reached, failed or throttled.
     Unavailable {
-        /// How long to leave the token endpoint alone, if it said so. No new refresh begins before.
+        /// The time for which to leave the token endpoint alone, if it asked for one. No new refresh begins earlier.
         retry_after: Option<Duration>,
     },
 }
 
-/// Whether a request may be sent again when it is not known what became of the first time (rule D14).
+/// Whether a request may be sent again while it is unknown whether the server applied the first attempt (rule D14).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[allow(clippy::exhaustive_enums, reason = "it is a yes or a no")]
+#[allow(clippy::exhaustive_enums, reason = "a request is either idempotent or not")]
 pub enum Idempotency {
-    /// An idempotent method (RFC 9110 §9.2.2), or a request with an idempotency key.
+    /// Applying the request twice has the same effect as applying it once: an idempotent method (RFC 9110 §9.2.2), or a
+    /// request with an idempotency key.
     Idempotent,
-    /// Doing it twice is not the same as doing it once: a POST that creates or pays something.
+    /// Applying the request twice differs from applying it once: a POST that creates or pays something.
     NonIdempotent,
 }

@@ -1,4 +1,4 @@
-//! The typed reason why a request is surfaced to the user.
+//! The typed reason why a request failed, and the advice for its user.
 
 use core::fmt;
 use core::time::Duration;
@@ -6,10 +6,27 @@ use core::time::Duration;
 use crate::reply::RejectedFields;
 use crate::time::{Seconds, Timestamp};
 
-/// Why a request ended without an answer, with all that is known about it (rule E1).
+/// The reason why a request ended without an answer, with all known facts (rule E1).
 ///
-/// Small and `Copy`; the response itself, with its body, is in the driver's hands. The `Display` form is one sentence
-/// for a log; [`advice`](Failure::advice) says what the user should do.
+/// Small and `Copy`: the driver keeps the response with its body. The `Display` form is one sentence for a log, and
+/// [`advice`](Failure::advice) tells the user what to do.
+///
+/// ```
+/// use retry_machine::{
+///     Action, Advice, Event, FailureKind, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream,
+/// };
+///
+/// let mut upstream = Upstream::new(Policy::flextell());
+/// let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
+/// let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+/// let event = Event::Reply { attempt: 1, reply: Reply::new(404) };
+/// let action = machine.handle(Timestamp::from_millis(250), event, &mut upstream);
+///
+/// let Action::Fail(failure) = action else { panic!("{action}") };
+/// assert_eq!((failure.kind(), failure.status()), (FailureKind::NotFound, Some(404)));
+/// assert_eq!(failure.advice(), Advice::CheckId);
+/// assert!(failure.to_string().starts_with("gave up after 1 attempt and 0.25 s, the last response was 404: "));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 pub struct Failure {
     pub(crate) kind: FailureKind,
@@ -19,46 +36,46 @@ pub struct Failure {
     pub(crate) elapsed: u64,
     pub(crate) ended: Timestamp,
     pub(crate) not_before: Option<Timestamp>,
-    /// Of every kind: the sentence names it where [`Failure::cause`] does not.
+    /// Set for every kind: the sentence names it even where [`Failure::cause`] does not.
     pub(crate) cause: Option<Cause>,
     pub(crate) rejected: RejectedFields,
 }
 
 impl Failure {
-    /// The kind.
+    /// Returns the kind.
     #[must_use]
     pub const fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// The status of the last response that the request got, if it got any. The last attempt may have brought none:
-    /// see [`cause`](Failure::cause).
+    /// Returns the status of the last response, if the request got one. The last attempt may have failed without a
+    /// response: see [`cause`](Failure::cause).
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
         self.status
     }
 
-    /// How many attempts were sent.
+    /// Returns the number of attempts sent.
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// From the start of the request to its end.
+    /// Returns the time from the start of the request to its end.
     #[must_use]
     pub const fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.elapsed)
     }
 
-    /// The instant from which trying again is welcome, where one is known: the latest of the effective hint, the
-    /// gate's opening and the breaker's next probe (rule F8).
+    /// Returns the instant from which another request is welcome, if one is known: the latest of the hint for this
+    /// request, the time until which the gate was asked to be closed, and the breaker's next probe (rule F8).
     #[must_use]
     pub const fn not_before(&self) -> Option<Timestamp> {
         self.not_before
     }
 
-    /// What the last attempt failed of, where a limit ended the request: with the kinds `Exhausted`,
-    /// `ServerWaitTooLong`, `Deadline`, `Budget` and `BreakerOpen`. `None` with them if no attempt had failed.
+    /// Returns why the last attempt failed, if a limit ended the request: the kinds `Exhausted`, `ServerWaitTooLong`,
+    /// `Deadline`, `Budget` and `BreakerOpen` (rule F8). `None` for any other kind, and if no attempt had failed.
     #[must_use]
     pub const fn cause(&self) -> Option<Cause> {
         use FailureKind::{BreakerOpen, Budget, Deadline, Exhausted, ServerWaitTooLong};
@@ -68,13 +85,13 @@ impl Failure {
         }
     }
 
-    /// What the last reply said about time that could not be used.
+    /// Returns the header fields of the last reply that could not be used.
     #[must_use]
     pub const fn rejected(&self) -> RejectedFields {
         self.rejected
     }
 
-    /// What the user should do about it (rule F8).
+    /// Returns the advice for the user (rule F8).
     #[must_use]
     pub const fn advice(&self) -> Advice {
         match self.kind {
@@ -100,24 +117,24 @@ impl Failure {
     }
 }
 
-/// The kinds of failure.
+/// The kind of a failure. The `Display` form is a clause that says what happened.
 ///
-/// Open: a later version may tell a new kind apart.
+/// Not exhaustive: a later version may add a kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum FailureKind {
     /// 400: the request is invalid (rule D2).
     BadRequest,
-    /// 401, and a refresh did not help or would not (rules D3, D12).
+    /// 401, and a new token did not help or would not help (rules D3, D12).
     Unauthorized,
     /// 403: the token lacks a scope or permission (rule D4).
     Forbidden,
-    /// 404 (rule D5).
+    /// 404: the resource does not exist (rule D5).
     NotFound,
-    /// 409: it exists already, or its state forbids this (rule D6).
+    /// 409: the resource already exists, or its state forbids the request (rule D6).
     Conflict,
-    /// 422: the message says which field (rule D7).
+    /// 422: a field is invalid, and the response's message says which (rule D7).
     Validation,
     /// Any other status that is neither an answer nor retried (rule D10).
     UnexpectedStatus,
@@ -133,70 +150,70 @@ pub enum FailureKind {
     BreakerOpen,
     /// The token endpoint rejected the refresh for good (rule K6).
     TokenRejected,
-    /// No fresh token could be had in time (rules K5, K6, K8).
+    /// The refresh did not bring a new token in time (rules K5, K6, K8).
     TokenUnavailable,
-    /// The attempt failed in transport, in a way that is not known well enough to repeat the request (rule D14).
+    /// The attempt failed in transport with an unknown error, and the request is not idempotent (rule D14).
     Transport,
-    /// The request may have been applied: it is not safe to repeat, was sent, and was not answered (rule D14).
+    /// The server may have applied the request, and the request is not idempotent (rule D14).
     Ambiguous,
     /// The user gave up (rule S6).
     Cancelled,
 }
 
-/// What an attempt failed of.
+/// The reason why an attempt failed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "a status, or one of the four transport errors of rule D13")]
 pub enum Cause {
-    /// Of the status that [`Failure::status`] has.
+    /// It got the status of [`Failure::status`].
     Status,
-    /// It timed out, or was given up at its limit.
+    /// It timed out, or reached its limit.
     TimedOut,
-    /// The connection broke.
+    /// Its connection broke.
     Broken,
     /// It was not sent.
     NotSent,
-    /// Something else in transport.
+    /// It failed in transport in another way.
     Other,
 }
 
-/// What the user should do about a failure.
+/// The advice for the user about a failure.
 ///
-/// Open, as [`FailureKind`] is.
+/// Not exhaustive: a later version may add advice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Advice {
-    /// Check required fields and data types.
+    /// Check the required fields and the data types of the request.
     FixRequest,
-    /// Log in again.
+    /// Authorize the application again.
     AuthorizeAgain,
-    /// Log in again and ask for the scopes that the endpoint needs.
+    /// Authorize the application again, with the scopes that the endpoint needs.
     AuthorizeWithScopes,
     /// Check the resource's id (ids are case-sensitive) and the path.
     CheckId,
-    /// Change the request so that it does not conflict: use a unique identifier.
+    /// Use a unique identifier, so that the request does not conflict.
     MakeUnique,
-    /// Read the message: it says which field failed.
+    /// Read the response's message: it says which field failed.
     ReadMessage,
-    /// Try later: [`Failure::not_before`] says from when, if that is known.
+    /// Try later, from [`Failure::not_before`] on if that is known.
     TryLater,
     /// Find out whether the request was applied before sending it again.
     CheckWhetherApplied,
-    /// It persists on the server's side: contact its support.
+    /// Contact the service's support: the server's error persists.
     ContactSupport,
-    /// Nothing in particular.
+    /// There is no advice.
     None,
 }
 
 impl Advice {
-    /// The advice as a clause, empty for [`Advice::None`].
+    /// Returns the advice as a clause, empty for [`Advice::None`].
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Advice::FixRequest => "fix the request: check its required fields and data types",
-            Advice::AuthorizeAgain => "authorise again",
-            Advice::AuthorizeWithScopes => "authorise again with the right scopes",
+            Advice::AuthorizeAgain => "authorize again",
+            Advice::AuthorizeWithScopes => "authorize again with the right scopes",
             Advice::CheckId => "check the id and the path: ids are case-sensitive",
             Advice::MakeUnique => "change the request: use a unique identifier",
             Advice::ReadMessage => "read the message: it says which field failed",
@@ -208,24 +225,23 @@ impl Advice {
     }
 }
 
-/// What happened, as a clause.
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             FailureKind::BadRequest => "the request is invalid",
-            FailureKind::Unauthorized => "the token was not accepted",
+            FailureKind::Unauthorized => "the server did not accept the token",
             FailureKind::Forbidden => "the token lacks a permission",
             FailureKind::NotFound => "there is no such resource",
-            FailureKind::Conflict => "the request conflicts with what is there",
+            FailureKind::Conflict => "the request conflicts with an existing resource",
             FailureKind::Validation => "the request failed validation",
-            FailureKind::UnexpectedStatus => "the status is not one to retry",
+            FailureKind::UnexpectedStatus => "this status is not retried",
             FailureKind::Exhausted => "no retries are left",
-            FailureKind::ServerWaitTooLong => "the wait asked for is too long",
+            FailureKind::ServerWaitTooLong => "the requested wait is too long",
             FailureKind::Deadline => "the deadline leaves no time for another attempt",
             FailureKind::Budget => "the retry budget is empty",
             FailureKind::BreakerOpen => "the breaker is open",
             FailureKind::TokenRejected => "the token refresh was rejected",
-            FailureKind::TokenUnavailable => "no fresh token could be had",
+            FailureKind::TokenUnavailable => "there is no new token",
             FailureKind::Transport => "the transport failed",
             FailureKind::Ambiguous => "the request may have been applied",
             FailureKind::Cancelled => "the request was cancelled",
@@ -251,7 +267,7 @@ impl fmt::Display for Failure {
             write!(f, "; {}", self.advice().as_str())?;
         }
         if let Some(not_before) = self.not_before {
-            write!(f, ", not before {} have passed", Seconds(not_before.since(self.ended)))?;
+            write!(f, ", no sooner than {} from now", Seconds(not_before.since(self.ended)))?;
         }
         if !self.rejected.is_empty() {
             write!(f, " ({})", self.rejected)?;

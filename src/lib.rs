@@ -1,24 +1,24 @@
-//! The part of every API client that decides whether, when and with which token to try again, and nothing else.
+//! Decides for an API client whether, when and with which token to retry a request, and does nothing else.
 //!
-//! A [`RetryMachine`] is one request. It takes in events ([`Event`]: a reply, a transport error, the passing of time)
-//! and emits actions ([`Action`]: send, wait until, refresh the token, surface this failure). It does no IO, reads no
-//! clock, draws no randomness from outside and allocates nothing, so that anything can drive it: a blocking client, an
-//! async one, a browser, a microcontroller. What all requests to one service share (policy, token, gate, budget,
-//! breaker) is an [`Upstream`], passed `&mut` to every step.
+//! A [`RetryMachine`] decides for one request. It takes events ([`Event`]: a reply, a transport error, the passing of
+//! time) and returns actions ([`Action`]: send, wait until an instant, refresh the token, fail). It does no IO, reads
+//! no clock, draws no randomness from outside and allocates nothing. So anything can drive it: a blocking client, an
+//! async one, a browser, a microcontroller. An [`Upstream`] has the state that all requests to one service share:
+//! policy, token, gate, budget and breaker. It is passed `&mut` to every step.
 //!
 //! ```text
 //!     bytes of a response ──> Reply ──> RetryMachine × Upstream ──> Action
-//!            read                              decide                  yours to do
+//!            read                              decide                 carry out
 //! ```
 //!
 //! # Driving it
 //!
-//! 1. Make one [`Upstream`] of a [`Policy`] for each service, and keep it.
-//! 2. Make one [`RetryMachine`] for each request, with a seed of its own ([`derive_seed`]).
-//! 3. Tell it [`Event::Start`]; it answers with an action.
-//! 4. Do what the action says, and tell it how that went; it answers with the next.
-//! 5. Distil responses with [`Reply::read`], or header by header with a [`Reader`].
-//! 6. [`Action::Done`] and [`Action::Fail`] end it.
+//! 1. Create one [`Upstream`] from a [`Policy`] for each service, and keep it.
+//! 2. Create one [`RetryMachine`] for each request, with its own seed ([`derive_seed`]).
+//! 3. Pass [`Event::Start`] to [`RetryMachine::handle`]. It returns an action.
+//! 4. Carry out the action, and pass the result as the next event.
+//! 5. Read responses with [`Reply::read`], or header by header with a [`Reader`].
+//! 6. Stop at [`Action::Done`] or [`Action::Fail`].
 //!
 //! ```
 //! use core::time::Duration;
@@ -42,34 +42,37 @@
 //! assert!(matches!(machine.handle(until, Event::Tick, &mut upstream), Action::Send { attempt: 2, .. }));
 //! ```
 //!
-//! The loop itself is written already, for threads and for async: see [`drive`].
+//! [`drive`] has this loop for threads and for async.
 //!
 //! # Promises
 //!
-//! - **Never sooner**: no attempt is sent before a time that the server asked to wait for has passed, whatever else
-//!   happens; and a wait that is too long is neither shortened nor slept, but surfaced, with the instant from which
-//!   trying again is welcome.
-//! - **Total**: any event, at any time, in any order, has a defined answer. Nothing panics, nothing overflows.
-//! - **Bounded**: attempts, waits and the time at the gate have limits, and every request comes to an end.
-//! - **One refresh at a time**: however many requests get a 401 at once.
+//! - **Never sooner**: no attempt is sent before the time that the server asked for has passed, whatever else happens.
+//!   A wait that is too long is neither shortened nor slept: the request fails, with the instant from which another one
+//!   is welcome.
+//! - **Total**: any event, at any time and in any order, has a defined answer. Nothing panics or overflows.
+//! - **Bounded**: attempts, waits and the time at the gate have limits, and every request ends.
+//! - **One refresh at a time**, however many requests get a 401 at once.
 //! - **Reproducible**: the same events give the same actions, bit for bit, on every target. A list of events is a
-//!   complete record of an incident (with the features `serde` and `json`: the module `replay`).
+//!   complete record of an incident (feature `replay`: module `replay`).
 //!
-//! Each promise is made of numbered rules. [`pages::trust`] says why you can trust them, and how far; [`pages::rules`]
-//! lists them with the tests that hold them; [`pages::decisions`] says how they are read where they can be read in two
-//! ways; [`pages::peer_bugs`] has what went wrong in other retry code, and why it cannot here.
+//! Each promise consists of numbered rules. [`pages::rules`] states them, [`pages::rule_tests`] lists their tests, and
+//! [`pages::trust`] shows the evidence. [`pages::decisions`] settles questions that a rule leaves open.
+//! [`pages::peer_bugs`] lists bugs of other retry code, and why this crate does not have them.
 //!
 //! # Features
 //!
-//! `std` (default) brings [`drive::SharedUpstream`](drive); `serde` stores requests and upstreams (`snapshot`); `json`
-//! reads error bodies (`ErrorBody`), and with `serde` brings the trace format. Without any the crate needs neither an
-//! allocator nor atomics.
+//! - `std` (default): [`drive::SharedUpstream`](drive).
+//! - `serde`: snapshots of requests and upstreams, the module `snapshot`.
+//! - `json`: error bodies, `ErrorBody`. It needs an allocator (`alloc`).
+//! - `replay`: the trace format, the module `replay`. It implies `serde` and `json`.
+//!
+//! Without features the crate needs neither an allocator nor atomics.
 
 #![no_std]
 #![forbid(unsafe_code)]
 #![warn(unreachable_pub, clippy::pedantic)]
 #![allow(clippy::missing_errors_doc, clippy::module_name_repetitions)]
-// Each public type decides whether it is exhaustive, and says why; and nothing panics.
+// Each public type decides whether it is exhaustive, and says why. I11: nothing panics.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
 #![warn(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
@@ -97,7 +100,7 @@ pub mod snapshot;
 mod time;
 mod upstream;
 
-/// Pages of the documentation.
+/// The pages of the documentation.
 #[cfg(doc)]
 pub mod pages {
     #[doc = include_str!("../docs/trust.md")]

@@ -23,13 +23,8 @@ use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it reads no clock, draws no randomness from outside and does no IO (rule T1). 64 bytes, no heap. Not `Copy`,
-/// since a silent copy would hold the same lead twice (rule T6).
-///
-/// ```compile_fail,E0277
-/// fn copied<T: Copy>() {}
-/// copied::<retry_machine::RetryMachine>();
-/// ```
+/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 64 bytes and no
+/// heap (rule S5). [`drive`](crate::drive) has the loop that drives it.
 ///
 /// ```
 /// use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
@@ -44,26 +39,33 @@ use crate::upstream::token::Epoch;
 /// let action = machine.handle(Timestamp::from_millis(80), event, &mut upstream);
 /// assert!(matches!(action, Action::Wait { .. }), "{action}");
 /// ```
+///
+/// It is not `Copy`, since two copies would hold the same lease (rule T6).
+///
+/// ```compile_fail,E0277
+/// fn copied<T: Copy>() {}
+/// copied::<retry_machine::RetryMachine>();
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct RetryMachine {
     seed: u64,
     started: Timestamp,
-    // The next four fields mean something else once the request has ended: `ended.rs` draws both layouts.
-    /// The server asked this request not to call before.
+    // Once the request has ended, the next four fields have another meaning: `ended.rs` draws both layouts.
+    /// L1: no attempt is sent earlier.
     not_before: Timestamp,
     /// The end of the wait, of the attempt if it has a limit, or of the lease.
     until: Timestamp,
     /// Nanoseconds spent at the gate.
     gate_time: u64,
-    /// Number of waits at the gate. Wraps: it only tells draws apart.
+    /// Number of waits at the gate. Wraps around, since it only distinguishes draws.
     gate_waits: u8,
     /// Number of attempts sent.
     attempts: u32,
-    /// The lease that the request leads or follows, else when its newest attempt took its token.
+    /// The lease that the request leads or follows, or else the token's epoch when the newest attempt was sent.
     token_epoch: Epoch,
-    /// When the newest attempt was sent, in the breaker's order.
+    /// The breaker's epoch when the newest attempt was sent.
     send_epoch: SendEpoch,
-    /// The first attempt sent since the breaker opened last.
+    /// The first attempt sent since the breaker's latest opening.
     first_since_opening: u32,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
@@ -84,15 +86,15 @@ enum Phase {
     Waiting(WaitReason),
     /// The request refreshes the token.
     Leading,
-    /// Another request refreshes the token; the number is that of the lease in the row of those it has waited for.
+    /// Another request refreshes the token. `Following(n)`: the nth lease that this request waits for.
     Following(u8),
     Done,
     Failed(FailureKind),
 }
 
 impl RetryMachine {
-    /// Makes a request that has not begun. `seed` must differ from request to request (rule T5):
-    /// [`derive_seed`](crate::derive_seed) makes many seeds of one.
+    /// Creates the machine of a request that has not begun. `seed` must differ from request to request (rule T5):
+    /// [`derive_seed`](crate::derive_seed) derives many seeds from one.
     #[must_use]
     pub const fn new(idempotency: Idempotency, seed: u64) -> RetryMachine {
         RetryMachine {
@@ -125,7 +127,8 @@ impl RetryMachine {
         step.action()
     }
 
-    /// Returns when the next [`Tick`](Event::Tick) would matter, if ever. Ticks at other times are harmless.
+    /// Returns the instant at which the next [`Tick`](Event::Tick) matters, if one does. Earlier ticks are harmless
+    /// (rule T4).
     #[must_use]
     pub fn next_tick(&self, upstream: &Upstream) -> Option<Timestamp> {
         match self.phase {
@@ -144,7 +147,7 @@ impl RetryMachine {
         self.attempts
     }
 
-    /// Returns the attempt that is under way, if one is.
+    /// Returns the number of the attempt that is under way, if one is.
     #[must_use]
     pub const fn in_flight(&self) -> Option<u32> {
         match self.phase {
@@ -153,7 +156,7 @@ impl RetryMachine {
         }
     }
 
-    /// How many attempts were sent after this one; `None` if it was not sent.
+    /// Returns the number of attempts sent after this one, or `None` if this one was not sent.
     fn age(&self, attempt: u32) -> Option<u32> {
         (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
     }
@@ -162,7 +165,7 @@ impl RetryMachine {
         self.ended().is_some()
     }
 
-    /// The end of the attempt in flight, if it has a limit (S4).
+    /// Returns the end of the attempt in flight, if it has a limit (S4).
     fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
         let policy = &upstream.policy;
         (policy.deadline.is_some() || policy.attempt_timeout.is_some()).then_some(self.until)
@@ -173,7 +176,7 @@ impl RetryMachine {
     }
 }
 
-/// One call of [`RetryMachine::handle`]: the event changes the state, then the state tells the action.
+/// One call of [`RetryMachine::handle`]: the event changes the state, then the state determines the action.
 struct Step<'a> {
     machine: &'a mut RetryMachine,
     upstream: &'a mut Upstream,
@@ -185,7 +188,8 @@ struct Step<'a> {
 }
 
 impl Step<'_> {
-    /// The transitions. Pairs not listed leave the state unchanged and repeat the pending action.
+    /// Applies an event to the state: all transitions. Pairs not listed leave the state unchanged and repeat the
+    /// pending action.
     fn transition(&mut self, event: Event) {
         use Event::{Cancel, Refreshed, Reply, Start, Tick, TransportError};
         use Phase::{Done, Failed, Following, InFlight, Leading, Ready, Waiting};
@@ -207,7 +211,7 @@ impl Step<'_> {
             (Leading, Tick) => self.on_leader_tick(),
             (Following(waits), Tick) => self.on_follower_tick(waits),
 
-            // T3: events that come late or unasked.
+            // T3: late and unsolicited events.
             (_, Reply { attempt, reply }) => self.on_late_reply(attempt, &reply),
             (_, TransportError { attempt, .. }) => self.on_late_transport_error(attempt),
             (_, Refreshed(outcome)) => self.on_late_outcome(outcome),
@@ -217,9 +221,7 @@ impl Step<'_> {
         }
     }
 
-    // ---- The end ----
-
-    /// The response of this attempt is the answer.
+    /// Ends the request with the response of this attempt as its answer.
     fn succeed(&mut self, attempt: u32, status: u16) {
         self.release(None);
         let mut successes = Successes::NONE;
@@ -231,9 +233,9 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Done, Ended { at: self.now, not_before: None, rejected, successes });
     }
 
-    /// The request ends without an answer.
+    /// Ends the request without an answer.
     fn fail(&mut self, kind: FailureKind) {
-        // First: an own probe is the next probe no longer.
+        // First, so that the request's own probe does not count as the next probe.
         self.release(Some(kind));
         let ended = Ended {
             at: self.now,
@@ -244,45 +246,33 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Failed(kind), ended);
     }
 
-    /// Gives back what the request holds of the shared state: K5, the lease, unless it ends at its deadline, since the
-    /// refresh may then still be under way (F5); S6, the permit of its probe, whose result counts if it comes.
+    /// Gives back the lease (K5) and the probe's permit (S6) that the request holds. A deadline keeps the lease, since
+    /// the refresh may still be under way (F5).
     fn release(&mut self, kind: Option<FailureKind>) {
         if self.machine.flags.has(Flags::HOLDS_LEASE) && kind != Some(FailureKind::Deadline) {
-            self.upstream.token.free(self.machine.token_epoch);
+            self.upstream.token.free_lease(self.machine.token_epoch);
         }
         if self.machine.flags.has(Flags::UNANSWERED) {
             self.record_health(Health::Neutral, self.machine.attempts);
         }
     }
 
-    /// F8: the latest instant known from which another request is welcome.
-    fn latest_known_instant(&self) -> Option<Timestamp> {
-        let known = [
-            Some(self.machine.not_before).filter(|hint| *hint > self.now),
-            self.upstream.gate.asked_until(self.now),
-            self.upstream.breaker.next_probe(self.now),
-        ];
-        known.into_iter().flatten().max()
-    }
-
     fn is_past_deadline(&self) -> bool {
         self.machine.deadline(self.upstream).is_some_and(|deadline| self.now >= deadline)
     }
-
-    // ---- The action ----
 
     /// Builds the pending action from the state.
     fn action(&self) -> Action {
         let machine = &*self.machine;
         let mut explanation = Explanation {
             attempt: machine.attempts,
-            of: self.upstream.policy.max_retries.saturating_add(1).saturating_add(machine.recoveries.into()),
+            max_attempts: self.upstream.policy.max_retries.saturating_add(1).saturating_add(machine.recoveries.into()),
             wait: machine.until.since(self.now),
             ..self.explanation
         };
         match machine.phase {
             Phase::InFlight if self.is_new => {
-                // The sentence tells of the attempt before.
+                // The explanation of a send is about the attempt before it.
                 explanation.attempt = machine.attempts - 1;
                 Action::Send {
                     attempt: machine.attempts,

@@ -1,14 +1,19 @@
-//! The settings: what is retried, how often, how long to wait.
+//! The settings: which failures are retried, how often, and after how long a wait.
 
 use core::time::Duration;
 
-use crate::reply::ResetFormat;
-use crate::time::{millis, nanos};
+mod builder;
+mod status_set;
 
-/// How an upstream is to be called. Stored once per upstream, shared by all its requests.
+pub use self::builder::{PolicyBuilder, PolicyError};
+use self::status_set::StatusSet;
+use crate::reply::ResetFormat;
+use crate::time::millis;
+
+/// The settings of an upstream. Stored once per upstream and shared by all its requests.
 ///
-/// [`Policy::flextell`] is the error-handling guide of the Flextell API, [`Policy::common`] common practice for other
-/// APIs; [`into_builder`](Policy::into_builder) changes either.
+/// [`Policy::flextell`] follows the error-handling guide of the Flextell API, and [`Policy::common`] follows common
+/// practice for other APIs. [`into_builder`](Policy::into_builder) changes either.
 ///
 /// ```
 /// use core::time::Duration;
@@ -19,7 +24,8 @@ use crate::time::{millis, nanos};
 ///     .max_retries(3)
 ///     .deadline(Some(Duration::from_secs(20)))
 ///     .build()?;
-/// # assert_eq!(policy.max_retries(), 3);
+/// assert_eq!(policy.max_retries(), 3);
+/// assert!(policy.retries(502) && !policy.retries(404));
 /// # Ok::<(), retry_machine::PolicyError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -47,8 +53,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// The Flextell guide: retry 429, 500 and 503, at most 5 times, after 1, 2, 4, 8, 16 s ± 500 ms (rules D1–D10,
-    /// B1–B3).
+    /// Returns the settings of the Flextell guide: 429, 500 and 503 are retried at most 5 times, after 1, 2, 4, 8 and
+    /// 16 s ± 500 ms (rules D1–D10, B1–B3).
     #[must_use]
     pub const fn flextell() -> Policy {
         Policy {
@@ -74,32 +80,34 @@ impl Policy {
         }
     }
 
-    /// Common practice for other APIs: retries 408, 425, 429, 500, 502, 503 and 504, and does not repeat an unsafe
-    /// request after a 5xx other than 503 (rules D11, D14). All else as in [`flextell`](Policy::flextell).
+    /// Returns settings for other APIs: 408, 425, 429, 500, 502, 503 and 504 are retried, but a request that is not
+    /// idempotent is not repeated after a 5xx other than 503 (rules D11, D14). All other settings are those of
+    /// [`flextell`](Policy::flextell).
     #[must_use]
     pub const fn common() -> Policy {
         let statuses = StatusSet::EMPTY.with(408).with(425).with(429).with(500).with(502).with(503).with(504);
         Policy { retry_statuses: statuses, ambiguous_5xx: true, ..Policy::flextell() }
     }
 
-    /// A builder that begins with these settings.
+    /// Turns the policy into a builder that starts with its settings.
     pub const fn into_builder(self) -> PolicyBuilder {
-        PolicyBuilder { policy: self, refused: None }
+        PolicyBuilder::new(self)
     }
 
-    /// How to read a bare number in `X-RateLimit-Reset`: for [`Reply::read`](crate::Reply::read).
+    /// Returns how to read a bare number in `X-RateLimit-Reset` (rule H5): pass it to
+    /// [`Reply::read`](crate::Reply::read).
     #[must_use]
     pub const fn rate_limit_reset(&self) -> ResetFormat {
         self.rate_limit_reset
     }
 
-    /// How many retries a request has at most.
+    /// Returns the greatest number of retries of one request (rule B3).
     #[must_use]
     pub const fn max_retries(&self) -> u32 {
         self.max_retries
     }
 
-    /// Whether this status is retried.
+    /// Returns whether this status is retried (rule D11). Always `false` for 401 and outside 400–599.
     #[must_use]
     pub const fn retries(&self, status: u16) -> bool {
         self.retry_statuses.contains(status)
@@ -113,25 +121,26 @@ impl Default for Policy {
     }
 }
 
-/// How a wait is drawn from the back-off `w` of its retry (rules B2, F2). Nothing drawn exceeds the cap, and at the cap
-/// there is still jitter.
+/// The distribution of a wait around the back-off `w` of its retry (rules B2, F2). A drawn wait never exceeds
+/// `max_backoff`, and even where `w` has reached `max_backoff` all kinds but [`None`](Jitter::None) still spread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "rule B2 names six")]
 pub enum Jitter {
-    /// Exactly `w`, and exactly what the server asks for. Clients that fail together come back together: for tests,
-    /// or where something else spreads them.
+    /// Exactly `w`, and exactly the time that the server asks for. Clients that fail together come back together: use
+    /// it for tests, or where something else spreads them.
     None,
-    /// Over `w` ± spread: the guide's jitter.
+    /// Between `w` − spread and `w` + spread, see [`PolicyBuilder::jitter_spread`]: the guide's jitter.
     #[default]
     Spread,
-    /// Over [0, `w`]. Spreads a fleet best; a wait can be next to nothing.
+    /// Between 0 and `w`. Spreads a fleet best, but a wait can be close to zero.
     Full,
-    /// Over [`w`/2, `w`].
+    /// Between `w`/2 and `w`.
     Equal,
-    /// Over [base, 3 × previous wait], the first over [base, 3 × base]; the factor plays no part.
+    /// Between `initial_backoff` and three times the previous wait; the first wait is drawn up to three times
+    /// `initial_backoff`. The factor is not used.
     Decorrelated,
-    /// Over `w` ± a quarter of it.
+    /// Between ¾ `w` and 1¼ `w`.
     Proportional,
 }
 
@@ -140,20 +149,20 @@ pub enum Jitter {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 #[allow(clippy::exhaustive_structs, reason = "rule S2 names four numbers, and users write them as a literal")]
 pub struct BudgetPolicy {
-    /// What it holds at most, and at the start. With 0 nothing that costs is retried.
+    /// The greatest balance, and the balance at the start. With 0, no retry that has a cost is granted.
     pub capacity: u32,
-    /// What a retry costs.
+    /// The cost of a retry.
     pub retry_cost: u32,
-    /// What a retry after a 429 costs. 0 while the gate is on: the gate holds such requests back already.
+    /// The cost of a retry after a 429. Use 0 while the gate is on, since the gate already holds such requests back.
     pub throttle_cost: u32,
-    /// What each 2xx gives back.
+    /// The amount that each 2xx gives back.
     pub success_refund: u32,
 }
 
 impl BudgetPolicy {
-    /// 50/5/0/1: a lone request always gets its five retries from a fresh upstream, and when the upstream is down
-    /// retries are at most a fifth of the traffic. One upstream value that serves hundreds of requests at once may
-    /// take a capacity of 500: it rides out a longer hiccup, at the price of a larger burst.
+    /// The default: 50, 5, 0 and 1. A lone request always gets its five retries from a fresh upstream, and while the
+    /// upstream is down retries are at most a fifth of the traffic. An upstream value that serves hundreds of requests
+    /// at once can take a capacity of 500: it survives a longer outage at the price of a larger burst.
     pub const DEFAULT: BudgetPolicy = BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 1 };
 }
 
@@ -161,237 +170,15 @@ impl BudgetPolicy {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "rule S3 names two numbers, and users write them as a literal")]
 pub struct BreakerPolicy {
-    /// How many failures in a row open it, at least 1. Five open it at an error rate that retries cope with; ten do
-    /// not.
+    /// The number of failures in a row that opens the breaker, at least 1. With 5 it opens at an error rate that
+    /// retries cope with; with 10 it does not.
     pub failure_threshold: u32,
-    /// How long it stays open before it lets a probe through, and how long a probe may take. Longer ones cost the time
-    /// after the upstream has recovered.
+    /// The time for which the breaker stays open before it lets a probe through, and the time that a probe may take. A
+    /// longer time delays the first success after the upstream has recovered.
     pub open_for: Duration,
 }
 
 impl BreakerPolicy {
-    /// The setting proposed for those who want a breaker: 10 failures, 10 s.
+    /// The recommended settings for a breaker: 10 failures and 10 s.
     pub const RECOMMENDED: BreakerPolicy = BreakerPolicy { failure_threshold: 10, open_for: Duration::from_secs(10) };
-}
-
-/// Changes settings; made by [`Policy::into_builder`].
-///
-/// Every number is accepted and has a meaning, save those that [`build`](PolicyBuilder::build) refuses. Durations
-/// beyond 584 years count as 584 years.
-#[derive(Clone, Debug)]
-#[must_use = "a builder makes nothing until `build` is called"]
-pub struct PolicyBuilder {
-    policy: Policy,
-    refused: Option<PolicyError>,
-}
-
-impl PolicyBuilder {
-    /// The wait before the first retry (rule B1). Default 1 s, as the guide says. Zero is accepted: every wait is
-    /// then as long as its jitter.
-    pub const fn initial_backoff(mut self, base: Duration) -> Self {
-        self.policy.initial_backoff = nanos(base);
-        self
-    }
-
-    /// By how much each further wait is longer, at least 1 (rules B1, F2). Default 2, as the guide says.
-    pub const fn backoff_factor(mut self, factor: u32) -> Self {
-        self.policy.backoff_factor = factor;
-        self
-    }
-
-    /// The longest back-off, jitter included (rule B2). Default 60 s: five retries never reach it, and who allows more
-    /// still hears of a recovery within a minute. Under the base, it is the wait of every retry.
-    pub const fn max_backoff(mut self, cap: Duration) -> Self {
-        self.policy.max_backoff = nanos(cap);
-        self
-    }
-
-    /// How waits are drawn (rule B2). Default [`Jitter::Spread`], as the guide says.
-    pub const fn jitter(mut self, jitter: Jitter) -> Self {
-        self.policy.jitter = jitter;
-        self
-    }
-
-    /// The spread of [`Jitter::Spread`] to either side, and what is added to a server's wait (rule L2). Default
-    /// 500 ms, as the guide says.
-    pub const fn jitter_spread(mut self, spread: Duration) -> Self {
-        self.policy.jitter_spread = nanos(spread);
-        self
-    }
-
-    /// How many retries a request has: attempts that are made because one failed (rule B3). Default 5, as the guide
-    /// says.
-    pub const fn max_retries(mut self, retries: u32) -> Self {
-        self.policy.max_retries = retries;
-        self
-    }
-
-    /// How often a request may recover from a 401 (rule K2). Default 1, as the guide says: a second 401 in a row is
-    /// no matter of an expired token.
-    pub const fn max_token_recoveries(mut self, recoveries: u8) -> Self {
-        self.policy.max_token_recoveries = recoveries;
-        self
-    }
-
-    /// The longest wait that a server may ask for; beyond it the request is surfaced at once (rule L3). It is also the
-    /// longest time that a request spends at the gate (rule S1). Default 5 min: few callers wait longer, and those
-    /// that do are better parked than asleep.
-    pub const fn max_server_wait(mut self, wait: Duration) -> Self {
-        self.policy.max_server_wait = nanos(wait);
-        self
-    }
-
-    /// The overall time limit of a request, all attempts and waits included (rule S4). Default none: a limit that
-    /// nobody knows of is a bug of its own.
-    pub const fn deadline(mut self, deadline: Option<Duration>) -> Self {
-        self.policy.deadline = optional(deadline);
-        self
-    }
-
-    /// The time limit of each attempt (rule S4). Default none: most HTTP clients bring their own.
-    pub const fn attempt_timeout(mut self, timeout: Option<Duration>) -> Self {
-        self.policy.attempt_timeout = optional(timeout);
-        self
-    }
-
-    /// The statuses that are retried, each within 400–599 and none 401 (rule D11). Default 429, 500 and 503, as the
-    /// guide says.
-    pub const fn retry_statuses(mut self, statuses: &[u16]) -> Self {
-        self.policy.retry_statuses = StatusSet::EMPTY;
-        let mut rest = statuses;
-        while let [status, others @ ..] = rest {
-            if StatusSet::accepts(*status) {
-                self.policy.retry_statuses = self.policy.retry_statuses.with(*status);
-            } else if self.refused.is_none() {
-                self.refused = Some(PolicyError::StatusCannotBeRetried { status: *status });
-            }
-            rest = others;
-        }
-        self
-    }
-
-    /// Whether a retried 5xx other than 503 counts as ambiguous for a request that is not safe to repeat (rule D14).
-    /// Off in `flextell`, whose guide retries 500 for every method; on in `common`.
-    pub const fn ambiguous_5xx(mut self, ambiguous: bool) -> Self {
-        self.policy.ambiguous_5xx = ambiguous;
-        self
-    }
-
-    /// How a bare number in `X-RateLimit-Reset` is meant (rule H5). Default [`ResetFormat::Auto`].
-    pub const fn rate_limit_reset(mut self, format: ResetFormat) -> Self {
-        self.policy.rate_limit_reset = format;
-        self
-    }
-
-    /// Whether a 429 holds back all requests of the upstream (rule S1). Default on.
-    pub const fn gate(mut self, on: bool) -> Self {
-        self.policy.gate = on;
-        self
-    }
-
-    /// Over how long the requests held at the gate are spread when it opens (rule S1). Default `None`: the policy's
-    /// own rule, see [`Upstream`](crate::Upstream).
-    pub const fn gate_spread(mut self, spread: Option<Duration>) -> Self {
-        self.policy.gate_spread = optional(spread);
-        self
-    }
-
-    /// The retry budget, or none (rule S2). Default [`BudgetPolicy::DEFAULT`].
-    pub const fn budget(mut self, budget: Option<BudgetPolicy>) -> Self {
-        self.policy.budget = budget;
-        self
-    }
-
-    /// The circuit breaker, or none (rule S3). Default none: the budget bounds retries already, and a breaker turns
-    /// some errors into many. [`BreakerPolicy::RECOMMENDED`] is where to start.
-    pub const fn breaker(mut self, breaker: Option<BreakerPolicy>) -> Self {
-        self.policy.breaker = breaker;
-        self
-    }
-
-    /// How long a token refresh may take: the lease of the request that leads it (rule K5). Default 30 s.
-    pub const fn refresh_timeout(mut self, timeout: Duration) -> Self {
-        self.policy.refresh_timeout = nanos(timeout);
-        self
-    }
-
-    /// How long before its expiry a token is refreshed, at most half of its lifetime (rule K7). Default 30 s: more than
-    /// a request takes and clocks differ.
-    pub const fn refresh_margin(mut self, margin: Duration) -> Self {
-        self.policy.refresh_margin = nanos(margin);
-        self
-    }
-
-    /// Ends the building.
-    ///
-    /// # Errors
-    ///
-    /// A [`PolicyError`] names the first setting that cannot be: a status that cannot be retried, a factor of 0, or a
-    /// breaker that opens after 0 failures.
-    pub const fn build(self) -> Result<Policy, PolicyError> {
-        if let Some(error) = self.refused {
-            return Err(error);
-        }
-        if self.policy.backoff_factor == 0 {
-            return Err(PolicyError::FactorIsZero);
-        }
-        if matches!(self.policy.breaker, Some(BreakerPolicy { failure_threshold: 0, .. })) {
-            return Err(PolicyError::BreakerNeedsFailures);
-        }
-        Ok(self.policy)
-    }
-}
-
-/// A setting that cannot be, and why.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// Retried statuses lie within 400–599, and a 401 is a matter of the token (rule D11).
-    #[error("retry_statuses: {status} cannot be retried, only 400 to 599 without 401 can")]
-    StatusCannotBeRetried {
-        /// The status.
-        status: u16,
-    },
-    /// A factor is a whole number from 1 on (rule F2).
-    #[error("factor: 0 would make every wait but the first zero, it must be at least 1")]
-    FactorIsZero,
-    /// A breaker that opens after no failures lets nothing through.
-    #[error("breaker.failures: 0 would open it before any failure, it must be at least 1")]
-    BreakerNeedsFailures,
-}
-
-/// A set of statuses from 400 to 599: a bit each.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct StatusSet([u32; 7]);
-
-impl StatusSet {
-    const EMPTY: StatusSet = StatusSet([0; 7]);
-
-    const fn accepts(status: u16) -> bool {
-        matches!(status, 400..=599) && status != 401
-    }
-
-    /// `status` must be accepted.
-    #[allow(clippy::indexing_slicing, reason = "an accepted status is at most 199 beyond 400, and 199 / 32 is 6")]
-    const fn with(mut self, status: u16) -> StatusSet {
-        let bit = status - 400;
-        self.0[(bit / 32) as usize] |= 1 << (bit % 32);
-        self
-    }
-
-    #[allow(clippy::indexing_slicing, reason = "an accepted status is at most 199 beyond 400, and 199 / 32 is 6")]
-    const fn contains(self, status: u16) -> bool {
-        if !StatusSet::accepts(status) {
-            return false;
-        }
-        let bit = status - 400;
-        self.0[(bit / 32) as usize] & (1 << (bit % 32)) != 0
-    }
-}
-
-const fn optional(duration: Option<Duration>) -> Option<u64> {
-    match duration {
-        Some(duration) => Some(nanos(duration)),
-        None => None,
-    }
 }

@@ -1,8 +1,9 @@
-//! The trace format: events and actions as JSON Lines (features `serde` and `json`).
+//! The trace format: events and actions as JSON Lines (feature `replay`).
 //!
-//! Because the machine is pure, a list of events is a complete record of what happened: fed in again it gives the same
-//! actions, on any machine. A trace begins with a line of settings, and has one line for each event after it; a replay
-//! of it has one line for each action. `cargo run --example replay -- FILE` does that for a file.
+//! The machine is pure, so a list of events is a complete record: the same events give the same actions, on any
+//! machine. A trace has a line of settings, then one line for each event, and its replay has one line for each action.
+//! The page [`trace_format`](crate::pages::trace_format) specifies the lines. `cargo run --example replay -- FILE`
+//! replays a file.
 //!
 //! ```
 //! use retry_machine::replay::{EventRecord, Replay, Settings};
@@ -24,9 +25,9 @@ use thiserror::Error;
 use crate::policy::PolicyError;
 use crate::{ErrorBody, Event, Reply, RetryMachine, Timestamp, Upstream, derive_seed};
 
-#[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
+#[allow(clippy::indexing_slicing, reason = "writing to a JSON object at a key inserts the key")]
 mod action;
-#[allow(clippy::indexing_slicing, reason = "to index a JSON object with a key for writing inserts the key")]
+#[allow(clippy::indexing_slicing, reason = "writing to a JSON object at a key inserts the key")]
 mod event;
 mod fields;
 mod settings;
@@ -35,7 +36,7 @@ pub use self::action::{ActionRecord, Facts};
 pub use self::event::{EventRecord, RecordKind, RequestEvent};
 pub use self::settings::Settings;
 
-/// Replays a trace: one upstream and its requests.
+/// A replay of a trace: one upstream and its requests.
 #[derive(Clone, Debug)]
 pub struct Replay {
     upstream: Upstream,
@@ -45,19 +46,12 @@ pub struct Replay {
     requests: BTreeMap<u64, Request>,
 }
 
-#[derive(Clone, Debug)]
-struct Request {
-    machine: RetryMachine,
-    /// Of the last response in flight.
-    body: Option<ErrorBody>,
-}
-
 impl Replay {
-    /// Begins a replay with these settings.
+    /// Starts a replay with these settings.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Policy`] if they make no policy.
+    /// [`ReplayError::Policy`] if a setting is invalid.
     pub fn new(settings: &Settings) -> Result<Replay, ReplayError> {
         let mut upstream = Upstream::new(settings.policy()?);
         if let Some(lifetime) = settings.token_expires_in_ms {
@@ -66,15 +60,15 @@ impl Replay {
         Ok(Replay { upstream, seed: settings.seed, unix_ms: settings.unix_ms, requests: BTreeMap::new() })
     }
 
-    /// Feeds in one event. Returns the action that answers it, or none where the event is no request's.
+    /// Replays one event. Returns the action that answers it, or `None` if the event belongs to the upstream.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Field`] for an event of a request that was not started, or for the second start of one.
+    /// [`ReplayError::Field`] for an event of a request that was not started, and for the second start of a request.
     pub fn step(&mut self, record: &EventRecord) -> Result<Option<ActionRecord>, ReplayError> {
         let now = Timestamp::from_millis(record.at_ms);
         let wall_clock = self.unix_ms.map(|origin| Duration::from_millis(origin.saturating_add(record.at_ms)));
-        let (number, told) = match &record.kind {
+        let (number, event) = match &record.kind {
             RecordKind::TokenReplaced { expires_in_ms } => {
                 self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return Ok(None);
@@ -85,18 +79,18 @@ impl Replay {
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency } = told {
+        if let RequestEvent::Start { idempotency } = event {
             let machine = RetryMachine::new(*idempotency, derive_seed(self.seed, number));
             if self.requests.insert(number, Request { machine, body: None }).is_some() {
-                return Err(ReplayError::field("request", &"was started before"));
+                return Err(ReplayError::field("request", &"the request was already started"));
             }
         }
         let Some(request) = self.requests.get_mut(&number) else {
-            return Err(ReplayError::field("request", &"was not started"));
+            return Err(ReplayError::field("request", &"the request was not started"));
         };
         let newest = request.machine.attempts();
         let mut facts = None;
-        let heard = match told {
+        let event = match event {
             RequestEvent::Start { .. } => Event::Start,
             RequestEvent::Tick => Event::Tick,
             RequestEvent::Cancel => Event::Cancel,
@@ -119,7 +113,7 @@ impl Replay {
                 Event::Reply { attempt, reply }
             }
         };
-        let action = request.machine.handle(now, heard, &mut self.upstream);
+        let action = request.machine.handle(now, event, &mut self.upstream);
         let body = request.body.as_ref().filter(|_| matches!(action, crate::Action::Fail(_)));
         Ok(Some(ActionRecord {
             at_ms: record.at_ms,
@@ -132,22 +126,29 @@ impl Replay {
     }
 }
 
-/// Why a trace cannot be read.
+#[derive(Clone, Debug)]
+struct Request {
+    machine: RetryMachine,
+    /// The body of the last response to an attempt in flight (E3).
+    body: Option<ErrorBody>,
+}
+
+/// The reason why a line of a trace cannot be replayed. The `Display` form names the field.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 #[non_exhaustive]
 pub enum ReplayError {
-    /// A line is no JSON object.
-    #[error("it is no JSON object: {0}")]
+    /// The line is not a JSON object.
+    #[error("not a JSON object: {0}")]
     Json(String),
-    /// A field is missing, unknown, or has a value that it cannot have.
+    /// A field is missing, unknown or invalid.
     #[error("field \"{field}\": {problem}")]
     Field {
         /// The field's name.
         field: String,
-        /// What is wrong with it.
+        /// The problem, as a clause.
         problem: String,
     },
-    /// The settings make no policy.
+    /// A setting is invalid.
     #[error(transparent)]
     Policy(#[from] PolicyError),
 }

@@ -1,18 +1,21 @@
-//! Chance: seeds, and the numbers drawn from them.
+//! Seeds, and the pseudo-random numbers drawn from them.
 
 use core::ops::RangeInclusive;
 
-/// Derives the seed of request number `n` from one seed (rule T5).
+/// Derives the seed of request number `n` from the seed of a client (rule T5).
 ///
-/// Two requests must not share a jitter sequence, or they come back together. A client that has one good seed, drawn
-/// once from its system's entropy, gives each request `derive(seed, n)` with a counter `n`. Neighbouring seeds and
-/// counters give unrelated results (the finaliser of `SplitMix64`: Steele, Lea and Flood, 2014).
+/// Two requests must not share a jitter sequence, or they come back together. Draw one seed from the system's entropy
+/// when the client starts, and count its requests. Neighboring seeds and counters give unrelated results: the function
+/// is the finalizer of `SplitMix64` (Steele, Lea and Flood, 2014). All values are valid; `n` may wrap around.
 ///
 /// ```
-/// use retry_machine::derive_seed;
+/// use retry_machine::{Idempotency, RetryMachine, derive_seed};
 ///
-/// assert_ne!(derive_seed(7, 0), derive_seed(7, 1));
-/// assert_ne!(derive_seed(7, 0), derive_seed(8, 0));
+/// let client_seed = 0x5eed; // from the system's entropy
+/// let machines: Vec<_> =
+///     (0..3).map(|n| RetryMachine::new(Idempotency::Idempotent, derive_seed(client_seed, n))).collect();
+/// assert_ne!(derive_seed(client_seed, 0), derive_seed(client_seed, 1));
+/// assert_ne!(derive_seed(client_seed, 0), derive_seed(client_seed + 1, 0));
 /// ```
 #[must_use]
 pub const fn derive_seed(seed: u64, n: u64) -> u64 {
@@ -22,21 +25,21 @@ pub const fn derive_seed(seed: u64, n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a number is drawn for. Draws for different purposes are independent.
+/// The purpose of a draw. Draws for different purposes are independent.
 #[derive(Clone, Copy)]
 pub(crate) enum Purpose {
-    /// The wait before a retry; the number is that of the retry.
+    /// The wait before a retry. The number is that of the retry.
     Retry = 0,
-    /// A wait at the gate before a send; the number counts them.
-    Gate = 1,
-    /// How long the breaker stays open; the number counts its openings.
-    Breaker = 2,
-    /// How much longer a gate stays closed that was closed before; the number is that of the attempt.
-    Opening = 3,
+    /// A wait at the gate before a send. The number counts these waits.
+    GateWait = 1,
+    /// The time for which the breaker stays open. The number counts its openings.
+    BreakerOpenTime = 2,
+    /// The delay of the opening of a gate that is closed again. The number is that of the attempt.
+    GateOpening = 3,
 }
 
-/// Draws evenly from `range`. The result depends on the arguments alone, not on how many draws went before, so that
-/// one wait more or less shifts nothing else (rule T1).
+/// Draws a number from `range`, uniformly. The result depends only on the arguments and not on earlier draws, so that
+/// an additional wait does not shift the others (T1).
 pub(crate) fn draw(seed: u64, purpose: Purpose, number: u32, range: RangeInclusive<u64>) -> u64 {
     let key = derive_seed(derive_seed(seed, purpose as u64), u64::from(number));
     fastrand::Rng::with_seed(key).u64(range)

@@ -1,7 +1,7 @@
-//! Snapshots: a request or an upstream as it stands, to be stored and restored (rule T7; feature `serde`).
+//! Snapshots of a request or an upstream, to store and restore them (rule T7; feature `serde`).
 //!
-//! A device goes to sleep, a process is restarted: what was saved goes on as if nothing had happened. A snapshot stores
-//! instants relative to its own `now`, so the clock it is restored with may have another origin.
+//! When a device goes to sleep or a process restarts, the restored state goes on as if nothing had happened. A snapshot
+//! stores instants relative to its own `now`, so that the clock at the restoration may have another origin.
 //!
 //! ```
 //! # fn main() -> Result<(), retry_machine::snapshot::SnapshotError> {
@@ -15,7 +15,7 @@
 //!
 //! let now = Timestamp::from_millis(200);
 //! let saved = (UpstreamSnapshot::new(&upstream, now), MachineSnapshot::new(&machine, now));
-//! // … to JSON, to flash, and back …
+//! // … serialize to JSON or to flash, and back …
 //!
 //! let now = Timestamp::from_millis(5_000); // another clock
 //! let mut upstream = saved.0.restore(Policy::flextell(), now)?;
@@ -26,13 +26,13 @@
 //! # }
 //! ```
 //!
-//! The serialised form is an object with a `version` (now 1) and fields that are the crate's own business; what this
-//! version cannot read it refuses. It holds nothing secret (rule H9). The policy is no part of it: it comes with the
-//! program. Save the upstream and its requests at the same `now`, or a lease that one holds may end at another time for
-//! the other.
+//! The serialized form is an object with a `version`, now 1, and private fields. Another version or an unknown field is
+//! an error. The form holds nothing secret (rule H9). It does not include the policy, which comes with the program.
+//! Save the upstream and its requests at the same `now`, or a lease may end at different times for its holder and for
+//! the upstream.
 //!
-//! An instant may lie up to 146 years (2^62 ns) before its snapshot's `now`; what lies 438 years after it or more counts
-//! as [`Timestamp::MAX`].
+//! An instant can lie up to 146 years (2^62 ns) before its snapshot's `now`. An instant 438 years after `now`, or
+//! later, counts as [`Timestamp::MAX`].
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -47,13 +47,17 @@ use crate::upstream::budget::Budget;
 use crate::upstream::gate::Gate;
 use crate::upstream::token::Token;
 
-/// What instants in a snapshot are relative to: far from both ends of time.
-const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
-
-/// The version of the serialised form.
-const VERSION: u32 = 1;
-
-/// A request as it stood.
+/// A stored request.
+///
+/// ```
+/// use retry_machine::snapshot::MachineSnapshot;
+/// use retry_machine::{Idempotency, RetryMachine, Timestamp};
+///
+/// let machine = RetryMachine::new(Idempotency::Idempotent, 7);
+/// let snapshot = MachineSnapshot::new(&machine, Timestamp::from_millis(200));
+/// assert_eq!(snapshot.restore(Timestamp::ZERO)?, machine);
+/// # Ok::<(), retry_machine::snapshot::SnapshotError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MachineSnapshot {
@@ -67,26 +71,37 @@ impl MachineSnapshot {
     #[must_use]
     pub fn new(machine: &RetryMachine, now: Timestamp) -> MachineSnapshot {
         let mut machine = machine.clone();
-        // Into the snapshot's own time everything fits: nothing lies further back than time itself goes.
+        // Nothing is too early: `ORIGIN` is later than any instant of a request is before its `now`.
         let _ = machine.rebase(Shift::new(now, ORIGIN));
         MachineSnapshot { version: VERSION, machine }
     }
 
-    /// Restores it at `now`, of whatever clock.
+    /// Restores the request at `now`, which may be of another clock.
     ///
     /// # Errors
     ///
-    /// A [`SnapshotError`] if this version cannot read it, if no request can be in such a state, or if `now` is so early
-    /// that the request would have begun before time does.
+    /// [`SnapshotError`] if the snapshot has another version or describes an impossible state, or if `now` is so early
+    /// that the request would have started before the clock's origin.
     pub fn restore(&self, now: Timestamp) -> Result<RetryMachine, SnapshotError> {
-        check(self.version)?;
+        check_version(self.version)?;
         let mut machine = self.machine.clone();
         machine.rebase(Shift::new(ORIGIN, now))?;
         if machine.is_possible() { Ok(machine) } else { Err(SnapshotError::Impossible) }
     }
 }
 
-/// An upstream as it stood, without its policy.
+/// A stored upstream, without its policy.
+///
+/// ```
+/// use retry_machine::snapshot::UpstreamSnapshot;
+/// use retry_machine::{Policy, Timestamp, Upstream};
+///
+/// let upstream = Upstream::new(Policy::flextell());
+/// let snapshot = UpstreamSnapshot::new(&upstream, Timestamp::from_millis(200));
+/// let restored = snapshot.restore(Policy::flextell(), Timestamp::from_millis(5_000))?;
+/// assert_eq!(restored.generation(), upstream.generation());
+/// # Ok::<(), retry_machine::snapshot::SnapshotError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSnapshot {
@@ -107,22 +122,23 @@ impl UpstreamSnapshot {
         snapshot
     }
 
-    /// Restores it at `now`, of whatever clock, under this policy. What is more than can be is cut: a budget, and for how
-    /// long the token is leased, the breaker open and the gate closed.
+    /// Restores the upstream at `now`, which may be of another clock, with this policy. Values beyond what `policy`
+    /// allows are clamped: the budget's balance, the token's lease, and the times for which the breaker is open and the
+    /// gate is closed.
     ///
     /// # Errors
     ///
-    /// A [`SnapshotError`] if this version cannot read it, or if `now` is so early that the gate would have closed before
-    /// time begins.
+    /// [`SnapshotError`] if the snapshot has another version, or if `now` is so early that the gate would have closed
+    /// before the clock's origin.
     pub fn restore(&self, policy: Policy, now: Timestamp) -> Result<Upstream, SnapshotError> {
-        check(self.version)?;
-        let mut this = self.clone();
-        this.rebase(Shift::new(ORIGIN, now))?;
-        this.gate.clamp();
-        this.budget.clamp(policy.budget);
-        this.token.clamp(now.after(policy.refresh_timeout));
-        this.breaker.clamp(now, policy.breaker);
-        let UpstreamSnapshot { token, gate, budget, breaker, .. } = this;
+        check_version(self.version)?;
+        let mut snapshot = self.clone();
+        snapshot.rebase(Shift::new(ORIGIN, now))?;
+        snapshot.gate.clamp();
+        snapshot.budget.clamp(policy.budget);
+        snapshot.token.clamp(now.after(policy.refresh_timeout));
+        snapshot.breaker.clamp(now, policy.breaker);
+        let UpstreamSnapshot { token, gate, budget, breaker, .. } = snapshot;
         let mut upstream = Upstream::new(policy);
         upstream.advance(now);
         (upstream.token, upstream.gate, upstream.budget, upstream.breaker) = (token, gate, budget, breaker);
@@ -136,25 +152,22 @@ impl UpstreamSnapshot {
     }
 }
 
-fn check(version: u32) -> Result<(), SnapshotError> {
-    if version == VERSION { Ok(()) } else { Err(SnapshotError::Version { version }) }
-}
-
-/// Why a snapshot cannot be restored.
+/// The reason why a snapshot cannot be restored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// It is of another version.
-    #[error("version {version} of the snapshot cannot be read, only version 1 can")]
+    /// The snapshot has another version than 1.
+    #[error("the snapshot has version {version}, but only version 1 can be read")]
     Version {
         /// The snapshot's version.
         version: u32,
     },
-    /// No request can be in such a state.
-    #[error("the snapshot is of a state that cannot be")]
+    /// The snapshot describes a state that no request can reach.
+    #[error("the snapshot describes an impossible state")]
     Impossible,
-    /// Something in it would have happened before time begins. A clock that begins at a fixed date has room enough.
-    #[error("the clock is too young: the snapshot goes further back than it does")]
+    /// An instant of the snapshot would lie before the clock's origin. A clock with a fixed date as its origin avoids
+    /// this.
+    #[error("the snapshot goes further back than the origin of the clock")]
     TooEarly,
 }
 
@@ -162,4 +175,14 @@ impl From<TooEarly> for SnapshotError {
     fn from(_: TooEarly) -> SnapshotError {
         SnapshotError::TooEarly
     }
+}
+
+/// The `now` of every stored snapshot: far from both ends of time.
+const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
+
+/// The version of the serialized form.
+const VERSION: u32 = 1;
+
+fn check_version(version: u32) -> Result<(), SnapshotError> {
+    if version == VERSION { Ok(()) } else { Err(SnapshotError::Version { version }) }
 }

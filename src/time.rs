@@ -1,4 +1,4 @@
-//! Time as the machine sees it: nanoseconds since an origin that the driver chose.
+//! Time as the machine sees it: nanoseconds since an origin that the driver chooses.
 
 use core::fmt;
 use core::time::Duration;
@@ -8,9 +8,9 @@ pub(crate) mod shift;
 
 /// An instant: nanoseconds since an origin that the driver chooses (rule T2).
 ///
-/// The origin may be the start of the process, the boot of a device or the start of a simulation; it only has to be
-/// the same for all requests of one [`Upstream`](crate::Upstream). Range: 0 to 2^64 − 1 ns, about 584 years. All
-/// arithmetic saturates, and there is no operator that could overflow.
+/// The origin can be the start of the process, the boot of a device or the start of a simulation. It must be the same
+/// for all requests of one [`Upstream`](crate::Upstream). Range: 0 to 2^64 − 1 ns, about 584 years. All arithmetic
+/// saturates, and there is no operator that could overflow.
 ///
 /// ```
 /// use core::time::Duration;
@@ -24,85 +24,85 @@ pub(crate) mod shift;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Timestamp(u64);
 
-pub(crate) const NANOS_PER_MILLI: u64 = 1_000_000;
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
 impl Timestamp {
     /// The origin.
     pub const ZERO: Timestamp = Timestamp(0);
-    /// The last instant there is; sums that would go beyond it end here.
+    /// The last instant: sums beyond it saturate here.
     pub const MAX: Timestamp = Timestamp(u64::MAX);
 
-    /// The instant `nanos` nanoseconds after the origin.
+    /// Returns the instant `nanos` nanoseconds after the origin.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Timestamp {
         Timestamp(nanos)
     }
 
-    /// The instant `millis` milliseconds after the origin; what lies beyond [`Timestamp::MAX`] is [`Timestamp::MAX`].
+    /// Returns the instant `millis` milliseconds after the origin, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn from_millis(millis: u64) -> Timestamp {
         Timestamp(millis.saturating_mul(NANOS_PER_MILLI))
     }
 
-    /// The instant `elapsed` after the origin, saturating: what a driver makes of `start.elapsed()`.
+    /// Returns the instant `elapsed` after the origin, at most [`Timestamp::MAX`]. With `std`, pass `start.elapsed()`.
     #[must_use]
     pub const fn from_elapsed(elapsed: Duration) -> Timestamp {
         Timestamp(nanos(elapsed))
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     #[must_use]
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// Whole milliseconds since the origin, rounded up, so that a coarser clock waits longer and never shorter
-    /// (rule B4).
+    /// Returns the whole milliseconds since the origin, rounded up, so that a coarser clock never waits too short a
+    /// time (rule B4).
     #[must_use]
     pub const fn as_millis_ceil(self) -> u64 {
         self.0.div_ceil(NANOS_PER_MILLI)
     }
 
-    /// The instant `wait` later, at most [`Timestamp::MAX`].
+    /// Returns the instant `wait` later, at most [`Timestamp::MAX`].
     #[must_use]
     pub const fn saturating_add(self, wait: Duration) -> Timestamp {
         self.after(nanos(wait))
     }
 
-    /// How long after `earlier` this is; zero if it is not later.
+    /// Returns the time from `earlier` to this instant, zero if `earlier` is later.
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.since(earlier))
     }
 
-    /// The instant `nanos` later, saturating.
+    /// Returns the instant `nanos` later, saturating.
     pub(crate) const fn after(self, nanos: u64) -> Timestamp {
         Timestamp(self.0.saturating_add(nanos))
     }
 
-    /// Nanoseconds since `earlier`, saturating.
+    /// Returns the nanoseconds since `earlier`, saturating.
     pub(crate) const fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// A duration in nanoseconds, saturating (584 years and more are all the same).
+pub(crate) const NANOS_PER_MILLI: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+/// Returns a duration in nanoseconds, saturating at 584 years.
 pub(crate) const fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(NANOS_PER_SECOND).saturating_add(duration.subsec_nanos() as u64)
 }
 
-/// `millis` milliseconds in nanoseconds, saturating.
+/// Converts milliseconds to nanoseconds, saturating.
 pub(crate) const fn millis(millis: u64) -> u64 {
     millis.saturating_mul(NANOS_PER_MILLI)
 }
 
-/// `seconds` seconds in nanoseconds, saturating.
+/// Converts seconds to nanoseconds, saturating.
 pub(crate) const fn seconds(seconds: u64) -> u64 {
     seconds.saturating_mul(NANOS_PER_SECOND)
 }
 
-/// Nanoseconds for people: "3.72 s".
+/// Nanoseconds, displayed for people: "3.72 s".
 pub(crate) struct Seconds(pub(crate) u64);
 
 impl fmt::Display for Seconds {

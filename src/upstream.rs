@@ -1,4 +1,4 @@
-//! What all requests to one service share.
+//! The state that all requests to one service share.
 
 use core::time::Duration;
 
@@ -15,27 +15,43 @@ use self::budget::Budget;
 use self::gate::Gate;
 use self::token::Token;
 
-/// One service that is called: its policy, and what all requests to it share (rule S5: of constant size, however many
-/// requests there are).
+/// One service, with its policy and the state that all requests to it share. Its size does not depend on the number of
+/// requests (rule S5).
 ///
-/// Passed `&mut` to every step of every [`RetryMachine`](crate::RetryMachine). There is no lock inside: a server wraps
-/// it in a mutex that is held for one call ([`drive::SharedUpstream`](crate::drive::SharedUpstream)), a device keeps
-/// it in a static.
+/// Pass it `&mut` to every step of every [`RetryMachine`](crate::RetryMachine). It has no lock inside: a server wraps
+/// it in a mutex that is held for one call (with feature `std`, `drive::SharedUpstream`), and a device keeps it in a
+/// static.
 ///
-/// - **Token**: its generation, its expiry, and the lease of the request that refreshes it (rules K3–K8).
-/// - **Gate**: a 429's hint, and a rate limit with nothing left, close it for every request until then (rule S1). When
-///   it opens, the requests that it held come through spread over a while, or they would all come at once: the first
-///   one held within the policy's spread (500 ms), any further ones within as long again as the gate was closed. If a
-///   429 closes it once more before it has been open for as long as it was closed, the first one is spread as widely, and
-///   the gate itself opens later, by up to as long again, so that a fleet which is throttled again and again drifts apart.
-///   One 429 holds back all that share the upstream: with thousands of busy clients behind one value a service that
-///   sheds only some of its load is left idle; give each hundred of them a value of its own.
-/// - **Budget**: retries draw on it, successes refill it (rule S2).
+/// - **Token**: the generation, the expiry, and the lease of the request that refreshes the token (rules K3–K8).
+/// - **Gate**: while it is closed, no request is sent (rule S1). A 429 with a hint closes it, and so does a rate limit
+///   with nothing left. When it opens, the requests that it held are spread: the first one within the policy's spread
+///   (500 ms), the others within the time for which the gate was closed. If a 429 closes the gate again before it has
+///   been open for as long as it was closed, the first request is spread as widely, and the opening is delayed by up to
+///   as long again, so that a fleet that is throttled repeatedly drifts apart. One 429 holds back all requests of the
+///   upstream. With thousands of busy clients behind one value, a service that sheds only a part of its load would be
+///   left idle: give each hundred clients a value of their own.
+/// - **Budget**: retries withdraw from it, and successes refill it (rule S2).
 /// - **Breaker**: off by default (rule S3).
+///
+/// ```
+/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, ResetFormat, RetryMachine, Timestamp, Upstream};
+///
+/// let mut upstream = Upstream::new(Policy::flextell());
+/// let (mut first, mut second) =
+///     (RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(Idempotency::Idempotent, 8));
+///
+/// let _ = first.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+/// let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
+/// let _ = first.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
+///
+/// // The 429 of the first request holds the second one back.
+/// let action = second.handle(Timestamp::from_millis(90), Event::Start, &mut upstream);
+/// assert!(matches!(action, Action::Wait { until, .. } if until >= Timestamp::from_millis(30_080)));
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Upstream {
     pub(crate) policy: Policy,
-    /// The latest instant that any request brought (rule T2).
+    /// T2: the latest instant seen.
     latest: Timestamp,
     pub(crate) token: Token,
     pub(crate) gate: Gate,
@@ -44,8 +60,8 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// A service that was not called yet: the gate open, the budget full, the breaker closed, token generation 0 with
-    /// an unknown expiry.
+    /// Returns a service that has not been called: the gate is open, the budget full, the breaker closed, and the token
+    /// has generation 0 and an unknown expiry.
     #[must_use]
     pub const fn new(policy: Policy) -> Upstream {
         Upstream {
@@ -58,47 +74,49 @@ impl Upstream {
         }
     }
 
-    /// The policy.
+    /// Returns the policy.
     #[must_use]
     pub const fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The generation of the current token: 0 for the first, one more with every refresh and every replacement
-    /// (rule K4).
+    /// Returns the generation of the current token: 0 for the first one, one more after each refresh and each
+    /// replacement (rule K4). It wraps around.
     #[must_use]
     pub const fn generation(&self) -> u32 {
         self.token.generation()
     }
 
-    /// A counter that moves whenever requests that were told to [await the token](crate::Action::AwaitRefresh) should be
-    /// ticked (rule K8). It wraps around; compare it for equality only.
+    /// Returns a counter that changes when requests that [await a refresh](crate::Action::AwaitRefresh) need a tick
+    /// (rule K8). It wraps around: compare it only for equality.
     #[must_use]
     pub const fn wakeups(&self) -> u32 {
         self.token.wakeups()
     }
 
-    /// Says how long the current token is valid from `now` on, so that it is refreshed in time (rule K7). For the
-    /// first token; the outcome of a refresh brings its own.
+    /// Sets the lifetime of the current token from `now` on, so that requests refresh it in time (rule K7). Call it for
+    /// the first token; the outcome of a refresh has the lifetime of the next one. With zero, the token has expired.
     pub fn token_expires_in(&mut self, now: Timestamp, lifetime: Duration) {
         let now = self.advance(now);
         self.token.set_lifetime(now, Some(nanos(lifetime)), self.policy.refresh_margin);
     }
 
-    /// Says that the token was replaced from outside: the user logged in again (rules K6, F5). Store the new token
-    /// first. Ends a refresh that is under way.
+    /// Installs a token from outside as the next generation, for example after the user logged in again (rules K6, F5).
+    /// Store the new token first. `expires_in` is its lifetime from `now`, if it is known. Ends the lease of a refresh
+    /// that is under way, and a rejection.
     pub fn token_replaced(&mut self, now: Timestamp, expires_in: Option<Duration>) {
         let now = self.advance(now);
         self.token.install(now, expires_in.map(nanos), self.policy.refresh_margin);
     }
 
-    /// Opens the gate by hand: an operator knows better (rule S1). Waits that are under way keep their end (rule F3).
+    /// Opens the gate by hand, for an operator who knows that the service is ready (rule S1). Waits under way keep
+    /// their end (rule F3).
     pub fn open_gate(&mut self, now: Timestamp) {
         let now = self.advance(now);
         self.gate.open(now);
     }
 
-    /// T2: time never goes back. An earlier `now` counts as the latest one seen.
+    /// T2: returns `now`, or the latest instant seen if `now` is earlier.
     pub(crate) fn advance(&mut self, now: Timestamp) -> Timestamp {
         self.latest = self.latest.max(now);
         self.latest

@@ -42,7 +42,7 @@ fn d11_a_refused_status_is_named() {
     {
         let error = flextell().retry_statuses(statuses).build().unwrap_err();
         assert_eq!(error, PolicyError::StatusCannotBeRetried { status: refused });
-        let text = format!("retry_statuses: {refused} cannot be retried, only 400 to 599 without 401 can");
+        let text = format!("retry_statuses: {refused} cannot be retried: use 400–599, except 401");
         assert_eq!(error.to_string(), text);
     }
 }
@@ -51,7 +51,7 @@ fn d11_a_refused_status_is_named() {
 fn f2_a_factor_of_0_is_refused() {
     let error = flextell().backoff_factor(0).build().unwrap_err();
     assert_eq!(error, PolicyError::FactorIsZero);
-    assert_eq!(error.to_string(), "factor: 0 would make every wait but the first zero, it must be at least 1");
+    assert_eq!(error.to_string(), "backoff_factor: 0 would make every wait after the first zero: use at least 1");
 }
 
 #[test]
@@ -59,7 +59,8 @@ fn s3_a_breaker_without_failures_is_refused() {
     let error =
         flextell().breaker(Some(BreakerPolicy { failure_threshold: 0, open_for: secs(1) })).build().unwrap_err();
     assert_eq!(error, PolicyError::BreakerNeedsFailures);
-    assert_eq!(error.to_string(), "breaker.failures: 0 would open it before any failure, it must be at least 1");
+    let text = "breaker.failure_threshold: 0 would open the breaker before any failure: use at least 1";
+    assert_eq!(error.to_string(), text);
 }
 
 #[test]

@@ -192,7 +192,9 @@ fn t7_another_version_is_refused() {
         upstream["version"] = version.into();
         let machine: MachineSnapshot = serde_json::from_value(machine.clone()).unwrap();
         let upstream: UpstreamSnapshot = serde_json::from_value(upstream.clone()).unwrap();
-        assert_eq!(machine.restore(Timestamp::MAX), Err(SnapshotError::Version { version }));
+        let error = machine.restore(Timestamp::MAX).unwrap_err();
+        assert_eq!(error, SnapshotError::Version { version });
+        assert_eq!(error.to_string(), format!("the snapshot has version {version}, but only version 1 can be read"));
         assert_eq!(upstream.restore(Policy::flextell(), Timestamp::MAX), Err(SnapshotError::Version { version }));
     }
 }
@@ -201,7 +203,9 @@ fn t7_another_version_is_refused() {
 fn t7_a_clock_too_close_to_its_origin_is_refused() {
     let (_, machine) = saved();
     let snapshot = MachineSnapshot::new(&machine, Timestamp::from_millis(5_000));
-    assert_eq!(snapshot.restore(Timestamp::from_millis(3_999)), Err(SnapshotError::TooEarly));
+    let error = snapshot.restore(Timestamp::from_millis(3_999)).unwrap_err();
+    assert_eq!(error, SnapshotError::TooEarly);
+    assert_eq!(error.to_string(), "the snapshot goes further back than the origin of the clock");
     assert!(snapshot.restore(Timestamp::from_millis(4_000)).is_ok());
 }
 
@@ -219,7 +223,9 @@ fn i10_a_snapshot_that_would_repeat_an_ambiguous_attempt_is_refused() {
     assert_eq!(snapshot["machine"]["cause"], "not_sent");
     snapshot["machine"]["cause"] = "timed_out".into();
     let snapshot: MachineSnapshot = serde_json::from_value(snapshot).unwrap();
-    assert_eq!(snapshot.restore(Timestamp::ZERO), Err(SnapshotError::Impossible));
+    let error = snapshot.restore(Timestamp::ZERO).unwrap_err();
+    assert_eq!(error, SnapshotError::Impossible);
+    assert_eq!(error.to_string(), "the snapshot describes an impossible state");
 }
 
 /// Returns a snapshot of a request, with some fields changed.

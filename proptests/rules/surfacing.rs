@@ -109,7 +109,7 @@ fn e2_every_wait_names_its_reason() {
     let millis = [("retry-after-ms", "2500")];
     assert_eq!(said(&millis), "attempt 1 of 6 got 429; waiting 2.5 s (retry-after in milliseconds)");
     let reset = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "9")];
-    assert_eq!(said(&reset), "attempt 1 of 6 got 429; waiting 9 s (reset of the rate limit)");
+    assert_eq!(said(&reset), "attempt 1 of 6 got 429; waiting 9 s (rate-limit reset)");
     let mut scene = Scene::exact();
     let _ = scene.after_the_start().reply_with(429, &millis);
     assert_eq!(scene.at(0).request(1).start().to_string(), "waiting 2.5 s (the upstream is closed to all requests)");
@@ -139,7 +139,45 @@ fn e2_every_failure_says_why_the_last_attempt_failed() {
     let rejected = " (retry-after is given twice, ratelimit is void for a syntax error)";
     assert!(failure.to_string().ends_with(rejected), "{failure}");
     let failure = first_failure(exact().max_retries(0), 429, &[("Retry-After", "20")]);
-    assert!(failure.to_string().ends_with("; try later, not before 20 s have passed"), "{failure}");
+    assert!(failure.to_string().ends_with("; try later, no sooner than 20 s from now"), "{failure}");
+}
+
+#[test]
+fn e2_every_status_that_is_surfaced_has_its_sentence() {
+    for (status, clauses) in [
+        (400, "the request is invalid; fix the request: check its required fields and data types"),
+        (403, "the token lacks a permission; authorize again with the right scopes"),
+        (404, "there is no such resource; check the id and the path: ids are case-sensitive"),
+        (409, "the request conflicts with an existing resource; change the request: use a unique identifier"),
+        (418, "this status is not retried"),
+        (422, "the request failed validation; read the message: it says which field failed"),
+    ] {
+        let failure = first_failure(exact(), status, &[]);
+        let sentence = format!("gave up after 1 attempt and 0.25 s, the last response was {status}: {clauses}");
+        assert_eq!(failure.to_string(), sentence);
+    }
+}
+
+#[test]
+fn e2_a_failed_refresh_ahead_of_expiry_has_its_sentences() {
+    let refreshing = || {
+        let mut scene = Scene::exact();
+        scene.upstream.token_expires_in(Timestamp::ZERO, secs(10));
+        scene.at(6_000).start().is("refresh until 36000");
+        scene
+    };
+    assert_eq!(
+        refreshing().at(6_000).token(UNAVAILABLE).to_string(),
+        "the refresh failed, but the current token is still valid; sending attempt 1 with token 0"
+    );
+    assert_eq!(
+        refreshing().at(11_000).token(UNAVAILABLE).to_string(),
+        "gave up after 0 attempts and 5 s: there is no new token; try later"
+    );
+    assert_eq!(
+        refreshing().at(6_000).token(REJECTED).to_string(),
+        "gave up after 0 attempts and 0 s: the token refresh was rejected; authorize again"
+    );
 }
 
 #[test]

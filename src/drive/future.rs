@@ -1,64 +1,112 @@
-//! The async driver: one request, one future, any runtime.
+//! The async driver: it runs one request as a future, on any runtime.
 
 use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
 
-use super::{Attempt, RequestError, Run, Shared};
+use super::{ActiveRequest, Attempt, RequestError, Shared};
 use crate::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
 
-/// What the driver needs of an async client, for one request: a value that knows the request and borrows the client.
+/// An async client, for one request: implement it for a value that knows the request and borrows the client.
 ///
-/// Its futures need not be `Send`; where they all are, so is the driver's.
+/// Its futures need not be `Send`. If they all are, the driver's future is, too.
 pub trait Client {
-    /// What the client's own responses are.
+    /// The client's response type.
     type Response;
-    /// What the client's own transport errors are.
+    /// The client's error type.
     type Error;
 
-    /// The time: of a clock that all requests to the same upstream share.
+    /// Returns the current time, from a clock that all requests of the upstream share.
     fn now(&self) -> Timestamp;
 
-    /// Completes after `wait`. Completing early costs another call and nothing else.
+    /// Completes after `wait`. Completing early is harmless: the driver calls it again (rule B4).
     fn sleep(&self, wait: Duration) -> impl Future<Output = ()>;
 
-    /// Sends the request, and distils the response's [`Reply`]. Dropped when `attempt.until` comes first.
+    /// Sends the request. Returns the response and its facts. The driver drops the future at `attempt.until`.
     ///
     /// # Errors
     ///
-    /// If there is no complete response: of what kind, and the client's own error.
+    /// The kind of the transport error and the client's own error, if there is no complete response.
     fn send(
         &self,
         attempt: Attempt,
     ) -> impl Future<Output = Result<(Reply, Self::Response), (TransportErrorKind, Self::Error)>>;
 
-    /// Refreshes the token, and stores the new one before it completes. Dropped when the lease or the deadline ends: where
-    /// the server rotates refresh tokens, do it in a task of its own and await that, or the new one may be lost on the way.
+    /// Refreshes the token, and stores the new one before it completes (rule K5). The driver drops the future at the
+    /// end of the lease (`until`) or at the deadline. If the server rotates refresh tokens, refresh in a separate task
+    /// and await that, or the new token may be lost. A client without tokens must return
+    /// [`RefreshOutcome::Unavailable`], not [`RefreshOutcome::Rejected`], which would fail all later requests.
     fn refresh(&self, until: Timestamp) -> impl Future<Output = RefreshOutcome>;
 
-    /// Sees every step: for a log.
+    /// Observes a step, for a log: the event and the action that answers it. By default it does nothing.
     fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
         let _ = (now, event, action);
     }
 }
 
-/// Drives a request to its end. Dropping the future cancels the request.
+/// Drives a request to its end. Returns the response that answers it. Dropping the future cancels the request (rule
+/// S6).
+///
+/// ```
+/// use core::cell::{Cell, RefCell};
+/// use core::time::Duration;
+/// use retry_machine::drive::{Attempt, future};
+/// use retry_machine::{
+///     Idempotency, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind, Upstream,
+/// };
+///
+/// /// Fails once with 503. Its clock advances only in `sleep`.
+/// struct Client(Cell<Timestamp>);
+///
+/// impl future::Client for Client {
+///     type Response = u16;
+///     type Error = ();
+///
+///     fn now(&self) -> Timestamp {
+///         self.0.get()
+///     }
+///
+///     async fn sleep(&self, wait: Duration) {
+///         self.0.set(self.0.get().saturating_add(wait));
+///     }
+///
+///     async fn send(&self, attempt: Attempt) -> Result<(Reply, u16), (TransportErrorKind, ())> {
+///         let status = if attempt.number == 1 { 503 } else { 200 };
+///         Ok((Reply::new(status), status))
+///     }
+///
+///     async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
+///         RefreshOutcome::Unavailable { retry_after: None } // it has no token
+///     }
+/// }
+///
+/// # use core::pin::pin;
+/// # use core::task::{Context, Poll, Waker};
+/// let upstream = RefCell::new(Upstream::new(Policy::flextell()));
+/// let client = Client(Cell::new(Timestamp::ZERO));
+/// let machine = RetryMachine::new(Idempotency::Idempotent, 7);
+/// let task = async {
+///     assert_eq!(future::run(machine, &upstream, &client).await, Ok(200));
+///     assert!(client.0.get() >= Timestamp::from_millis(500), "it waited before the retry");
+/// };
+/// # assert!(pin!(task).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+/// ```
 ///
 /// # Errors
 ///
-/// If the request is surfaced: with the failure, and what the last attempt brought.
+/// [`RequestError`] if the request fails: the failure, and the last response or client error.
 pub async fn run<C: Client>(
     machine: RetryMachine,
     upstream: &impl Shared,
     client: &C,
 ) -> Result<C::Response, RequestError<C::Response, C::Error>> {
-    let mut run = Run { machine, upstream };
+    let mut request = ActiveRequest { machine, upstream };
     let (mut response, mut error) = (None, None);
     let mut event = Event::Start;
     loop {
         let now = client.now();
-        let next = run.tell(now, event);
+        let next = request.step(now, event);
         client.observe(now, &event, &next.action);
         let tick = async {
             let Some(tick) = next.tick else { return pending().await };
@@ -69,7 +117,7 @@ pub async fn run<C: Client>(
         };
         event = match next.action {
             Action::Send { attempt: number, generation, until, .. } => {
-                match before(tick, client.send(Attempt { number, generation, until })).await {
+                match until_tick(tick, client.send(Attempt { number, generation, until })).await {
                     Some(Ok((reply, answer))) => {
                         (response, error) = (Some(answer), None);
                         Event::Reply { attempt: number, reply }
@@ -78,7 +126,7 @@ pub async fn run<C: Client>(
                         error = Some(cause);
                         Event::TransportError { attempt: number, kind }
                     }
-                    // S4: its time is over, and with it what it could have brought.
+                    // S4: the attempt has reached its limit, and no client error describes that.
                     None => {
                         error = None;
                         Event::Tick
@@ -86,29 +134,29 @@ pub async fn run<C: Client>(
                 }
             }
             Action::RefreshToken { until, .. } => {
-                before(tick, client.refresh(until)).await.map_or(Event::Tick, Event::Refreshed)
+                until_tick(tick, client.refresh(until)).await.map_or(Event::Tick, Event::Refreshed)
             }
             Action::AwaitRefresh { .. } => {
-                before(tick, upstream.token_moved(next.wakeups)).await;
+                until_tick(tick, upstream.token_moved(next.wakeups)).await;
                 Event::Tick
             }
             Action::Wait { .. } | Action::InFlight { until: Some(_), .. } => {
                 tick.await;
                 Event::Tick
             }
-            // Only an attempt without a limit is under way without a tick to come, and none is: `send` has ended.
+            // Unreachable: only an attempt in flight without a limit needs no tick, and `send` has completed.
             Action::InFlight { until: None, .. } => Event::Cancel,
             Action::Fail(failure) => return Err(RequestError { failure, response, error }),
             Action::Done { .. } => match response {
                 Some(response) => return Ok(response),
-                _ => unreachable!("a request is done when its last attempt was answered"),
+                _ => unreachable!("a request is done only after a response"),
             },
         };
     }
 }
 
-/// What `work` gives, if it completes before `tick` does; if both are ready it has.
-async fn before<T>(tick: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+/// Returns the output of `work`, or `None` if `tick` completes first. If both are ready, `work` wins.
+async fn until_tick<T>(tick: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
     let (mut tick, mut work) = (pin!(tick), pin!(work));
     poll_fn(|context| match work.as_mut().poll(context) {
         Poll::Ready(result) => Poll::Ready(Some(result)),

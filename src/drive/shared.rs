@@ -1,4 +1,4 @@
-//! An upstream for many requests at once, on threads and in tasks.
+//! An upstream for many requests at once, in threads and in tasks.
 
 use core::future::Future;
 use core::pin::Pin;
@@ -10,15 +10,26 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::Shared;
 use crate::{Policy, Upstream};
 
-/// An [`Upstream`] in a mutex that is held for one step, which wakes the requests that wait for a token when its
-/// refresh is done (rule K8).
+/// An [`Upstream`] in a mutex that is held for one step. It wakes the requests that wait for a token when the refresh
+/// has ended (rule K8).
 ///
-/// Put it into an `Arc`, or a static. Feature `std`.
+/// Keep it in an `Arc` or in a static. Needs feature `std`.
+///
+/// ```
+/// use retry_machine::drive::{Shared, SharedUpstream};
+/// use retry_machine::{Policy, Timestamp};
+///
+/// static UPSTREAM: SharedUpstream = SharedUpstream::new(Policy::flextell());
+///
+/// // The user has logged in again, and the new token is in the store.
+/// UPSTREAM.with(|upstream| upstream.token_replaced(Timestamp::from_millis(900), None));
+/// assert_eq!(UPSTREAM.with(|upstream| upstream.generation()), 1);
+/// ```
 #[derive(Debug)]
 pub struct SharedUpstream {
     state: Mutex<State>,
-    /// Notified when the wake-ups move.
-    moved: Condvar,
+    /// Notified when the counter of wake-ups changes.
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -30,14 +41,14 @@ struct State {
 }
 
 impl SharedUpstream {
-    /// An upstream that was not called yet.
+    /// Returns a service that has not been called, as [`Upstream::new`] does.
     #[must_use]
     pub const fn new(policy: Policy) -> SharedUpstream {
         let state = State { upstream: Upstream::new(policy), tasks: BTreeMap::new(), next_task: 0 };
-        SharedUpstream { state: Mutex::new(state), moved: Condvar::new() }
+        SharedUpstream { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// A step never leaves the upstream half changed, so a panic elsewhere while it was locked does no harm.
+    /// Locks the state, even after a panic: a step never leaves the upstream half changed.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,7 +62,7 @@ impl Shared for SharedUpstream {
         if state.upstream.wakeups() != before {
             let tasks = core::mem::take(&mut state.tasks);
             drop(state);
-            self.moved.notify_all();
+            self.changed.notify_all();
             tasks.into_values().for_each(Waker::wake);
         }
         result
@@ -59,7 +70,7 @@ impl Shared for SharedUpstream {
 
     fn wait_for_token(&self, seen: u32, timeout: Duration, _: impl FnOnce(Duration)) {
         let waiting = |state: &mut State| state.upstream.wakeups() == seen;
-        drop(self.moved.wait_timeout_while(self.lock(), timeout, waiting));
+        drop(self.changed.wait_timeout_while(self.lock(), timeout, waiting));
     }
 
     fn token_moved(&self, seen: u32) -> impl Future<Output = ()> {
@@ -67,7 +78,7 @@ impl Shared for SharedUpstream {
     }
 }
 
-/// Completes when the upstream's wake-ups have moved on from `seen`.
+/// Completes when the upstream's counter of wake-ups differs from `seen`.
 struct TokenMoved<'a> {
     shared: &'a SharedUpstream,
     seen: u32,

@@ -1,14 +1,14 @@
-//! A request that has ended: four words of the machine mean something else then, and only this file knows it.
+//! A request that has ended: four fields of the machine then have another meaning, which only this file knows.
 //!
 //! ```text
-//!     word         while the request runs                    once it has ended
+//!     field        while the request runs                    once it has ended
 //!     until        end of the wait, attempt or lease         when it ended
 //!     not_before   the hint that binds it                    `not_before` of its failure; zero: unknown
 //!     gate_time    nanoseconds spent at the gate             the rejected fields of its last reply
-//!     gate_waits   number of waits at the gate               which of its last eight attempts succeeded, a bit each
+//!     gate_waits   number of waits at the gate               the successes among its last eight attempts, one bit each
 //! ```
 
-use super::{Flags, Phase, RetryMachine};
+use super::{Flags, Phase, RetryMachine, Step};
 use crate::action::Explanation;
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
@@ -31,7 +31,7 @@ pub(super) struct Successes(u8);
 impl Successes {
     pub(super) const NONE: Successes = Successes(0);
 
-    /// Adds the attempt that was sent `age` attempts before the newest. Returns whether it was not in the set, and is
+    /// Adds the attempt that was sent `age` attempts before the newest. Returns whether it was not in the set and is
     /// recent enough to be remembered.
     #[must_use]
     pub(super) fn insert(&mut self, age: u32) -> bool {
@@ -43,7 +43,7 @@ impl Successes {
 }
 
 impl RetryMachine {
-    /// The facts of the request, if it has ended.
+    /// Returns the facts of the request, if it has ended.
     pub(super) fn ended(&self) -> Option<Ended> {
         matches!(self.phase, Phase::Done | Phase::Failed(_)).then(|| self.view())
     }
@@ -57,12 +57,12 @@ impl RetryMachine {
         self.gate_waits = ended.successes.0;
     }
 
-    /// The explanation of an answer.
+    /// Returns the explanation of an answer.
     pub(super) fn final_explanation(&self) -> Explanation {
         Explanation { attempt: self.attempts, rejected: self.view().rejected, ..Explanation::default() }
     }
 
-    /// The failure of a request that ended with this kind (E1).
+    /// Returns the failure of a request that ended with this kind (E1).
     pub(super) fn failure(&self, kind: FailureKind) -> Failure {
         let Ended { at, not_before, rejected, .. } = self.view();
         Failure {
@@ -84,5 +84,17 @@ impl RetryMachine {
             rejected: RejectedFields::from_bits(self.gate_time),
             successes: Successes(self.gate_waits),
         }
+    }
+}
+
+impl Step<'_> {
+    /// Returns the latest known instant from which another request is welcome (F8).
+    pub(super) fn latest_known_instant(&self) -> Option<Timestamp> {
+        let known = [
+            Some(self.machine.not_before).filter(|hint| *hint > self.now),
+            self.upstream.gate.asked_until(self.now),
+            self.upstream.breaker.next_probe(self.now),
+        ];
+        known.into_iter().flatten().max()
     }
 }

@@ -9,18 +9,19 @@ use crate::reply::HintSource;
 pub(super) struct Flags(u8);
 
 impl Flags {
-    /// D14: the request is not safe to repeat.
+    /// D14: the request is not idempotent.
     pub(super) const NON_IDEMPOTENT: u8 = 1;
-    /// The request has got a reply; else the status is meaningless.
+    /// The request got a reply, so its status has a meaning.
     pub(super) const HAS_STATUS: u8 = 2;
     /// K5: the request holds the lease of its token epoch, expired or not.
     pub(super) const HOLDS_LEASE: u8 = 4;
-    /// K7: the request wants a token before it has got a 401.
+    /// K7: the request needs a new token ahead of expiry, not after a 401.
     pub(super) const EARLY: u8 = 8;
-    /// F5: for the next send the token is settled, whatever its expiry.
+    /// F5: the next send does not check the expiry of the token.
     pub(super) const TOKEN_SETTLED: u8 = 16;
     /// The newest attempt has neither brought a result nor been given up.
     pub(super) const UNANSWERED: u8 = 32;
+    /// The source of the hint: two bits.
     pub(super) const SOURCE: u8 = 64 + 128;
 
     pub(super) const fn new(idempotency: Idempotency) -> Flags {

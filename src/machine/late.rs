@@ -1,4 +1,4 @@
-//! Results of attempts that are not in flight: T3, F4, F6.
+//! Late results, of attempts that are not in flight (T3, F4, F6).
 
 use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
@@ -7,7 +7,8 @@ use crate::reply::{Hint, Reply};
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
-    /// T3: a late 2xx ends the request, a late hint counts, and the upstream hears both even after the end.
+    /// Handles a late reply (T3): a 2xx ends the request and a hint counts, and the upstream learns from both even
+    /// after the end.
     pub(super) fn on_late_reply(&mut self, attempt: u32, reply: &Reply) {
         if self.machine.attempts == 0 {
             return;
@@ -18,7 +19,7 @@ impl Step<'_> {
         if first_answer {
             self.machine.flags.set(Flags::UNANSWERED, false);
         }
-        // F6: a failure would be the second one of its attempt.
+        // F6: any other late result would be the second one of its attempt.
         if first_answer || first_success {
             self.record_health(self.health(reply.status()), attempt);
             self.deposit_for(reply);
@@ -34,7 +35,7 @@ impl Step<'_> {
         }
     }
 
-    /// F4: a late hint moves the end of a wait at once, without jitter.
+    /// Moves the end of a wait at once, without jitter (F4).
     fn extend_wait(&mut self, reply: &Reply) {
         let counts = |hint: &Hint| hint.nanos() > 0 && self.hint_counts(reply.status());
         let Some(hint) = reply.hint().filter(counts) else { return };
@@ -50,7 +51,7 @@ impl Step<'_> {
             return self.fail(FailureKind::Deadline);
         }
         if self.machine.phase == Phase::Waiting(WaitReason::Gate) {
-            // F3: only the time that it has spent at the gate counts.
+            // F3: only the time spent at the gate counts.
             self.settle_gate_time();
         }
         self.explanation.trigger = Trigger::LateHint(reply.status());
@@ -58,7 +59,7 @@ impl Step<'_> {
         self.machine.phase = Phase::Waiting(WaitReason::Hint(hint.source()));
     }
 
-    /// F6: only an attempt still in flight when the request ended can record a failure.
+    /// Handles a late transport error. F6: only an attempt still in flight when the request ended can record a failure.
     pub(super) fn on_late_transport_error(&mut self, attempt: u32) {
         if self.is_unanswered(attempt) {
             self.machine.flags.set(Flags::UNANSWERED, false);
@@ -66,13 +67,13 @@ impl Step<'_> {
         }
     }
 
-    /// Whether this is the newest attempt, and the request ended while it was under way.
+    /// Returns whether this is the newest attempt and was under way when the request ended.
     fn is_unanswered(&self, attempt: u32) -> bool {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
-    /// Remembers that this attempt succeeded. Returns whether it was sent and succeeds for the first time. The first success ends a request that runs, so
-    /// only an ended request has to remember: it remembers its last eight attempts, and ignores older ones.
+    /// Records the success of an attempt. Returns whether the attempt was sent and succeeds for the first time. A
+    /// success ends a running request, so only an ended request needs a memory: of its last eight attempts.
     fn remember_success(&mut self, attempt: u32) -> bool {
         let Some(age) = self.machine.age(attempt) else { return false };
         let Some(mut ended) = self.machine.ended() else { return true };

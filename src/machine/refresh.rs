@@ -8,11 +8,11 @@ use crate::reply::Reply;
 use crate::time::nanos;
 use crate::upstream::token::{LeaseStatus, Turn};
 
-/// K8: a follower waits for three leases at most.
+/// K8: the greatest number of leases that a request waits for.
 const MAX_FOLLOWS: u8 = 3;
 
 impl Step<'_> {
-    /// D3, D12, K1–K4: a 401 for the attempt in flight.
+    /// Handles a 401 for the attempt in flight (D3, D12, K1–K4).
     pub(super) fn on_unauthorized(&mut self, reply: &Reply) {
         if reply.refresh_is_useless() || self.machine.recoveries >= self.upstream.policy.max_token_recoveries {
             return self.fail(FailureKind::Unauthorized);
@@ -32,7 +32,7 @@ impl Step<'_> {
         self.lead_or_follow(0);
     }
 
-    /// K3: leads the refresh, or follows the one under way, after `waits` leases without an outcome.
+    /// Leads the refresh or follows the one under way (K3). The request has already waited for `waits` leases.
     pub(super) fn lead_or_follow(&mut self, waits: u8) {
         match self.upstream.token.take_turn(self.now, self.upstream.policy.refresh_timeout) {
             Turn::Lead { lease, until } => {
@@ -48,15 +48,15 @@ impl Step<'_> {
                 self.machine.until = until;
                 self.machine.phase = Phase::Following(waits + 1);
             }
-            Turn::Follow { .. } | Turn::LeaveAlone => self.go_on_without_refresh(),
+            Turn::Follow { .. } | Turn::Throttled => self.go_on_without_refresh(),
         }
     }
 
-    /// The outcome of the refresh that this request leads.
+    /// Handles the outcome of the refresh that this request leads.
     pub(super) fn on_refreshed(&mut self, outcome: RefreshOutcome) {
         let counted = self.report_outcome(outcome);
         match outcome {
-            // Refreshed; or F5: the user has replaced the token since.
+            // F5: the user may have replaced the token.
             _ if self.upstream.token.is_newer_than(self.machine.token_epoch) => self.use_new_token(),
             RefreshOutcome::Rejected if counted => self.fail(FailureKind::TokenRejected),
             RefreshOutcome::Unavailable { .. } if counted => self.go_on_without_refresh(),
@@ -65,14 +65,14 @@ impl Step<'_> {
         }
     }
 
-    /// An outcome while this request does not lead: one that does not count acts as a tick (F5).
+    /// Handles an outcome while this request does not lead. F5: an outcome that does not count acts as a tick.
     pub(super) fn on_late_outcome(&mut self, outcome: RefreshOutcome) {
         if !self.report_outcome(outcome) {
             self.transition(Event::Tick);
         }
     }
 
-    /// A tick while this request leads.
+    /// Handles a tick while this request leads.
     pub(super) fn on_leader_tick(&mut self) {
         if self.is_past_deadline() {
             self.fail(FailureKind::Deadline);
@@ -85,7 +85,7 @@ impl Step<'_> {
         }
     }
 
-    /// A tick while this request follows: it looks at the token first (K8).
+    /// Handles a tick while this request follows. K8: the token is checked first.
     pub(super) fn on_follower_tick(&mut self, waits: u8) {
         match self.upstream.token.lease_status(self.machine.token_epoch, self.now) {
             LeaseStatus::NewToken => self.use_new_token(),
@@ -94,27 +94,27 @@ impl Step<'_> {
             LeaseStatus::UnderWay { .. } | LeaseStatus::Abandoned if self.is_past_deadline() => {
                 self.fail(FailureKind::Deadline);
             }
-            // T7: a lease that was stored at another time than its follower ends at another time.
+            // T7: the lease may have been stored at another time than its follower.
             LeaseStatus::UnderWay { until } => self.machine.until = until,
             LeaseStatus::Abandoned => self.lead_or_follow(waits),
         }
     }
 
-    /// F5: a refresh ahead of expiry is not followed by another one for the same send.
+    /// Sends with the new token. F5: after a refresh ahead of expiry that send does not check the expiry.
     fn use_new_token(&mut self) {
         self.explanation.trigger = Trigger::NewToken;
         self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
         self.try_send();
     }
 
-    /// K7: without a new token the request uses the current one, if that may still be valid and no 401 has said
-    /// otherwise.
+    /// Goes on with the current token if the refresh was ahead of expiry and the token may still be valid (K7), else
+    /// fails.
     fn go_on_without_refresh(&mut self) {
         if self.upstream.token.is_rejected() {
-            // K6: another refresh of the same generation was rejected.
+            // K6: another lease of this generation was rejected.
             self.fail(FailureKind::TokenRejected);
         } else if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
-            self.explanation.trigger = Trigger::NoNewToken;
+            self.explanation.trigger = Trigger::TokenKept;
             self.machine.flags.set(Flags::TOKEN_SETTLED, true);
             self.try_send();
         } else {
@@ -122,7 +122,7 @@ impl Step<'_> {
         }
     }
 
-    /// K5: reports the outcome to the token, if this request holds the newest lease. Returns whether it counted.
+    /// Reports the outcome to the token if this request holds the newest lease (K5). Returns whether it counted.
     #[must_use]
     fn report_outcome(&mut self, outcome: RefreshOutcome) -> bool {
         let machine = &mut *self.machine;
@@ -135,9 +135,9 @@ impl Step<'_> {
             RefreshOutcome::Refreshed { expires_in } => {
                 token.install(self.now, expires_in.map(nanos), self.upstream.policy.refresh_margin);
             }
-            RefreshOutcome::Rejected => token.reject(),
+            RefreshOutcome::Rejected => token.record_rejected(),
             RefreshOutcome::Unavailable { retry_after } => {
-                token.fail(self.now.after(retry_after.map_or(0, nanos)));
+                token.record_unavailable(self.now.after(retry_after.map_or(0, nanos)));
             }
         }
         true

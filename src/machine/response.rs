@@ -1,4 +1,4 @@
-//! The attempt in flight gets its result: what the shared state learns of it, and where the request goes from there.
+//! The result of the attempt in flight, and its effect on the shared state.
 
 use super::{Flags, Step};
 use crate::action::Trigger;
@@ -11,7 +11,7 @@ use crate::upstream::Upstream;
 use crate::upstream::breaker::Health;
 
 impl Step<'_> {
-    /// A reply to the attempt in flight.
+    /// Handles a reply to the attempt in flight.
     pub(super) fn on_reply(&mut self, reply: &Reply) {
         let status = reply.status();
         self.explanation.trigger = Trigger::Status(status);
@@ -30,7 +30,7 @@ impl Step<'_> {
         }
     }
 
-    /// The attempt in flight brought no complete response, or has reached its limit.
+    /// Handles a transport error of the attempt in flight, or its limit.
     pub(super) fn on_transport_error(&mut self, kind: TransportErrorKind) {
         self.explanation.trigger = Trigger::TransportError(kind);
         self.machine.flags.set(Flags::UNANSWERED, false);
@@ -44,7 +44,7 @@ impl Step<'_> {
         self.retry_or_fail(self.classify_transport_error(kind), None);
     }
 
-    /// D13, D14: why a transport error is not retried, if it is not.
+    /// Returns the kind of failure, if this transport error is not retried (D13, D14).
     fn classify_transport_error(&self, kind: TransportErrorKind) -> Option<FailureKind> {
         // P2: an attempt that reached its limit is ambiguous, whatever its transport then reports.
         let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
@@ -79,24 +79,24 @@ impl Step<'_> {
 
     fn close_gate(&mut self, wait: u64, throttled: bool) {
         let (seed, number) = (self.machine.seed, self.machine.attempts);
-        let jitter = |most| draw(seed, Purpose::Opening, number, 0..=most);
+        let jitter = |most| draw(seed, Purpose::GateOpening, number, 0..=most);
         let Upstream { gate, policy, .. } = &mut *self.upstream;
         gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
     }
 
-    /// S2: each success refills the budget.
+    /// Refills the budget after a success (S2).
     pub(super) fn deposit_for(&mut self, reply: &Reply) {
         if reply.is_success() {
             self.upstream.budget.deposit(self.upstream.policy.budget);
         }
     }
 
-    /// H10: whether the hints of a reply with this status count.
+    /// Returns whether the hints of a reply with this status count (H10).
     pub(super) fn hint_counts(&self, status: u16) -> bool {
         status == 429 || self.upstream.policy.retries(status)
     }
 
-    /// S3: what a status says about the health of the upstream.
+    /// Returns the health of the upstream that a status shows (S3).
     pub(super) fn health(&self, status: u16) -> Health {
         match status {
             429 | 401 => Health::Neutral,
@@ -105,7 +105,7 @@ impl Step<'_> {
         }
     }
 
-    /// S3: reports the result of an attempt to the breaker.
+    /// Reports the result of an attempt to the breaker (S3).
     pub(super) fn record_health(&mut self, health: Health, attempt: u32) {
         // The breaker ignores attempts sent before its latest opening.
         if attempt < self.machine.first_since_opening {
@@ -116,7 +116,7 @@ impl Step<'_> {
         let exact = self.upstream.policy.jitter == Jitter::None;
         let open_time = |opening, open_for: u64| {
             let longest = if exact { open_for } else { open_for.saturating_add(open_for / 2) };
-            draw(seed, Purpose::Breaker, opening, open_for..=longest)
+            draw(seed, Purpose::BreakerOpenTime, opening, open_for..=longest)
         };
         self.upstream.breaker.record(health, sent, self.now, self.upstream.policy.breaker, open_time);
     }

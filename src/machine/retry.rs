@@ -8,7 +8,7 @@ use crate::reply::Hint;
 use crate::seed::Purpose;
 
 impl Step<'_> {
-    /// The guide's table: why a status is not retried, if it is not (D2–D11, D14).
+    /// Returns the kind of failure, if this status is not retried (D2–D11, D14).
     pub(super) fn classify_status(&self, status: u16) -> Option<FailureKind> {
         let policy = &self.upstream.policy;
         if policy.retries(status) {
@@ -26,9 +26,9 @@ impl Step<'_> {
         })
     }
 
-    /// P2, after a failed attempt: `refused` says why it is not retried, if it is not.
+    /// Waits for a retry or fails (P2). `refused` is the kind of a failure that is not retried.
     pub(super) fn retry_or_fail(&mut self, refused: Option<FailureKind>, hint: Option<Hint>) {
-        // F1: the deadline changes the kind only where the attempt would have been retried.
+        // F1: the deadline changes only the kind of a failure that would have been retried.
         if let Some(kind) = refused {
             return self.fail(kind);
         }

@@ -1,4 +1,4 @@
-//! Before a send: the checks of P1.
+//! The checks before a send (P1), and the send.
 
 use super::{Flags, Phase, Step};
 use crate::action::WaitReason;
@@ -8,7 +8,7 @@ use crate::seed::Purpose;
 use crate::time::Timestamp;
 
 impl Step<'_> {
-    /// The first event of the request.
+    /// Handles the first event of the request.
     pub(super) fn begin(&mut self, event: Event) {
         self.machine.started = self.now;
         match event {
@@ -17,7 +17,7 @@ impl Step<'_> {
         }
     }
 
-    /// P1, before each send: deadline, breaker, gate, token, send.
+    /// Sends an attempt if deadline, breaker, gate and token allow it, else waits, refreshes or fails (P1).
     pub(super) fn try_send(&mut self) {
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
@@ -25,17 +25,17 @@ impl Step<'_> {
         if self.upstream.breaker.next_probe(self.now).is_some() {
             return self.fail(FailureKind::BreakerOpen);
         }
-        // L1: a hint that came late may bind this request beyond its last wait.
-        if self.upstream.gate.opening(self.now).is_some() || self.now < self.machine.not_before {
+        // L1: a late hint may bind this request beyond its last wait.
+        if self.upstream.gate.next_opening(self.now).is_some() || self.now < self.machine.not_before {
             self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
-            let number = (Purpose::Gate, u32::from(self.machine.gate_waits));
+            let number = (Purpose::GateWait, u32::from(self.machine.gate_waits));
             let own = (self.now.max(self.machine.not_before), WaitReason::Hint(self.machine.flags.source()));
             return self.wait_or_fail(own, number, None);
         }
         if self.upstream.token.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
         }
-        // K7; F5: not again after a refresh for this very send.
+        // K7. F5: only once per send.
         if self.upstream.token.is_due(self.now) && !self.machine.flags.has(Flags::TOKEN_SETTLED) {
             self.machine.flags.set(Flags::EARLY, true);
             return self.lead_or_follow(0);
@@ -52,8 +52,8 @@ impl Step<'_> {
         if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.send_epoch) {
             machine.first_since_opening = machine.attempts;
         }
-        machine.send_epoch = self.upstream.breaker.send(self.now, policy.breaker);
-        // A lease that ran out while this request led may still bring an outcome that counts (K5).
+        machine.send_epoch = self.upstream.breaker.register_send(self.now, policy.breaker);
+        // K5: the outcome of an expired lease still counts while no newer lease was given.
         if !self.upstream.token.is_current(machine.token_epoch) {
             machine.flags.set(Flags::HOLDS_LEASE, false);
         }

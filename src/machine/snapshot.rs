@@ -1,4 +1,4 @@
-//! A request as it is stored (T7).
+//! The stored form of a request (T7).
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::breaker::SendEpoch;
 use crate::upstream::token::Epoch;
 
-/// The fields of a [`RetryMachine`]: only a snapshot, whose times are its own, is ever serialised.
+/// The fields of a [`RetryMachine`], for serde. Only a snapshot serializes them, since it moves their instants first.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RetryMachine", deny_unknown_fields)]
 pub(crate) struct Fields {
@@ -33,10 +33,11 @@ pub(crate) struct Fields {
 }
 
 impl RetryMachine {
+    /// Moves the instants to another clock.
     pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
         match self.phase {
             Phase::Ready => {}
-            // What a failure says of times it says for ever.
+            // I3: a failure keeps its times forever.
             Phase::Done | Phase::Failed(_) => {
                 shift.exact(&mut self.started)?;
                 shift.exact(&mut self.until)?;
@@ -53,15 +54,17 @@ impl RetryMachine {
         Ok(())
     }
 
-    /// Whether a request can come to be like this. What only makes it give up sooner may be anything.
+    /// Returns whether a request can reach this state. Fields that can only make it give up sooner are not checked.
     pub(crate) fn is_possible(&self) -> bool {
         let ended = self.is_ended();
-        let unsent_again = self.flags.has(Flags::NON_IDEMPOTENT)
+        // I10: after an ambiguous failure the request must have ended.
+        let repeats_ambiguous = self.flags.has(Flags::NON_IDEMPOTENT)
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Other));
-        // I2: each recovery followed an attempt, and led to another.
-        let counted = u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts;
-        let phase = match self.phase {
+        // I2: each recovery follows an attempt.
+        let counts_are_possible =
+            u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts;
+        let phase_is_possible = match self.phase {
             Phase::Ready => {
                 let idempotency = if self.flags.has(Flags::NON_IDEMPOTENT) {
                     Idempotency::NonIdempotent
@@ -75,7 +78,6 @@ impl RetryMachine {
             Phase::Done => self.attempts > 0,
             Phase::Failed(_) => true,
         };
-        // I10: what may have been applied is not sent again.
-        phase && counted && !unsent_again && self.started <= self.until
+        phase_is_possible && counts_are_possible && !repeats_ambiguous && self.started <= self.until
     }
 }

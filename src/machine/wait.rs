@@ -1,4 +1,4 @@
-//! Waits: how one is granted (the end of P2, the gate of P1), and what follows its end.
+//! Waits: their limits (the end of P2, the gate of P1), and their end.
 
 use super::{Phase, Step};
 use crate::action::{Trigger, WaitReason};
@@ -8,13 +8,18 @@ use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 
 impl Step<'_> {
-    /// The end of P2, and the gate of P1: grants a wait until `own`, or until the gate opens if that is later, unless a
-    /// limit forbids it. `price` is given for a retry: whether the retry follows a 429.
-    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<bool>) {
+    /// Waits until `own`, or until the gate opens if that is later, or fails if a limit forbids it (the end of P2, the
+    /// gate of P1). `throttled_retry` is set for a retry: whether it follows a 429.
+    pub(super) fn wait_or_fail(
+        &mut self,
+        own: (Timestamp, WaitReason),
+        number: (Purpose, u32),
+        throttled_retry: Option<bool>,
+    ) {
         let policy = &self.upstream.policy;
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;
-        // L1: a hint that came late counts as well.
+        // L1: a late hint counts, too.
         if self.machine.not_before > until {
             (until, reason) = (self.machine.not_before, WaitReason::Hint(self.machine.flags.source()));
         }
@@ -22,11 +27,11 @@ impl Step<'_> {
         if self.machine.not_before.since(self.now) > longest {
             return self.fail(FailureKind::ServerWaitTooLong);
         }
-        if let Some(opening) = self.upstream.gate.opening(self.now) {
+        if let Some(opening) = self.upstream.gate.next_opening(self.now) {
             let spread = self.upstream.gate.register_waiter(&self.upstream.policy);
             let end = opening.after(self.draw(number, spread));
             if end > until {
-                // F3: the time spent at the gate and the time asked for count, the added spread does not.
+                // F3: the spread that is added to the opening does not count.
                 let asked = self.upstream.gate.asked_until(self.now).unwrap_or(self.now);
                 if self.machine.gate_time.saturating_add(asked.since(self.now)) > longest {
                     return self.fail(FailureKind::ServerWaitTooLong);
@@ -40,8 +45,8 @@ impl Step<'_> {
         if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| until < probe) {
             return self.fail(FailureKind::BreakerOpen);
         }
-        // P3: charged last, and never refunded.
-        if let Some(throttled) = price {
+        // P3: charged last, and never given back.
+        if let Some(throttled) = throttled_retry {
             if !self.upstream.budget.try_withdraw(throttled, self.upstream.policy.budget) {
                 return self.fail(FailureKind::Budget);
             }
@@ -53,11 +58,11 @@ impl Step<'_> {
         self.machine.until = until;
         self.machine.phase = Phase::Waiting(reason);
         if self.explanation.trigger == Trigger::Nothing {
-            self.explanation.trigger = Trigger::Begin;
+            self.explanation.trigger = Trigger::GateClosed;
         }
     }
 
-    /// A tick at or after the end of a wait.
+    /// Handles a tick at or after the end of a wait.
     pub(super) fn on_wait_end(&mut self, reason: WaitReason) {
         self.explanation.trigger = Trigger::WaitOver;
         if reason == WaitReason::Gate {
@@ -66,14 +71,14 @@ impl Step<'_> {
         self.try_send();
     }
 
-    /// F3: the time that the request spent at the gate counts, not the time that was planned.
+    /// Corrects the time spent at the gate from the planned time to the actual one (F3).
     pub(super) fn settle_gate_time(&mut self) {
         let (now, planned) = (self.now, self.machine.until);
         let time = &mut self.machine.gate_time;
         *time = time.saturating_add(now.since(planned)).saturating_sub(planned.since(now));
     }
 
-    /// L2: over how long clients that got the same hint are spread.
+    /// Returns the time in nanoseconds over which to spread clients that got the same hint (L2).
     pub(super) fn hint_spread(&self) -> u64 {
         match self.upstream.policy.jitter {
             Jitter::None => 0,
@@ -81,6 +86,7 @@ impl Step<'_> {
         }
     }
 
+    /// Draws a number of nanoseconds from 0 to the spread.
     pub(super) fn draw(&self, (purpose, number): (Purpose, u32), spread: u64) -> u64 {
         draw(self.machine.seed, purpose, number, 0..=spread)
     }

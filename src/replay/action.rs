@@ -8,36 +8,36 @@ use serde_json::{Value, json};
 use crate::time::Timestamp;
 use crate::{Action, BearerErrorCode, ErrorBody, HintSource, Reply, WaitReason};
 
-/// One action of a replay.
+/// An action line of a replay.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct ActionRecord {
-    /// When the event came that it answers, in milliseconds since the trace's origin.
+    /// The time of the event that the action answers, in milliseconds since the origin of the trace.
     pub at_ms: u64,
-    /// Which request's it is.
+    /// The number of the request.
     pub request: u64,
     /// The action.
     pub action: Action,
-    /// The code of the last response's body, with a failure.
+    /// The `error` of the last response's body. Only with a failure (rule E3).
     pub code: Option<String>,
-    /// The message of the last response's body, with a failure.
+    /// The `message` of the last response's body. Only with a failure (rule E3).
     pub message: Option<String>,
-    /// What was read, if it answers a reply.
+    /// The facts of the response, if the action answers a reply.
     pub facts: Option<Facts>,
 }
 
-/// What was read from a response.
+/// The facts read from a response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Facts {
-    /// From the headers.
+    /// The facts of the headers.
     pub reply: Reply,
-    /// From the body: its `error`.
+    /// The `error` of the body, if it has one.
     pub code: Option<String>,
 }
 
 impl ActionRecord {
-    /// The action as a line, without the facts.
+    /// Returns the action as a JSON object without the facts: its line in the trace format.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let until = |until: Timestamp| json!(until.as_millis_ceil());
@@ -80,7 +80,7 @@ impl ActionRecord {
         line
     }
 
-    /// The action as a line, with the facts if it answers a reply.
+    /// Returns the action as a JSON object, with the facts if it answers a reply.
     #[must_use]
     pub fn to_json_with_facts(&self) -> Value {
         let mut line = self.to_json();
@@ -92,19 +92,22 @@ impl ActionRecord {
 }
 
 impl Facts {
-    /// The facts of a response whose headers gave `reply`, and whose body said `body`.
+    /// Combines the facts of the headers and of the body of a response.
     #[must_use]
     pub fn new(reply: Reply, body: Option<&ErrorBody>) -> Facts {
         Facts { reply, code: body.and_then(ErrorBody::code).map(String::from) }
     }
 
-    /// The facts as an object.
+    /// Returns the facts as a JSON object.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let Facts { reply, code } = self;
         let millis = |wait: core::time::Duration| Timestamp::from_elapsed(wait).as_millis_ceil();
-        let rejected: Vec<_> =
-            reply.rejected().iter().map(|(field, why)| json!({"field": field.name(), "why": why.name()})).collect();
+        let rejected: Vec<_> = reply
+            .rejected()
+            .iter()
+            .map(|(field, reason)| json!({"field": field.name(), "why": reason.name()}))
+            .collect();
         json!({
             "hint_ms": reply.hint().map(|hint| millis(hint.wait())),
             "hint_source": reply.hint().map(|hint| hint.source()),

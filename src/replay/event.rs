@@ -13,63 +13,63 @@ use super::ReplayError;
 use super::fields::Fields;
 use crate::{Idempotency, RefreshOutcome, TransportErrorKind};
 
-/// One event of a trace.
+/// An event line of a trace.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(clippy::exhaustive_structs, reason = "recorders make them")]
+#[allow(clippy::exhaustive_structs, reason = "recorders create them")]
 pub struct EventRecord {
-    /// When, in milliseconds since the trace's origin.
+    /// The time of the event, in milliseconds since the origin of the trace.
     pub at_ms: u64,
-    /// What happened.
+    /// The request or upstream that the event belongs to, and the event itself.
     pub kind: RecordKind,
 }
 
-/// What an event is about.
+/// The subject of an event: one request, or the upstream.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(clippy::exhaustive_enums, reason = "recorders make them, and the format is fixed")]
+#[allow(clippy::exhaustive_enums, reason = "recorders create them, and the format is fixed")]
 pub enum RecordKind {
-    /// Something happened to a request.
+    /// An event of a request.
     Request {
-        /// Which request.
+        /// The number of the request.
         number: u64,
-        /// What.
+        /// The event.
         event: RequestEvent,
     },
-    /// The user logged in again.
+    /// The user logged in again, see [`Upstream::token_replaced`](crate::Upstream::token_replaced).
     TokenReplaced {
-        /// How long the new token is valid, if that is known.
+        /// The lifetime of the new token in milliseconds, if it is known.
         expires_in_ms: Option<u64>,
     },
-    /// An operator opened the gate.
+    /// An operator opened the gate, see [`Upstream::open_gate`](crate::Upstream::open_gate).
     OpenGate,
 }
 
-/// What is told to a request's machine, before it is read.
+/// An event of a request, with the response as raw bytes. [`Event`](crate::Event) describes the variants.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[allow(clippy::exhaustive_enums, reason = "recorders make them, and the format is fixed")]
+#[allow(clippy::exhaustive_enums, reason = "recorders create them, and the format is fixed")]
 pub enum RequestEvent {
-    /// The request begins.
+    /// The request starts.
     Start {
-        /// Whether the request is safe to repeat.
+        /// Whether the request is idempotent.
         idempotency: Idempotency,
     },
     /// Time has passed.
     Tick,
-    /// A response came.
+    /// A response arrived.
     Reply {
-        /// To which attempt; the newest if it is not said.
+        /// The number of the attempt, from 1. `None`: the newest attempt.
         attempt: Option<u32>,
-        /// Its status.
+        /// The status.
         status: u16,
-        /// Its headers.
+        /// The names and values of the headers.
         headers: Vec<(String, Vec<u8>)>,
-        /// Its body, if there is one.
+        /// The body, if there is one.
         body: Option<Vec<u8>>,
     },
-    /// An attempt brought no response.
+    /// An attempt did not get a complete response.
     TransportError {
-        /// Which attempt; the newest if it is not said.
+        /// The number of the attempt, from 1. `None`: the newest attempt.
         attempt: Option<u32>,
-        /// Why.
+        /// How the attempt failed.
         kind: TransportErrorKind,
     },
     /// A token refresh ended.
@@ -79,33 +79,36 @@ pub enum RequestEvent {
 }
 
 impl EventRecord {
-    /// Reads an event line.
+    /// Parses an event line.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Json`] or [`ReplayError::Field`].
+    /// [`ReplayError::Json`] if the line is not a JSON object, and [`ReplayError::Field`] for a missing, unknown or
+    /// invalid field.
     pub fn parse(line: &str) -> Result<EventRecord, ReplayError> {
         let mut fields = Fields::parse(line)?;
-        let at_ms = fields.need("at_ms")?;
-        let kind = match fields.need("event")? {
-            Name::TokenReplaced => RecordKind::TokenReplaced { expires_in_ms: fields.take("expires_in_ms")?.flatten() },
-            Name::OpenGate => RecordKind::OpenGate,
+        let at_ms = fields.require("at_ms")?;
+        let kind = match fields.require("event")? {
+            EventName::TokenReplaced => {
+                RecordKind::TokenReplaced { expires_in_ms: fields.take("expires_in_ms")?.flatten() }
+            }
+            EventName::OpenGate => RecordKind::OpenGate,
             name => RecordKind::Request {
                 number: fields.take("request")?.unwrap_or(0),
                 event: request_event(&name, &mut fields)?,
             },
         };
-        fields.end()?;
+        fields.finish()?;
         Ok(EventRecord { at_ms, kind })
     }
 
-    /// Whether a line is an event, rather than the settings.
+    /// Returns whether a line is an event and not the settings.
     #[must_use]
     pub fn is_event(line: &str) -> bool {
         Fields::parse(line).is_ok_and(|fields| fields.has("event"))
     }
 
-    /// The event as a line.
+    /// Returns the event as a JSON object: its line in the trace format.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut line = match &self.kind {
@@ -162,7 +165,7 @@ impl RequestEvent {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Name {
+enum EventName {
     Start,
     Reply,
     Tick,
@@ -175,7 +178,7 @@ enum Name {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Outcome {
+enum OutcomeName {
     Refreshed,
     Rejected,
     Unavailable,
@@ -183,34 +186,36 @@ enum Outcome {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Repeat {
+enum RepeatName {
     Safe,
     Unsafe,
 }
 
-fn request_event(name: &Name, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
+fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
     Ok(match name {
-        Name::Start => RequestEvent::Start { idempotency: idempotency(fields)? },
-        Name::Reply => RequestEvent::Reply {
+        EventName::Start => RequestEvent::Start { idempotency: idempotency(fields)? },
+        EventName::Reply => RequestEvent::Reply {
             attempt: fields.take("attempt")?,
-            status: fields.need("status")?,
+            status: fields.require("status")?,
             headers: headers(fields)?,
             body: body(fields)?,
         },
-        Name::TransportError => {
-            RequestEvent::TransportError { attempt: fields.take("attempt")?, kind: fields.need("kind")? }
+        EventName::TransportError => {
+            RequestEvent::TransportError { attempt: fields.take("attempt")?, kind: fields.require("kind")? }
         }
-        Name::Token => RequestEvent::Refreshed(match fields.need("outcome")? {
-            Outcome::Refreshed => RefreshOutcome::Refreshed { expires_in: duration(fields, "expires_in_ms")? },
-            Outcome::Rejected => RefreshOutcome::Rejected,
-            Outcome::Unavailable => RefreshOutcome::Unavailable { retry_after: duration(fields, "retry_after_ms")? },
+        EventName::Token => RequestEvent::Refreshed(match fields.require("outcome")? {
+            OutcomeName::Refreshed => RefreshOutcome::Refreshed { expires_in: duration(fields, "expires_in_ms")? },
+            OutcomeName::Rejected => RefreshOutcome::Rejected,
+            OutcomeName::Unavailable => {
+                RefreshOutcome::Unavailable { retry_after: duration(fields, "retry_after_ms")? }
+            }
         }),
-        Name::Cancel => RequestEvent::Cancel,
-        Name::Tick | Name::TokenReplaced | Name::OpenGate => RequestEvent::Tick,
+        EventName::Cancel => RequestEvent::Cancel,
+        EventName::Tick | EventName::TokenReplaced | EventName::OpenGate => RequestEvent::Tick,
     })
 }
 
-/// The format's words for idempotency.
+/// Returns the format's word for an idempotency.
 fn repeat_name(idempotency: Idempotency) -> &'static str {
     match idempotency {
         Idempotency::Idempotent => "safe",
@@ -220,8 +225,8 @@ fn repeat_name(idempotency: Idempotency) -> &'static str {
 
 fn idempotency(fields: &mut Fields) -> Result<Idempotency, ReplayError> {
     Ok(match fields.take("repeat")? {
-        None | Some(Repeat::Safe) => Idempotency::Idempotent,
-        Some(Repeat::Unsafe) => Idempotency::NonIdempotent,
+        None | Some(RepeatName::Safe) => Idempotency::Idempotent,
+        Some(RepeatName::Unsafe) => Idempotency::NonIdempotent,
     })
 }
 
@@ -229,19 +234,21 @@ fn duration(fields: &mut Fields, field: &str) -> Result<Option<Duration>, Replay
     Ok(fields.take::<Option<u64>>(field)?.flatten().map(Duration::from_millis))
 }
 
-/// A header's value: text, or bytes that are none.
+/// The value of a header: text, or bytes that are not text.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Bytes {
+enum HeaderValue {
     Text(String),
     Base64 { base64: String },
 }
 
 fn headers(fields: &mut Fields) -> Result<Vec<(String, Vec<u8>)>, ReplayError> {
-    let headers = fields.take::<Vec<(String, Bytes)>>("headers")?.unwrap_or_default();
+    let headers = fields.take::<Vec<(String, HeaderValue)>>("headers")?.unwrap_or_default();
     let bytes = |value| match value {
-        Bytes::Text(text) => Ok(text.into_bytes()),
-        Bytes::Base64 { base64 } => BASE64.decode(base64).map_err(|_| ReplayError::field("headers", &"invalid base64")),
+        HeaderValue::Text(text) => Ok(text.into_bytes()),
+        HeaderValue::Base64 { base64 } => {
+            BASE64.decode(base64).map_err(|_| ReplayError::field("headers", &"invalid base64"))
+        }
     };
     headers.into_iter().map(|(name, value)| Ok((name, bytes(value)?))).collect()
 }
@@ -254,7 +261,7 @@ fn body(fields: &mut Fields) -> Result<Option<Vec<u8>>, ReplayError> {
     match (text, BASE64.decode(base64)) {
         (None, Ok(bytes)) => Ok(Some(bytes)),
         (None, Err(_)) => Err(ReplayError::field("body_base64", &"invalid base64")),
-        (Some(_), _) => Err(ReplayError::field("body_base64", &"the line has a body already")),
+        (Some(_), _) => Err(ReplayError::field("body_base64", &"the line already has a body")),
     }
 }
 
@@ -269,7 +276,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// RFC 4648 §4; when reading, the padding may be missing.
+/// RFC 4648 §4. Decoding accepts missing padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new()

@@ -1,4 +1,4 @@
-//! Takes a JSON object apart field by field, so that an error can name the field.
+//! Reads a JSON object field by field, so that an error can name the field.
 
 use alloc::string::{String, ToString};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::ReplayError;
 
-/// The fields of a line that were not taken yet.
+/// The fields of a line that were not taken.
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {
@@ -19,21 +19,21 @@ impl Fields {
         self.0.contains_key(field)
     }
 
-    /// The field's value, if it is there. `null` is a value, for a `T` that has one.
+    /// Takes the value of a field, if the field is present. `null` is a value, for a `T` that accepts it.
     pub(super) fn take<T: DeserializeOwned>(&mut self, field: &str) -> Result<Option<T>, ReplayError> {
         let Some(value) = self.0.remove(field) else { return Ok(None) };
         serde_json::from_value(value).map(Some).map_err(|error| ReplayError::field(field, &error))
     }
 
-    /// The field's value.
-    pub(super) fn need<T: DeserializeOwned>(&mut self, field: &str) -> Result<T, ReplayError> {
-        self.take(field)?.ok_or_else(|| ReplayError::field(field, &"it is missing"))
+    /// Takes the value of a required field.
+    pub(super) fn require<T: DeserializeOwned>(&mut self, field: &str) -> Result<T, ReplayError> {
+        self.take(field)?.ok_or_else(|| ReplayError::field(field, &"missing"))
     }
 
-    /// Nothing may be left.
-    pub(super) fn end(self) -> Result<(), ReplayError> {
+    /// Checks that all fields were taken.
+    pub(super) fn finish(self) -> Result<(), ReplayError> {
         match self.0.keys().next() {
-            Some(field) => Err(ReplayError::field(field, &"it is not known here")),
+            Some(field) => Err(ReplayError::field(field, &"unknown field")),
             None => Ok(()),
         }
     }

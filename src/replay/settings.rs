@@ -1,4 +1,4 @@
-//! The first line of a trace: the settings.
+//! The settings line of a trace.
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -9,30 +9,32 @@ use super::ReplayError;
 use super::fields::Fields;
 use crate::policy::{BreakerPolicy, BudgetPolicy, Policy, PolicyBuilder};
 
-/// The settings of a trace: a policy, and what the replay needs beside it.
+/// The settings of a trace: a policy, a seed, a wall clock and the lifetime of the first token.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The seed from which each request's is derived. Default 7.
+    /// The seed from which the seed of each request is derived (rule T5). Default: 7.
     pub seed: u64,
-    /// The wall clock at the trace's origin, in Unix milliseconds, if there is one.
+    /// The wall clock at the origin of the trace, in Unix milliseconds, if there is one (rule H4). Default: `None`.
     pub unix_ms: Option<u64>,
-    /// The lifetime of the first token from the trace's origin, if it is known.
+    /// The lifetime of the first token in milliseconds from the origin of the trace, if it is known (rule K7). Default:
+    /// `None`.
     pub token_expires_in_ms: Option<u64>,
     policy: PolicyBuilder,
 }
 
 impl Settings {
-    /// The settings for this policy, with seed 7, without a wall clock and with a token of unknown lifetime.
+    /// Returns settings with this policy, with the defaults for all other fields.
     #[must_use]
     pub fn new(policy: Policy) -> Settings {
         Settings { seed: 7, unix_ms: None, token_expires_in_ms: None, policy: policy.into_builder() }
     }
 
-    /// Reads a line of settings. Every key is optional.
+    /// Parses a settings line. Every key is optional.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Json`] or [`ReplayError::Field`].
+    /// [`ReplayError::Json`] if the line is not a JSON object, and [`ReplayError::Field`] for an unknown key or an
+    /// invalid value.
     pub fn parse(line: &str) -> Result<Settings, ReplayError> {
         let mut fields = Fields::parse(line)?;
         let mut settings = Settings::new(match fields.take("preset")? {
@@ -44,16 +46,16 @@ impl Settings {
         }
         settings.unix_ms = fields.take("unix_ms")?.flatten();
         settings.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
-        settings.policy = policy(settings.policy, &mut fields)?;
-        fields.end()?;
+        settings.policy = override_policy(settings.policy, &mut fields)?;
+        fields.finish()?;
         Ok(settings)
     }
 
-    /// The policy.
+    /// Builds the policy.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Policy`] if the settings make none.
+    /// [`ReplayError::Policy`] if a setting is invalid.
     pub fn policy(&self) -> Result<Policy, ReplayError> {
         Ok(self.policy.clone().build()?)
     }
@@ -66,6 +68,7 @@ enum Preset {
     Common,
 }
 
+/// The format's keys of the breaker.
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Breaker {
@@ -79,8 +82,8 @@ impl Default for Breaker {
     }
 }
 
-/// Overrides the preset with what is given.
-fn policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilder, ReplayError> {
+/// Overrides the settings of the preset with those of the line.
+fn override_policy(mut policy: PolicyBuilder, fields: &mut Fields) -> Result<PolicyBuilder, ReplayError> {
     let ms = Duration::from_millis;
     macro_rules! override_with {
         ($($field:literal => $setter:ident($convert:expr)),* $(,)?) => {

@@ -1,15 +1,15 @@
-//! From one clock to another (rule T7).
+//! Moving instants from one clock to another (T7).
 
 use super::Timestamp;
 
-/// Moves instants from one clock to another.
+/// Moves instants from one clock to another: the same moment is `from` on the first and `to` on the second.
 #[derive(Clone, Copy)]
 pub(crate) struct Shift {
     from: Timestamp,
     to: Timestamp,
 }
 
-/// The instant lies before time begins.
+/// The instant lies before the origin of the second clock.
 #[derive(Debug)]
 pub(crate) struct TooEarly;
 
@@ -18,7 +18,7 @@ impl Shift {
         Shift { from, to }
     }
 
-    /// An instant that matters also when it has passed. [`Timestamp::MAX`] stays what it is.
+    /// Moves an instant that matters even after it has passed. [`Timestamp::MAX`] stays the same.
     pub(crate) fn exact(self, time: &mut Timestamp) -> Result<(), TooEarly> {
         *time = match (*time, self) {
             (Timestamp::MAX, _) => Timestamp::MAX,
@@ -31,18 +31,19 @@ impl Shift {
         Ok(())
     }
 
-    /// An instant that has passed. T2: one that lies ahead is of a clock that went back, and counts as the present.
+    /// Moves an instant that has passed. T2: if it lies ahead, the clock went back, and the instant counts as the
+    /// present.
     pub(crate) fn past(self, time: &mut Timestamp) -> Result<(), TooEarly> {
         *time = (*time).min(self.from);
         self.exact(time)
     }
 
-    /// An instant that matters only while it lies ahead.
+    /// Moves an instant that matters only while it lies ahead.
     pub(crate) fn ahead(self, time: &mut Timestamp) {
         if *time < self.from {
             *time = Timestamp::ZERO;
         } else {
-            // What lies ahead is never too early.
+            // An instant ahead of `from` is not before `to`.
             let _ = self.exact(time);
         }
     }

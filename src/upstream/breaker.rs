@@ -5,29 +5,29 @@ use crate::policy::BreakerPolicy;
 use crate::time::shift::Shift;
 use crate::time::{Timestamp, nanos};
 
+/// The state of the breaker. Epochs order its events: each opening and each probe begins a new epoch.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Breaker {
     state: State,
-    /// The number of the newest epoch. A new one is printed at every opening and for every probe, so that a epoch
-    /// tells what its attempt was sent before and after.
+    /// The newest epoch.
     newest: u32,
-    /// The epoch printed at the latest opening.
+    /// The epoch that the latest opening began.
     opening: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum State {
-    /// Every attempt is let through.
+    /// All attempts pass.
     Closed { failures_in_a_row: u32 },
-    /// None is, before `until`; then the next is the probe.
+    /// No attempt passes before `until`. The next one after it is the probe.
     Open { until: Timestamp },
-    /// Half-open: the probe is under way, and may take until `until`.
+    /// Half-open: the probe is under way, and its permit ends at `until`.
     Probing { epoch: u32, until: Timestamp },
 }
 
-/// When an attempt was sent, in the breaker's own order of events.
+/// The breaker's epoch in which an attempt was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct SendEpoch(u32);
@@ -36,12 +36,12 @@ impl SendEpoch {
     pub(crate) const NONE: SendEpoch = SendEpoch(0);
 }
 
-/// What an attempt says about the health of the upstream.
+/// The health of the upstream, as the result of an attempt shows it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Health {
     Good,
     Bad,
-    /// 429, 401, and attempts that were given up by the user.
+    /// 429, 401, and attempts that the user gave up.
     Neutral,
 }
 
@@ -50,7 +50,7 @@ impl Breaker {
         Breaker { state: State::Closed { failures_in_a_row: 0 }, newest: 0, opening: 0 }
     }
 
-    /// The instant of the next probe, if nothing is let through before.
+    /// Returns the instant of the next probe, if no attempt passes now.
     pub(crate) fn next_probe(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             State::Closed { .. } => None,
@@ -58,9 +58,9 @@ impl Breaker {
         }
     }
 
-    /// An attempt is sent: [`next_probe`](Breaker::next_probe) was asked before. If it is the probe it takes the
-    /// permit.
-    pub(crate) fn send(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) -> SendEpoch {
+    /// Registers an attempt that is sent. The caller has checked [`next_probe`](Breaker::next_probe), so outside of the
+    /// closed state the attempt is the probe and takes the permit.
+    pub(crate) fn register_send(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) -> SendEpoch {
         if let (Some(policy), State::Open { .. } | State::Probing { .. }) = (policy, self.state) {
             let epoch = self.next_epoch();
             self.state = State::Probing { epoch, until: now.after(nanos(policy.open_for)) };
@@ -68,8 +68,8 @@ impl Breaker {
         SendEpoch(self.newest)
     }
 
-    /// An attempt brought a result. `jitter` draws the open time, from as long as the policy says to half as long
-    /// again (F6); its argument counts the openings.
+    /// Records the result of an attempt. `jitter` draws the open time from the epoch of the opening and the policy's
+    /// open time (F6).
     pub(crate) fn record(
         &mut self,
         health: Health,
@@ -84,25 +84,26 @@ impl Breaker {
         }
         match (health, self.state) {
             (Health::Good, _) => self.state = State::Closed { failures_in_a_row: 0 },
-            (Health::Bad, State::Closed { failures_in_a_row: run })
-                if run.saturating_add(1) < policy.failure_threshold =>
+            (Health::Bad, State::Closed { failures_in_a_row })
+                if failures_in_a_row.saturating_add(1) < policy.failure_threshold =>
             {
-                self.state = State::Closed { failures_in_a_row: run + 1 };
+                self.state = State::Closed { failures_in_a_row: failures_in_a_row + 1 };
             }
             (Health::Bad, _) => {
                 self.opening = self.next_epoch();
-                let open = jitter(self.opening, nanos(policy.open_for));
-                self.state = State::Open { until: now.after(open) };
+                let open_time = jitter(self.opening, nanos(policy.open_for));
+                self.state = State::Open { until: now.after(open_time) };
             }
-            (Health::Neutral, State::Probing { epoch: permit, .. }) if permit == sent.0 => {
+            (Health::Neutral, State::Probing { epoch: probe, .. }) if probe == sent.0 => {
+                // The permit is free again.
                 self.state = State::Open { until: now };
             }
             (Health::Neutral, _) => {}
         }
     }
 
-    /// Whether an attempt with this epoch was sent before the latest opening. Tickets wrap around; no attempt is under
-    /// way for half of four billion openings.
+    /// Returns whether an attempt of this epoch was sent before the latest opening. Epochs wrap around, but no attempt
+    /// is under way for two billion openings.
     pub(crate) fn has_opened_since(&self, sent: SendEpoch) -> bool {
         sent.0.wrapping_sub(self.opening) > u32::MAX / 2
     }
@@ -112,7 +113,7 @@ impl Breaker {
         self.newest
     }
 
-    /// T7.
+    /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
         if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
@@ -120,12 +121,12 @@ impl Breaker {
         }
     }
 
-    /// T7, F6: what a snapshot says is open for half as long again as the policy says, at most.
+    /// Clamps the open time of a snapshot to one and a half times that of the policy (T7, F6).
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) {
-        let open = policy.map_or(0, |policy| nanos(policy.open_for));
+        let open_for = policy.map_or(0, |policy| nanos(policy.open_for));
         if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
-            *until = (*until).min(now.after(open).after(open / 2));
+            *until = (*until).min(now.after(open_for).after(open_for / 2));
         }
     }
 }

@@ -2,15 +2,16 @@
 
 use crate::policy::BudgetPolicy;
 
+/// The balance of the token bucket. Without a policy it is not used.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Budget {
-    /// Never more than the capacity (I9).
+    /// At most the capacity (I9).
     balance: u32,
 }
 
 impl Budget {
-    /// It starts full. Without a policy it is never asked.
+    /// Returns a full budget.
     pub(crate) const fn full(policy: Option<BudgetPolicy>) -> Budget {
         let balance = match policy {
             Some(policy) => policy.capacity,
@@ -19,7 +20,7 @@ impl Budget {
         Budget { balance }
     }
 
-    /// Pays for a retry, in one step with the check (P3). Returns whether there was enough.
+    /// Withdraws the cost of a retry, in one step with the check (P3). Returns whether the balance was sufficient.
     pub(crate) fn try_withdraw(&mut self, throttled: bool, policy: Option<BudgetPolicy>) -> bool {
         let Some(policy) = policy else { return true };
         let cost = if throttled { policy.throttle_cost } else { policy.retry_cost };
@@ -32,14 +33,14 @@ impl Budget {
         }
     }
 
-    /// A 2xx arrived.
+    /// Deposits the refund of a 2xx.
     pub(crate) fn deposit(&mut self, policy: Option<BudgetPolicy>) {
         if let Some(policy) = policy {
             self.balance = self.balance.saturating_add(policy.success_refund).min(policy.capacity);
         }
     }
 
-    /// T7, I9: what a snapshot says is no more than there can be.
+    /// Clamps the balance of a snapshot to the capacity (T7, I9).
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, policy: Option<BudgetPolicy>) {
         self.balance = self.balance.min(policy.map_or(0, |policy| policy.capacity));

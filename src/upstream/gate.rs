@@ -5,19 +5,20 @@ use crate::time::Timestamp;
 #[cfg(feature = "serde")]
 use crate::time::shift::{Shift, TooEarly};
 
+/// The state of the gate. It is closed before `opens_at`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Gate {
     closed_at: Timestamp,
-    /// Until when the upstream asked not to be called.
+    /// The end of the time for which the upstream asked not to be called.
     asked_until: Timestamp,
-    /// When it opens: then, or a while later.
+    /// The opening: `asked_until`, or later by a jitter.
     opens_at: Timestamp,
-    /// Whether a request waits for the opening already.
+    /// Whether a request already waits for the opening.
     has_waiters: bool,
-    /// Whether a 429 closed it, now or shortly before.
+    /// Whether a 429 closed it this time or shortly before.
     throttled: bool,
-    /// Whether a 429 closed it now, and another one shortly before.
+    /// Whether a 429 closed it this time, and another one shortly before.
     throttled_again: bool,
 }
 
@@ -33,18 +34,18 @@ impl Gate {
         }
     }
 
-    /// When it opens, if it is closed.
-    pub(crate) fn opening(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Returns the instant of the opening, if the gate is closed.
+    pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.opens_at).then_some(self.opens_at)
     }
 
-    /// Until when the upstream asked not to be called, if that lies ahead.
+    /// Returns the end of the time for which the upstream asked not to be called, if it lies ahead.
     pub(crate) fn asked_until(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.asked_until).then_some(self.asked_until)
     }
 
-    /// Closes it until `until`, for a 429 or since nothing is left; it never opens sooner than was said before. What it is
-    /// closed for beyond that is drawn by `jitter`, from none to as much.
+    /// Closes the gate until `until`, for a 429 (`throttled`) or for a rate limit with nothing left. Never moves the
+    /// opening earlier. `jitter` draws a delay of the opening, up to its argument in nanoseconds.
     pub(crate) fn close(
         &mut self,
         now: Timestamp,
@@ -57,8 +58,8 @@ impl Gate {
             self.asked_until = self.asked_until.max(until);
             return;
         }
-        if self.opening(now).is_none() {
-            // Open for longer than it was closed: those it held have come through.
+        if self.next_opening(now).is_none() {
+            // S1: it was open for longer than it was closed, so the requests that it held have been sent.
             let is_calm = now.since(self.opens_at) > self.opens_at.since(self.closed_at);
             self.throttled &= !is_calm;
             self.throttled_again = throttled && self.throttled;
@@ -68,34 +69,34 @@ impl Gate {
         self.throttled |= throttled;
         self.asked_until = until;
         self.opens_at = until;
-        // Many clients, each with a gate of its own, were told the same: they must not open in step for ever.
+        // S1: adds up to 100 % jitter so that independent clients do not reopen in step.
         if self.throttled_again && policy.gate_spread.is_none() && policy.jitter != Jitter::None {
             self.opens_at = until.after(jitter(until.since(self.closed_at)));
         }
     }
 
-    /// Opens it now.
+    /// Opens the gate now.
     pub(crate) fn open(&mut self, now: Timestamp) {
         self.opens_at = self.opens_at.min(now);
         self.asked_until = self.asked_until.min(now);
     }
 
-    /// Takes in a request that has to wait, and says over how many nanoseconds after the opening it may be spread.
+    /// Registers a request that must wait. Returns the time in nanoseconds after the opening over which to spread it.
     pub(crate) fn register_waiter(&mut self, policy: &Policy) -> u64 {
-        let lone = !self.has_waiters && !self.throttled_again;
+        let is_first = !self.has_waiters && !self.throttled_again;
         self.has_waiters = true;
         match (policy.gate_spread, policy.jitter) {
             (Some(spread), _) => spread,
-            // F2: where clients are told to be exact, the gate is.
+            // F2: without jitter the gate is exact.
             (None, Jitter::None) => 0,
-            // L2: a lone request waits no longer than its hint and the spread.
-            (None, _) if lone => policy.jitter_spread,
-            // Requests that wake in step are throttled in step: as wide as the closed time they come evenly.
+            // L2: a lone request waits for its hint and the spread, not longer.
+            (None, _) if is_first => policy.jitter_spread,
+            // S1: requests that wake in step are throttled in step.
             (None, _) => policy.jitter_spread.max(self.opens_at.since(self.closed_at)),
         }
     }
 
-    /// T7.
+    /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
         shift.exact(&mut self.closed_at)?;
@@ -103,7 +104,7 @@ impl Gate {
         shift.exact(&mut self.opens_at)
     }
 
-    /// T7: what a snapshot says is closed for as long again as was asked for, at most.
+    /// Clamps the opening of a snapshot to twice the time that the upstream asked for (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self) {
         let longest = self.asked_until.after(self.asked_until.since(self.closed_at));

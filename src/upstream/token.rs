@@ -4,41 +4,43 @@ use crate::time::Timestamp;
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
 
+/// The state of the token. It never holds the token itself (H9).
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Token {
     generation: u32,
     /// Whether the refresh of the current generation was rejected for good.
     rejected: bool,
-    /// When the current generation was due for a refresh, and when it expires, if that is known.
+    /// The expiry of the current generation, if it is known.
     expiry: Option<Expiry>,
-    /// Counts every event below, so that a stamp tells what came before and after.
+    /// The epoch of the latest event of the token. Each event begins a new epoch.
     clock: Epoch,
-    /// When the current generation was installed.
+    /// The epoch that began when the current generation was installed.
     installed: Epoch,
-    /// The newest lease: when it was given, and that is its name.
+    /// The newest lease. The epoch that began when a lease was given is the lease's name.
     lease: Epoch,
     lease_end: Timestamp,
-    /// Whether its holder is still expected to refresh. An outcome counts also when it is not (K5).
+    /// Whether its holder is still expected to report. Its outcome counts even if it is not (K5).
     lease_open: bool,
-    /// The newest lease of this generation that ended without a useful answer, or else the generation's begin.
+    /// The newest lease of this generation that ended as unavailable (K6). `installed` if there is none.
     unavailable: Epoch,
-    /// The oldest of the leases that, with none between them that ended otherwise, ended like it.
+    /// The oldest lease of the run that ends with `unavailable`: all leases of a run ended as unavailable.
     unavailable_since: Epoch,
-    /// Whether a lease after those ended otherwise.
+    /// Whether a later lease ended in another way.
     run_is_over: bool,
-    /// No new lease before.
+    /// No lease is given earlier (K6).
     throttled_until: Timestamp,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 struct Expiry {
+    /// The expiry less the margin (K7).
     due: Timestamp,
     expires: Timestamp,
 }
 
-/// A point in the order of the token's events. Wraps around; no request lives through half of four billion of them.
+/// A logical clock: the order of the token's events. Wraps around, but no request lives for two billion events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Epoch(u32);
@@ -51,29 +53,29 @@ impl Epoch {
     }
 }
 
-/// What a request that needs a fresh token is to do.
+/// The role of a request that needs a new token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Turn {
-    /// Refresh it. Nobody else does before `until`.
+    /// The request refreshes the token. No other request does before `until`.
     Lead { lease: Epoch, until: Timestamp },
-    /// Wait for the one that does.
+    /// The request waits for the holder of this lease.
     Follow { lease: Epoch, until: Timestamp },
-    /// The token endpoint is to be left alone.
-    LeaveAlone,
+    /// The token endpoint asked to be left alone (K6).
+    Throttled,
 }
 
-/// What a follower finds when it looks at the lease that it follows.
+/// The status of the lease that a follower waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum LeaseStatus {
-    /// Still under way, and nobody else refreshes the token before.
+    /// The refresh is still under way.
     UnderWay { until: Timestamp },
-    /// It, or a later one, or the user, brought a new token.
+    /// This lease, a later one or the user has brought a new token.
     NewToken,
     /// The refresh was rejected for good.
     Rejected,
-    /// It brought no useful answer.
+    /// The token endpoint gave no useful answer.
     Unavailable,
-    /// It ended without any outcome.
+    /// The lease ended without an outcome.
     Abandoned,
 }
 
@@ -107,7 +109,7 @@ impl Token {
         self.rejected
     }
 
-    /// The present, for a send: a token installed later is newer than the one that it uses (K4).
+    /// Returns the current epoch. A token installed later is newer than the one that a send uses now (K4).
     pub(crate) const fn epoch(&self) -> Epoch {
         self.clock
     }
@@ -116,20 +118,20 @@ impl Token {
         self.installed.is_after(epoch)
     }
 
-    /// K7: later than the expiry less the margin (strictly: F5).
+    /// Returns whether `now` is later than the expiry less the margin (K7; strictly later: F5).
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         self.expiry.is_some_and(|expiry| now > expiry.due)
     }
 
-    /// Whether the current token may still be used, for all that is known.
+    /// Returns whether the current token is not known to have expired.
     pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.expiry.is_none_or(|expiry| now < expiry.expires)
     }
 
-    /// There is a new token: refreshed, or replaced by the user, which ends a lease (F5).
+    /// Installs a new token, which was refreshed, or replaced by the user. Ends an open lease (F5).
     pub(crate) fn install(&mut self, now: Timestamp, lifetime: Option<u64>, margin: u64) {
         self.generation = self.generation.wrapping_add(1);
-        self.installed = self.advance();
+        self.installed = self.next_epoch();
         self.unavailable = self.installed;
         self.unavailable_since = self.installed;
         self.run_is_over = false;
@@ -138,7 +140,7 @@ impl Token {
         self.set_lifetime(now, lifetime, margin);
     }
 
-    /// K7: the margin is at most half of the lifetime, or a short-lived token would be due at once.
+    /// Sets the expiry. K7: the margin is at most half of the lifetime, or a short-lived token would be due at once.
     pub(crate) fn set_lifetime(&mut self, now: Timestamp, lifetime: Option<u64>, margin: u64) {
         self.expiry = lifetime.map(|lifetime| Expiry {
             due: now.after(lifetime - margin.min(lifetime / 2)),
@@ -146,36 +148,37 @@ impl Token {
         });
     }
 
-    /// K3: one refresh at a time. Who asks first leads, the others follow.
+    /// Gives a request its role (K3): the first one leads, and the others follow while its lease is open.
     pub(crate) fn take_turn(&mut self, now: Timestamp, timeout: u64) -> Turn {
         if self.lease_open && now < self.lease_end {
             Turn::Follow { lease: self.lease, until: self.lease_end }
         } else if now < self.throttled_until {
-            Turn::LeaveAlone
+            Turn::Throttled
         } else {
-            // The one before may have ended in another way.
+            // The lease before may have ended in another way.
             self.run_is_over |= self.lease != self.unavailable;
-            self.lease = self.advance();
+            self.lease = self.next_epoch();
             self.lease_end = now.after(timeout);
             self.lease_open = true;
             Turn::Lead { lease: self.lease, until: self.lease_end }
         }
     }
 
-    /// Whether an outcome from the holder of `lease` counts (K5): it is the newest, and the token is the same still.
+    /// Returns whether an outcome from the holder of `lease` counts (K5): no newer lease was given, and the token is
+    /// the same.
     pub(crate) fn is_current(&self, lease: Epoch) -> bool {
         lease == self.lease && !self.is_newer_than(lease)
     }
 
-    /// The refresh of the current lease was rejected for good (K6).
-    pub(crate) fn reject(&mut self) {
+    /// Records that the refresh of the current lease was rejected for good (K6).
+    pub(crate) fn record_rejected(&mut self) {
         self.rejected = true;
         self.lease_open = false;
-        self.advance();
+        self.next_epoch();
     }
 
-    /// The refresh of the current lease brought no useful answer (K6).
-    pub(crate) fn fail(&mut self, throttled_until: Timestamp) {
+    /// Records that the refresh of the current lease got no useful answer (K6).
+    pub(crate) fn record_unavailable(&mut self, throttled_until: Timestamp) {
         if self.run_is_over {
             self.unavailable_since = self.lease;
             self.run_is_over = false;
@@ -183,19 +186,19 @@ impl Token {
         self.unavailable = self.lease;
         self.throttled_until = self.throttled_until.max(throttled_until);
         self.lease_open = false;
-        self.advance();
+        self.next_epoch();
     }
 
-    /// The holder of `lease` is gone: others may lead at once (K5). If it is heard of all the same before another
+    /// Frees `lease`, whose holder has ended: others can lead at once (K5). If the holder still reports before another
     /// lease is given, its outcome counts.
-    pub(crate) fn free(&mut self, lease: Epoch) {
+    pub(crate) fn free_lease(&mut self, lease: Epoch) {
         if self.lease_open && self.is_current(lease) {
             self.lease_open = false;
-            self.advance();
+            self.next_epoch();
         }
     }
 
-    /// What has become of `lease` (K6, K8).
+    /// Returns the status of `lease` (K6, K8).
     pub(crate) fn lease_status(&self, lease: Epoch, now: Timestamp) -> LeaseStatus {
         if self.is_newer_than(lease) {
             LeaseStatus::NewToken
@@ -210,18 +213,18 @@ impl Token {
         }
     }
 
-    fn advance(&mut self) -> Epoch {
+    fn next_epoch(&mut self) -> Epoch {
         self.clock = Epoch(self.clock.0.wrapping_add(1));
         self.clock
     }
 
-    /// T7, K5: what a snapshot says of the lease ends no later than one that is given now.
+    /// Clamps the end of a snapshot's lease to that of a lease given now (T7, K5).
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, latest: Timestamp) {
         self.lease_end = self.lease_end.min(latest);
     }
 
-    /// T7.
+    /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
         shift.ahead(&mut self.lease_end);
