@@ -116,16 +116,16 @@ fn s1_the_gate_spreads_by_the_closed_time_but_not_a_lone_request() {
 #[test]
 fn p2_a_wait_that_may_reach_the_deadline_may_fail() {
     let failed = reply(0, 503, &[]);
-    let surfaced = json!({"at_ms": 0, "request": 0, "action": "surface", "attempt": 1, "kind": "deadline", "status": 503,
+    let failure = json!({"at_ms": 0, "request": 0, "action": "surface", "attempt": 1, "kind": "deadline", "status": 503,
         "attempts": 1, "elapsed_ms": 0, "not_before_ms": null, "cause": "status", "advice": "try_later"});
-    for (deadline, surface, ends) in [
+    for (deadline, may_fail, ends) in [
         (500, true, None),
         (501, true, Some((500, 501))),
         (1000, true, Some((500, 1000))),
         (1501, false, Some((500, 1500))),
     ] {
         let model = after(json!({"deadline_ms": deadline}), &[start(0, 0)]);
-        assert_eq!(model.clone().check(&failed, Some(&surfaced)).is_ok(), surface, "{deadline}");
+        assert_eq!(model.clone().check(&failed, Some(&failure)).is_ok(), may_fail, "{deadline}");
         assert_eq!(allowed(&model, &failed, 1, "backoff"), ends, "{deadline}");
     }
 }
@@ -133,7 +133,7 @@ fn p2_a_wait_that_may_reach_the_deadline_may_fail() {
 #[test]
 fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
     let mut model = after(json!({"breaker": {"failures": 1, "open_ms": 4000}, "max_retries": 0}), &[start(0, 0)]);
-    let surfaced = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
+    let failure = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
         let first = request == 0;
         json!({"at_ms": at_ms, "request": request, "action": "surface", "attempt": u64::from(first), "kind": kind,
             "status": if first { json!(503) } else { Value::Null }, "attempts": u64::from(first), "elapsed_ms": 0,
@@ -141,12 +141,12 @@ fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
     };
     let failed = reply(0, 503, &[]);
     for (not_before, ok) in [(3999, false), (4000, true), (6000, true), (6001, false)] {
-        assert_eq!(model.clone().check(&failed, Some(&surfaced(0, 0, "exhausted", not_before))).is_ok(), ok);
+        assert_eq!(model.clone().check(&failed, Some(&failure(0, 0, "exhausted", not_before))).is_ok(), ok);
     }
-    model.check(&failed, Some(&surfaced(0, 0, "exhausted", 5123))).unwrap();
+    model.check(&failed, Some(&failure(0, 0, "exhausted", 5123))).unwrap();
     let early = start(1, 5122);
-    assert!(model.clone().check(&early, Some(&surfaced(5122, 1, "breaker_open", 5124))).is_err());
-    model.check(&early, Some(&surfaced(5122, 1, "breaker_open", 5123))).unwrap();
+    assert!(model.clone().check(&early, Some(&failure(5122, 1, "breaker_open", 5124))).is_err());
+    model.check(&early, Some(&failure(5122, 1, "breaker_open", 5123))).unwrap();
     assert_eq!(model.predict(&start(2, 5123)).unwrap().unwrap()["action"], "send");
 }
 

@@ -8,10 +8,10 @@ mod late;
 mod reading;
 mod reading_bodies;
 mod reading_limits;
+mod reporting;
 mod shared;
 #[path = "../common/support.rs"]
 mod support;
-mod surfacing;
 mod time;
 mod token;
 mod token_expiry;

@@ -143,7 +143,7 @@ fn e2_every_failure_says_why_the_last_attempt_failed() {
 }
 
 #[test]
-fn e2_every_status_that_is_surfaced_has_its_sentence() {
+fn e2_every_failure_by_a_status_has_its_sentence() {
     for (status, clauses) in [
         (400, "the request is invalid; fix the request: check its required fields and data types"),
         (403, "the token lacks a permission; authorize again with the right scopes"),
@@ -167,15 +167,15 @@ fn e2_a_failed_refresh_ahead_of_expiry_has_its_sentences() {
         scene
     };
     assert_eq!(
-        refreshing().at(6_000).token(UNAVAILABLE).to_string(),
+        refreshing().at(6_000).refreshed(UNAVAILABLE).to_string(),
         "the refresh failed, but the current token is still valid; sending attempt 1 with token 0"
     );
     assert_eq!(
-        refreshing().at(11_000).token(UNAVAILABLE).to_string(),
+        refreshing().at(11_000).refreshed(UNAVAILABLE).to_string(),
         "gave up after 0 attempts and 5 s: there is no new token; try later"
     );
     assert_eq!(
-        refreshing().at(6_000).token(REJECTED).to_string(),
+        refreshing().at(6_000).refreshed(REJECTED).to_string(),
         "gave up after 0 attempts and 0 s: the token refresh was rejected; authorize again"
     );
 }
