@@ -321,7 +321,7 @@ const VARIES_SETTINGS: [(&str, &[&str]); 4] = [
 #[test]
 fn the_tests_vary_every_setting() {
     let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
-    let policy = read("src/policy.rs");
+    let policy = read("src/policy/builder.rs");
     let setters: Vec<_> = policy
         .lines()
         .filter_map(|line| line.trim().strip_prefix("pub const fn ")?.split_once("(mut self, "))
@@ -338,9 +338,10 @@ fn the_tests_vary_every_setting() {
 }
 
 #[test]
-fn the_model_and_the_page_know_every_key_of_the_settings() {
+fn the_page_and_the_model_know_every_key_of_the_settings() {
     let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
     let (settings, model) = (read("src/replay/settings.rs"), read("proptests/reference/model/settings.rs"));
+    let generator = read("proptests/reference/generator.rs");
     let page = page("trace_format.md");
     let takes = settings.split("fields.take").skip(1).filter_map(|rest| rest.split_once("(\"")?.1.split('"').next());
     let overrides =
@@ -350,6 +351,8 @@ fn the_model_and_the_page_know_every_key_of_the_settings() {
     for key in keys {
         assert!(page.contains(&format!("| `{key}` |")), "docs/trace_format.md: {key}");
         assert!(model.contains(&format!("\"{key}\" => ")), "the model: {key}");
+        // The generated traces have the default spread; `proptests/reference/bounds.rs` has the bounds.
+        assert!(key == "spread_ms" || generator.contains(&format!("\"{key}\"")), "the generator: {key}");
     }
 }
 
