@@ -115,6 +115,8 @@ pub mod pages {
     pub mod decisions {}
     #[doc = include_str!("../docs/peer_bugs.md")]
     pub mod peer_bugs {}
+    #[doc = include_str!("../docs/drivers.md")]
+    pub mod drivers {}
 }
 
 /// The code blocks of the README, compiled by the tests.

@@ -1,4 +1,4 @@
-//! Tells the script on a Cortex-M3, without an allocator, to whoever debugs it.
+//! Runs the script on a Cortex-M3, without an allocator, and prints to the debugger.
 
 #![no_std]
 #![no_main]
@@ -11,7 +11,7 @@ use panic_semihosting as _;
 
 #[entry]
 fn main() -> ! {
-    let told = hio::hstdout().is_ok_and(|mut out| script::tell(&mut out).is_ok());
-    debug::exit(if told { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
+    let printed = hio::hstdout().is_ok_and(|mut out| script::run(&mut out).is_ok());
+    debug::exit(if printed { debug::EXIT_SUCCESS } else { debug::EXIT_FAILURE });
     loop {}
 }

@@ -1,9 +1,9 @@
-//! Tells the script on a computer.
+//! Runs the script on a computer.
 
 mod script;
 
 fn main() {
     let mut out = String::new();
-    script::tell(&mut out).expect("a string takes everything");
+    script::run(&mut out).expect("writing to a string does not fail");
     print!("{out}");
 }

@@ -1,4 +1,4 @@
-//! Some requests' bad days: the same on a device and on a host, to the last nanosecond (rule T1).
+//! Requests that meet one failure after the other: the same on a device and on a host, to the last nanosecond (rule T1).
 
 use core::fmt::{Error, Write};
 use core::time::Duration;
@@ -8,10 +8,10 @@ use retry_machine::{
     TransportErrorKind, Upstream, derive_seed,
 };
 
-/// What a service answers to one attempt after the other. An empty answer is a connection that could not be made.
+/// The answers of a service to one attempt after the other. An empty answer is a connection that failed.
 type Answers = [&'static str; 6];
 
-const EVERYTHING: Answers = [
+const EVERY_FAILURE: Answers = [
     "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 30\r\n\r\n",
     "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Bearer error=\"invalid_token\"\r\n\r\n",
     "HTTP/1.1 503 Service Unavailable\r\nRetry-After: soon\r\n\r\n",
@@ -22,10 +22,10 @@ const EVERYTHING: Answers = [
 ];
 const DOWN: Answers = ["HTTP/1.1 500 Internal Server Error\r\n\r\n"; 6];
 
-/// Tells both days, the second one with every kind of jitter. All fits into a few hundred bytes of stack.
-pub fn tell(out: &mut impl Write) -> Result<(), Error> {
+/// Runs a request through each list of answers, and the second list with every kind of jitter.
+pub fn run(out: &mut impl Write) -> Result<(), Error> {
     let mut upstream = Upstream::new(Policy::flextell());
-    let now = request(Timestamp::ZERO, 0, &mut upstream, EVERYTHING, out)?;
+    let now = request(Timestamp::ZERO, 0, &mut upstream, EVERY_FAILURE, out)?;
     request(now, 1, &mut upstream, DOWN, out)?;
     for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional] {
         writeln!(out, "{jitter:?}")?;
@@ -35,7 +35,7 @@ pub fn tell(out: &mut impl Write) -> Result<(), Error> {
     Ok(())
 }
 
-/// Drives one request to its end, and returns when that was.
+/// Drives one request to its end, and returns the instant of the end.
 fn request(
     mut now: Timestamp,
     number: u64,
@@ -68,7 +68,7 @@ fn request(
     }
 }
 
-/// What came of an attempt. A device's HTTP parser feeds the reader just so, header by header.
+/// Returns the event after an attempt.
 fn answer(attempt: u32, response: &str, policy: &Policy) -> Event {
     match read(response, policy) {
         Some(reply) => Event::Reply { attempt, reply },
@@ -76,6 +76,7 @@ fn answer(attempt: u32, response: &str, policy: &Policy) -> Event {
     }
 }
 
+/// Reads a response header by header, as an HTTP parser on a device yields them.
 fn read(response: &str, policy: &Policy) -> Option<Reply> {
     let mut lines = response.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;

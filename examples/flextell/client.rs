@@ -1,69 +1,93 @@
-//! What the two clients share: the account with its tokens, and the reading of replies.
+//! The part that both clients share: the account with its tokens, and the reading of replies.
 
 pub mod blocking;
 pub mod future;
 mod tokens;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use retry_machine::drive::{RequestError, SharedUpstream};
-use retry_machine::{ErrorBody, Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, Timestamp};
+use retry_machine::{
+    ErrorBody, Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp, derive_seed,
+};
 
 use self::tokens::TokenStore;
 use crate::server::{Clock, Grant};
 use crate::timeline::Log;
 
-/// A request with its whole body, as both HTTP clients take it.
+/// A request with its whole body. Both HTTP clients take it.
 pub type Request = http::Request<Vec<u8>>;
-/// A response with its whole body: it is read to its end within the attempt, where a cut can still be retried.
+/// A response with its whole body. Each attempt reads the body to its end, for two reasons: a connection that breaks
+/// within the body can still be retried, and no connection is held through a wait.
 pub type Response = http::Response<Vec<u8>>;
 
-/// What comes of a call: an answer, or a failure with the last response and the client's own error.
+/// The longest body that a client reads into memory, in bytes. A longer one is a transport error.
+const BODY_LIMIT: usize = 1 << 20;
+
+/// The result of a call: the response, or a failure with the last response and the client's own error.
 pub type Result<E> = std::result::Result<Response, Box<RequestError<Response, E>>>;
 
-/// An account with the API: what all its calls share. Keep one for as long as the program runs.
+/// An account with the API: everything that its calls share. Keep one for as long as the program runs, because the
+/// upstream remembers instants of its clock: each call must see the same clock.
 pub struct Account {
     base_url: String,
     upstream: SharedUpstream,
     tokens: TokenStore,
-    reset: ResetFormat,
+    reset_format: ResetFormat,
     clock: Clock,
+    entropy: u64,
+    calls: AtomicU64,
 }
 
-/// One call of the API, which takes as many attempts as it needs.
+/// One call of the API, with as many attempts as it needs.
 pub struct Call {
     pub method: Method,
     pub path: String,
     pub idempotency: Idempotency,
-    /// T5: each call needs one of its own.
-    pub seed: u64,
     pub log: Log,
 }
 
 impl Account {
-    pub fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock) -> Account {
-        let (reset, tokens) = (policy.rate_limit_reset(), TokenStore::new(grant));
-        Account { base_url, upstream: SharedUpstream::new(policy), tokens, reset, clock }
+    /// Opens an account. A program draws `entropy` once, from the system: `std::hash::RandomState` has some. Here it is
+    /// given, so that a run can be repeated.
+    pub fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock, entropy: u64) -> Account {
+        Account {
+            base_url,
+            reset_format: policy.rate_limit_reset(),
+            upstream: SharedUpstream::new(policy),
+            tokens: TokenStore::new(grant),
+            clock,
+            entropy,
+            calls: AtomicU64::new(0),
+        }
     }
 
-    /// Whole milliseconds, so that a trace of the call says exactly what the machine was told.
+    /// Returns the machine of a new call.
+    fn machine(&self, call: &Call) -> RetryMachine {
+        // T5: each call needs a seed of its own.
+        let seed = derive_seed(self.entropy, self.calls.fetch_add(1, Ordering::Relaxed));
+        RetryMachine::new(call.idempotency, seed)
+    }
+
+    /// Returns the time in whole milliseconds, so that a trace of the call repeats each instant exactly.
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(self.clock.now_ms())
     }
 
-    /// How long `wait` really takes: time may run faster here. Elsewhere it is `wait` itself.
+    /// Converts a wait to real time, which may run slower than the clock. Without a clock of your own it is `wait` itself.
     fn real(&self, wait: Duration) -> Duration {
         self.clock.real(wait)
     }
 
-    /// How long it really is until `until`.
+    /// Returns the real time that remains until `until`.
     fn remaining(&self, until: Timestamp) -> Duration {
         self.real(until.saturating_duration_since(self.now()))
     }
 
-    /// The request of an attempt, with the newest token.
+    /// Builds the request of an attempt, with the newest token.
     fn request(&self, call: &Call) -> Request {
         let body = if call.method == Method::GET { "" } else { r#"{"to": "+49 30 1234567"}"# };
         http::Request::builder()
@@ -75,7 +99,7 @@ impl Account {
             .expect("the URL is well formed")
     }
 
-    /// The request for a new token (RFC 6749 §6).
+    /// Builds the request for a new token (RFC 6749 §6).
     fn refresh_request(&self) -> Request {
         http::Request::post(format!("{}/oauth/token", self.base_url))
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
@@ -83,29 +107,30 @@ impl Account {
             .expect("the URL is well formed")
     }
 
-    /// What a response says to the machine.
+    /// Reads the facts of a response for the machine.
     fn reply(&self, response: &Response) -> Reply {
         let wall_clock = Some(Duration::from_millis(self.clock.unix_ms()));
-        let reply = Reply::read(response.status().as_u16(), response.headers(), wall_clock, self.reset);
+        let reply = Reply::read(response.status().as_u16(), response.headers(), wall_clock, self.reset_format);
         reply.with_code(error_body(response).as_ref().map(ErrorBody::class).unwrap_or_default())
     }
 
-    /// What the token endpoint's answer, if there is one, says to the machine. A new token is stored first (K5).
-    fn refreshed(&self, answer: Option<&Response>) -> RefreshOutcome {
-        let Some(answer) = answer else {
+    /// Reads the outcome of a refresh from the token endpoint's response, if there is one. Stores a new token first (K5).
+    fn refreshed(&self, response: Option<&Response>) -> RefreshOutcome {
+        let Some(response) = response else {
             return RefreshOutcome::Unavailable { retry_after: None };
         };
-        if let Some(refreshed) = self.tokens.store(answer) {
+        if let Some(refreshed) = self.tokens.store(response) {
             return refreshed;
         }
-        match error_body(answer) {
+        match error_body(response) {
+            // For good: until the token is replaced, every call of the account fails without being sent (K6).
             Some(body) if body.code() == Some("invalid_grant") => RefreshOutcome::Rejected,
-            _ => RefreshOutcome::Unavailable { retry_after: self.reply(answer).hint().map(|hint| hint.wait()) },
+            _ => RefreshOutcome::Unavailable { retry_after: self.reply(response).hint().map(|hint| hint.wait()) },
         }
     }
 }
 
-/// The error that a response tells of. The body of a success is never read as one (H8).
+/// Reads the error in the body of a response. The body of a success is never read as an error (H8).
 pub fn error_body(response: &Response) -> Option<ErrorBody> {
     if response.status().is_success() {
         return None;

@@ -1,14 +1,14 @@
 //! Two real HTTP clients, a blocking one and an async one, live through every line of the error-handling guide, and
-//! then some, against a server on a loopback port.
+//! more, against a server on a loopback port.
 //!
-//! `cargo run --example flextell` tells all stories, each with a timeline, and ends with a table of what was expected
-//! and what came of it. Time runs faster there; with `-- --real-time` it takes half a minute.
-//! `-- --record STORY FILE` writes one story down as a trace for the example `replay`.
+//! `cargo run --example flextell` plays all stories, prints a timeline of each, and ends with a table of expected and
+//! actual results. Its time runs faster than real time; with `-- --real-time` it takes half a minute.
+//! `-- --record STORY FILE` records one story as a trace for the example `replay`.
 //!
 //! The code to copy is `client/blocking.rs` or `client/future.rs`, with `client.rs` and `client/tokens.rs`.
 
-#![allow(clippy::expect_used, reason = "an example may end where a system grants no port, thread or runtime")]
-#![allow(unreachable_pub, reason = "what is to be copied is written as it would be in a library")]
+#![allow(clippy::expect_used, reason = "an example may end if the system grants no port, thread or runtime")]
+#![allow(unreachable_pub, reason = "code to copy is written as in a library")]
 
 mod client;
 mod record;
@@ -30,18 +30,19 @@ use self::server::{Clock, Grant, Server};
 use self::stories::{STORIES, Story};
 use self::verdict::{Ended, Verdict};
 
-/// Real HTTP clients against a server that keeps to the Flextell error-handling guide.
+/// Runs real HTTP clients against a server that fails as the Flextell error-handling guide says.
 #[derive(Parser)]
 struct Arguments {
-    /// Let time run no faster than it does.
+    /// Do not speed up time.
     #[arg(long)]
     real_time: bool,
-    /// Record one story, told to the blocking client, as a trace.
+    /// Record one story, played by the blocking client, as a trace.
     #[arg(long, num_args = 2, value_names = ["STORY", "FILE"])]
     record: Option<Vec<String>>,
 }
 
-/// How much faster time runs. With more, a busy machine's own delays would look like those of a slow server.
+/// The factor by which time runs faster. With a larger one, the delays of a busy computer would look like those of a
+/// slow server.
 const FACTOR: u32 = 10;
 
 /// 22 November 2027, 10:00:00.700: between two whole seconds, as most instants are.
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
                 eprintln!("{sentence}");
                 false
             }),
-            _ => world.tell_all().await,
+            _ => world.play_all().await,
         }
     });
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -71,7 +72,7 @@ struct World {
     clock: Clock,
 }
 
-/// A call under way, and what it takes to ask the server about it.
+/// A call under way, with the facts that identify it on the server.
 struct Playing {
     story: &'static Story,
     client: &'static str,
@@ -80,12 +81,13 @@ struct Playing {
 }
 
 impl World {
-    /// Tells all stories to both clients at once, and prints them one after the other. Returns whether all went well.
-    async fn tell_all(&self) -> bool {
-        println!("Times are virtual: {} s of them pass in a second.\n", self.clock.factor);
-        let seeds = (0..).step_by(2);
-        let playing: Vec<_> = iter::zip(&STORIES, seeds)
-            .map(|(story, seed)| (self.play_blocking(story, seed), self.play_async(story, seed + 1)))
+    /// Plays all stories with both clients at once, and prints them one after the other. Returns whether each ended as
+    /// expected.
+    async fn play_all(&self) -> bool {
+        println!("Times are virtual: one real second is {} virtual seconds.\n", self.clock.factor);
+        let entropies = (0..).step_by(2);
+        let playing: Vec<_> = iter::zip(&STORIES, entropies)
+            .map(|(story, entropy)| (self.play_blocking(story, entropy), self.play_async(story, entropy + 1)))
             .collect();
         let mut rows = Vec::new();
         for (blocking, future) in playing {
@@ -93,8 +95,8 @@ impl World {
             rows.push(row);
         }
         println!("{} stories took {:.1} s.", rows.len(), self.clock.origin.elapsed().as_secs_f32());
-        println!("The numbers: attempts, refreshes, and how often the server did what it was asked for.\n");
-        println!("{:<36} {:<29} {:<29} {:<29}", "story", "expected", "blocking got", "async got");
+        println!("The numbers: attempts, token refreshes, and the times that the request took effect on the server.\n");
+        println!("{:<36} {:<29} {:<29} {:<29}", "story", "expected", "blocking", "async");
         for (story, blocking, future) in &rows {
             let complaints = [&blocking.complaints[..], &future.complaints[..]].concat().join("; ");
             let mark = if complaints.is_empty() { "✓".to_owned() } else { format!("✗ {complaints}") };
@@ -103,29 +105,29 @@ impl World {
         rows.iter().all(|(_, blocking, future)| blocking.is_good() && future.is_good())
     }
 
-    /// Tells one story to the blocking client, and writes it down. Returns whether all went well.
+    /// Plays one story with the blocking client, and records it. Returns whether it ended as expected.
     async fn record(&self, name: &str, file: &str) -> Result<bool, String> {
         let story = STORIES.iter().find(|story| story.name == name).ok_or_else(|| {
             let names: Vec<_> = STORIES.iter().map(|story| story.name).collect();
-            format!("There is no story {name:?}. There are {}.", names.join(", "))
+            format!("There is no story {name:?}. The stories are {}.", names.join(", "))
         })?;
         let seed = 7;
         let verdict = self.end(self.play_blocking(story, seed)).await;
         let steps = &verdict.ended.steps;
-        let trace = record::trace(seed, UNIX_ORIGIN_MS, story.repeat(), steps);
+        let trace = record::trace(seed, UNIX_ORIGIN_MS, story.idempotency(), steps);
         let comment = format!("# Recorded by: cargo run --example flextell -- --record {name} FILE ({})", story.title);
         fs::write(file, format!("{comment}\n{}\n", trace.join("\n"))).map_err(|error| format!("{file}: {error}."))?;
         let replayed = record::replay(&trace).map_err(|error| format!("The trace cannot be replayed: {error}."))?;
         if !steps.iter().map(|step| &step.action).eq(&replayed) {
-            return Err("Replayed, the trace gives other actions than the call took.".to_owned());
+            return Err("The replayed trace gives other actions than the recorded call.".to_owned());
         }
-        println!("{file}: {} events. Replayed, they give the same actions.", steps.len());
+        println!("{file}: {} events. The replay gives the same actions.", steps.len());
         Ok(verdict.is_good())
     }
 
-    fn play_blocking(&self, story: &'static Story, seed: u64) -> Playing {
+    fn play_blocking(&self, story: &'static Story, entropy: u64) -> Playing {
         let client = "blocking";
-        let (account, call, grant) = story.begin(&self.server, self.clock, client, seed);
+        let (account, call, grant) = story.begin(&self.server, self.clock, client, entropy);
         let call = spawn_blocking(move || {
             let result = blocking::Client::new(account).call(&call);
             Ended::new(result, call.log)
@@ -133,9 +135,9 @@ impl World {
         Playing { story, client, grant, call }
     }
 
-    fn play_async(&self, story: &'static Story, seed: u64) -> Playing {
+    fn play_async(&self, story: &'static Story, entropy: u64) -> Playing {
         let client = "async";
-        let (account, call, grant) = story.begin(&self.server, self.clock, client, seed);
+        let (account, call, grant) = story.begin(&self.server, self.clock, client, entropy);
         let call = tokio::spawn(async move {
             let result = future::Client::new(account).call(&call).await;
             Ended::new(result, call.log)
@@ -143,7 +145,7 @@ impl World {
         Playing { story, client, grant, call }
     }
 
-    /// Waits for the call's end, and prints and judges it.
+    /// Waits for the end of the call, compares it with the expected one, and prints it.
     async fn end(&self, playing: Playing) -> Verdict {
         let Playing { story, client, grant, call } = playing;
         let ended = call.await.expect("clients do not panic");

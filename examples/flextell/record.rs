@@ -1,4 +1,4 @@
-//! Writes a call down as a trace, and makes sure that the trace tells all: replayed, it gives the same actions.
+//! Records a call as a trace, and replays the trace: it must give the same actions.
 
 use std::time::Duration;
 
@@ -11,23 +11,23 @@ use crate::client::Response;
 use crate::stories::ATTEMPT_TIMEOUT;
 use crate::timeline::Step;
 
-/// The trace of a call: a line of settings, and a line for each event. It holds what the machine was told, and so no
-/// request, no token and no body of a success. What else a response's headers carry is for the recorder to judge:
-/// cookies are left out.
+/// Returns the trace of a call: a line of settings, and a line for each event. A trace holds events only: it has no
+/// request, no token and no body of a success. It omits cookies. If your service sends other secrets in the headers of
+/// its responses, omit them, too.
 pub fn trace(seed: u64, unix_ms: u64, idempotency: Idempotency, steps: &[Step]) -> Vec<String> {
     let attempt_timeout_ms = millis(ATTEMPT_TIMEOUT);
-    let setting = json!({
+    let settings = json!({
         "preset": "flextell", "seed": seed, "unix_ms": unix_ms, "attempt_timeout_ms": attempt_timeout_ms,
     });
     let events = steps.iter().map(|step| {
-        let kind = RecordKind::Request { number: 0, event: told(idempotency, step) };
+        let kind = RecordKind::Request { number: 0, event: request_event(idempotency, step) };
         EventRecord { at_ms: step.at.as_millis_ceil(), kind }.to_json().to_string()
     });
-    [setting.to_string()].into_iter().chain(events).collect()
+    [settings.to_string()].into_iter().chain(events).collect()
 }
 
-/// What the machine was told, before it was read.
-fn told(idempotency: Idempotency, step: &Step) -> RequestEvent {
+/// Converts the event of a step to its recorded form, in which a reply is still unread.
+fn request_event(idempotency: Idempotency, step: &Step) -> RequestEvent {
     match step.event {
         Event::Start => RequestEvent::Start { idempotency },
         Event::Tick => RequestEvent::Tick,
@@ -48,14 +48,14 @@ fn told(idempotency: Idempotency, step: &Step) -> RequestEvent {
     }
 }
 
-/// The actions that a trace leads to.
+/// Replays a trace and returns its actions.
 pub fn replay(trace: &[String]) -> Result<Vec<Action>, ReplayError> {
     let mut lines = trace.iter();
-    let setting = Settings::parse(lines.next().map_or("{}", String::as_str))?;
-    let mut replay = Replay::new(&setting)?;
+    let settings = Settings::parse(lines.next().map_or("{}", String::as_str))?;
+    let mut replay = Replay::new(&settings)?;
     let mut actions = Vec::new();
     for line in lines {
-        actions.extend(replay.step(&EventRecord::parse(line)?)?.map(|answer| answer.action));
+        actions.extend(replay.step(&EventRecord::parse(line)?)?.map(|record| record.action));
     }
     Ok(actions)
 }

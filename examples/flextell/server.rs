@@ -1,10 +1,10 @@
 //! A loopback server that behaves, and misbehaves, as the Flextell guide says an API may.
 //!
-//! `/{story}/{key}` plays one story of `script` to the client named `key`: which answer comes
-//! depends on how often that client has called that story. `POST /oauth/token` refreshes tokens.
+//! `/{story}/{key}` plays one story of `script` to the client named `key`: the answer depends on
+//! the number of calls that the client has made to that story. `POST /oauth/token` refreshes tokens.
 //! All times are those of a [`Clock`] that the clients share, so an hour passes in seconds.
 
-#![allow(clippy::indexing_slicing, reason = "no story is empty, and tokens are looked up before they are counted")]
+#![allow(clippy::indexing_slicing, reason = "no story is empty, and each token is found before its serial is used")]
 
 mod arrival;
 mod clock;
@@ -45,8 +45,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on a free loopback port, from a background thread with a runtime of its own, so it
-    /// serves blocking and asynchronous clients alike.
+    /// Listens on a free loopback port, on a background thread with a runtime of its own. So it
+    /// serves blocking and async clients alike.
     ///
     /// # Panics
     ///
@@ -63,12 +63,12 @@ impl Server {
         Self { addr, shared, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// Returns the address of the server.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// An address that refuses connections, unless another program takes the port meanwhile.
+    /// Returns an address that refuses connections, unless another program takes the port.
     ///
     /// # Panics
     ///
@@ -79,27 +79,27 @@ impl Server {
             .expect("a loopback port")
     }
 
-    /// Opens a grant whose access tokens live for `lifetime` of virtual time each. Zero makes
-    /// tokens that are born expired.
+    /// Opens a grant whose access tokens are valid for `lifetime` of virtual time each. With zero,
+    /// each token has expired when it is issued.
     pub fn grant(&self, lifetime: Duration) -> Grant {
         let now_ms = self.shared.clock.now_ms();
         self.shared.state().ledger.open(lifetime, now_ms)
     }
 
-    /// Ends one access token now. Its grant stays, so a refresh gets a new one.
+    /// Expires one access token now. Its grant stays valid, so a refresh gets a new one.
     pub fn expire(&self, access_token: &str) {
         let now_ms = self.shared.clock.now_ms();
         self.shared.state().ledger.expire(access_token, now_ms);
     }
 
-    /// How often the token endpoint was called with a refresh token of this grant, replayed and
-    /// refused ones included.
+    /// Returns the number of calls of the token endpoint with a refresh token of this grant. Replayed
+    /// and refused tokens count, too.
     pub fn refreshes(&self, grant: &Grant) -> usize {
         self.shared.state().ledger.refreshes(&grant.refresh_token)
     }
 
-    /// Every call of `story` by `key` so far, in the order in which they were answered. Empty for
-    /// a story or a key that was never heard of.
+    /// Returns the calls of `story` by `key` so far, in the order of their answers. Empty for an
+    /// unknown story or key.
     pub fn arrivals(&self, story: &str, key: &str) -> Vec<Arrival> {
         let route = (story.to_owned(), key.to_owned());
         let state = self.shared.state();
@@ -111,13 +111,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop.take();
         if let Some(thread) = self.thread.take() {
-            // Bounded: no task of the runtime ever blocks.
+            // This ends soon: no task of the runtime blocks.
             let _ = thread.join();
         }
     }
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Shared {
     clock: Clock,
     state: Mutex<State>,
@@ -133,7 +133,7 @@ struct State {
 #[derive(Default)]
 struct Route {
     arrivals: Vec<Arrival>,
-    /// How many answers of the script have been given.
+    /// The number of answers of the script given so far.
     step: usize,
 }
 
@@ -146,16 +146,16 @@ impl Shared {
     async fn handle(&self, request: Request<Incoming>) -> Result<Reply, Cut> {
         let at_ms = self.clock.now_ms();
         let (head, body) = request.into_parts();
-        // A story that cuts after a POST is about the POST having been read.
+        // Read the body before the story cuts the connection: the POST must have arrived.
         let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
 
-        // One instant for the whole answer: dates in it are relative to its own Date.
+        // One instant for the whole answer, because its dates are relative to its own `Date`.
         let now_ms = self.clock.now_ms();
         let path = head.uri.path();
         let outcome = if head.method == Method::POST && path == "/oauth/token" {
             Outcome::Reply(self.state().ledger.token(&body, now_ms))
         } else {
-            self.tell(path, bearer(&head.headers), at_ms, now_ms)
+            self.play(path, bearer(&head.headers), at_ms, now_ms)
         };
         match outcome {
             Outcome::Reply(mut reply) => {
@@ -168,9 +168,9 @@ impl Shared {
         }
     }
 
-    /// The next answer of a story, kept among its arrivals. A call without a valid token is an
-    /// arrival too, but does not move the story on.
-    fn tell(&self, path: &str, access_token: &str, at_ms: u64, now_ms: u64) -> Outcome {
+    /// Returns the next answer of a story, and records the arrival. A call without a valid token is
+    /// an arrival, too, but does not advance the story.
+    fn play(&self, path: &str, access_token: &str, at_ms: u64, now_ms: u64) -> Outcome {
         let Some((story, key)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
             return script::NOT_FOUND.outcome(self.clock, now_ms);
         };
@@ -204,8 +204,8 @@ impl Shared {
     }
 }
 
-/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1), or nothing, which is never
-/// valid.
+/// Returns the token of an `Authorization: Bearer` header (RFC 6750 §2.1). Without one, the empty
+/// string, which is never valid.
 fn bearer(headers: &HeaderMap) -> &str {
     headers
         .get(AUTHORIZATION)
@@ -218,7 +218,7 @@ fn listen(runtime: &Runtime) -> std::io::Result<TcpListener> {
     let _entered = runtime.enter();
     let socket = TcpSocket::new_v4()?;
     socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
-    // A stampede connects all at once; the system lowers this to its own limit.
+    // In a stampede all clients connect at once. The system lowers this to its own limit.
     socket.listen(u16::MAX.into())
 }
 
@@ -226,7 +226,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => drop(tokio::spawn(serve(stream, Arc::clone(&shared)))),
-            // Out of file descriptors, as a rule: some will be closed soon.
+            // Usually there are too few file descriptors: some close soon.
             Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
         }
     }
@@ -235,6 +235,6 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| shared.handle(request));
-    // An error is a cut that the story wanted, or a client that went away.
+    // An error is a cut of the story, or a client that has gone.
     let _ = http1::Builder::new().auto_date_header(false).serve_connection(TokioIo::new(stream), service).await;
 }

@@ -1,4 +1,4 @@
-//! The stories: what the server does to a call, and how the call must end.
+//! The stories: how the server treats a call, and how the call must end.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use retry_machine::FailureKind::{
     Ambiguous, BadRequest, Conflict, Exhausted, Forbidden, NotFound, ServerWaitTooLong, TokenRejected, Unauthorized,
     UnexpectedStatus, Validation,
 };
-use retry_machine::{FailureKind, Idempotency, Policy, derive_seed};
+use retry_machine::{FailureKind, Idempotency, Policy};
 
 use crate::client::{Account, Call};
 use crate::server::{Clock, Grant, Server};
@@ -16,8 +16,8 @@ use crate::timeline::Log;
 use Before::{ClosePort, ExpireToken, Nothing};
 use Outcome::{Done, Fails};
 
-/// The guide, told. GET is safe to repeat, POST is not. Counted are, in this order: the attempts, the refreshes at the
-/// token endpoint, and how often the server did what it was asked to do.
+/// The guide as stories. GET is idempotent, POST is not. The counts are, in this order: attempts, refreshes at the
+/// token endpoint, and the times that the request took effect on the server.
 #[rustfmt::skip]
 pub static STORIES: [Story; 23] = [
     //    name on the server      what happens                              method        before       outcome                              error code             counts
@@ -31,7 +31,7 @@ pub static STORIES: [Story; 23] = [
     story("rate-limited-hour",    "429 that asks for an hour",              Method::GET,  Nothing,     Fails(ServerWaitTooLong, Some(429)), "rate_limit_exceeded", [1, 0, 0]),
 
     story("unavailable-twice",    "503, 503, 200",                          Method::POST, Nothing,     Done(200),                           "",                    [3, 0, 1]),
-    story("server-error",         "500 for ever",                           Method::POST, Nothing,     Fails(Exhausted, Some(500)),         "internal_error",      [6, 0, 0]),
+    story("server-error",         "500 each time",                          Method::POST, Nothing,     Fails(Exhausted, Some(500)),         "internal_error",      [6, 0, 0]),
     story("bad-gateway",          "502, which the guide does not list",     Method::GET,  Nothing,     Fails(UnexpectedStatus, Some(502)),  "bad_gateway",         [1, 0, 0]),
 
     story("bad-request",          "400",                                    Method::POST, Nothing,     Fails(BadRequest, Some(400)),        "bad_request",         [1, 0, 0]),
@@ -41,7 +41,7 @@ pub static STORIES: [Story; 23] = [
     story("validation",           "422 with its message",                   Method::POST, Nothing,     Fails(Validation, Some(422)),        "validation_error",    [1, 0, 0]),
 
     story("html",                 "500 with an HTML page, 200",             Method::POST, Nothing,     Done(200),                           "",                    [2, 0, 1]),
-    story("not-json",             "422 with a body that is no JSON",        Method::POST, Nothing,     Fails(Validation, Some(422)),        "",                    [1, 0, 0]),
+    story("not-json",             "422 with a body that is not JSON",       Method::POST, Nothing,     Fails(Validation, Some(422)),        "",                    [1, 0, 0]),
 
     story("refused",              "connection refused",                     Method::POST, ClosePort,   Fails(Exhausted, None),              "",                    [6, 0, 0]),
     story("cut-before",           "cut before the response, 200",           Method::GET,  Nothing,     Done(200),                           "",                    [2, 0, 1]),
@@ -63,7 +63,7 @@ pub struct Story {
     pub ending: Ending,
 }
 
-/// What is done to the account before the call.
+/// The change to the account before the call.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     Nothing,
@@ -71,7 +71,7 @@ pub enum Before {
     ClosePort,
 }
 
-/// How a call ended, and what it took.
+/// The end of a call, with its counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Ending {
     pub outcome: Outcome,
@@ -79,7 +79,7 @@ pub struct Ending {
     pub counts: [usize; 3],
 }
 
-/// What the user got.
+/// The result that the user got.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// A response of this status.
@@ -100,10 +100,10 @@ const fn story(
     Story { name, title, method, before, code, ending: Ending { outcome, counts } }
 }
 
-/// The guide's policy, with a time limit for each attempt, without which a server that hangs would be waited for for
-/// ever.
+/// Returns the guide's policy with a time limit for each attempt. Without the limit, a call to a server that hangs never
+/// ends.
 pub fn policy() -> Policy {
-    Policy::flextell().into_builder().attempt_timeout(Some(ATTEMPT_TIMEOUT)).build().expect("the limit may be anything")
+    Policy::flextell().into_builder().attempt_timeout(Some(ATTEMPT_TIMEOUT)).build().expect("any limit is valid")
 }
 
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -112,33 +112,31 @@ pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(20);
 const DAY: Duration = Duration::from_secs(86_400);
 
 impl Story {
-    /// A call that lives through this story, on an account that nobody else uses. `seed` is what [`derive_seed`] makes
-    /// all seeds of: a program draws it once, from its system's entropy.
-    pub fn begin(&self, server: &Server, clock: Clock, client: &str, seed: u64) -> (Account, Call, Grant) {
+    /// Prepares the call of this story, on an account of its own.
+    pub fn begin(&self, server: &Server, clock: Clock, client: &str, entropy: u64) -> (Account, Call, Grant) {
         let grant = server.grant(DAY);
         if self.before == ExpireToken {
             server.expire(&grant.access_token);
         }
         let address = if self.before == ClosePort { Server::closed_port() } else { server.addr() };
-        let account = Account::new(format!("http://{address}"), policy(), &grant, clock);
+        let account = Account::new(format!("http://{address}"), policy(), &grant, clock, entropy);
         let call = Call {
             method: self.method.clone(),
             path: format!("/{}/{client}", self.name),
-            idempotency: self.repeat(),
-            seed: derive_seed(seed, 0),
+            idempotency: self.idempotency(),
             log: Log::default(),
         };
         (account, call, grant)
     }
 
-    /// How many attempts reach the server.
+    /// Returns the number of attempts that reach the server.
     pub fn arrivals(&self) -> usize {
         let [attempts, ..] = self.ending.counts;
         if self.before == ClosePort { 0 } else { attempts }
     }
 
-    /// RFC 9110 §9.2.2.
-    pub fn repeat(&self) -> Idempotency {
+    /// Returns whether the method is idempotent (RFC 9110 §9.2.2).
+    pub fn idempotency(&self) -> Idempotency {
         if self.method.is_idempotent() { Idempotency::Idempotent } else { Idempotency::NonIdempotent }
     }
 }

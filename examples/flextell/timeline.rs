@@ -1,4 +1,4 @@
-//! What happened to a call, step by step: for people, and for a trace.
+//! The steps of a call, for people and for a trace.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +11,7 @@ use crate::client::Response;
 pub struct Step {
     pub at: Timestamp,
     pub event: Event,
-    /// The whole response, where the event is a reply.
+    /// The whole response, if the event is a reply.
     pub response: Option<Response>,
     pub action: Action,
 }
@@ -22,20 +22,20 @@ pub struct Log(Mutex<Notes>);
 
 #[derive(Default)]
 struct Notes {
-    heard: Option<Response>,
+    response: Option<Response>,
     steps: Vec<Step>,
 }
 
 impl Log {
-    /// A response came. The step that it leads to follows.
-    pub fn heard(&self, response: &Response) {
-        self.with(|notes| notes.heard = Some(response.clone()));
+    /// Keeps a response for the step that follows.
+    pub fn keep(&self, response: &Response) {
+        self.with(|notes| notes.response = Some(response.clone()));
     }
 
-    /// The machine took a step.
+    /// Adds a step of the machine.
     pub fn observe(&self, at: Timestamp, event: &Event, action: &Action) {
         self.with(|notes| {
-            let response = notes.heard.take().filter(|_| matches!(event, Event::Reply { .. }));
+            let response = notes.response.take().filter(|_| matches!(event, Event::Reply { .. }));
             notes.steps.push(Step { at, event: *event, response, action: *action });
         });
     }
@@ -49,34 +49,34 @@ impl Log {
     }
 }
 
-/// A line of a timeline, and a second one for what the body of an error says.
+/// A line of the timeline, and a second one for the error in the body.
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Step { at, event, response, action } = self;
         let at_ms = at.as_millis_ceil();
-        let (news, doing) = (news(event), doing(action));
+        let (event, name) = (event_name(event), action_name(action));
         let attempt = action.attempt();
-        write!(f, "{:>4}.{:03} s  #{attempt}  {news:<17}  {doing:<13}  {action}", at_ms / 1000, at_ms % 1000)?;
+        write!(f, "{:>4}.{:03} s  #{attempt}  {event:<17}  {name:<13}  {action}", at_ms / 1000, at_ms % 1000)?;
         let Some(response) = response.as_ref().filter(|response| !response.status().is_success()) else {
             return Ok(());
         };
         write!(f, "\n{:>50}", "")?;
         match ErrorBody::parse(response.body()) {
             Ok(body) => write!(f, "{}: {}", body.code().unwrap_or("(no code)"), body.message().unwrap_or_default()),
-            Err(error) => write!(f, "(no error can be read: {error})"),
+            Err(error) => write!(f, "(not an error of the guide: {error})"),
         }
     }
 }
 
-/// What the machine was told.
-fn news(event: &Event) -> String {
+/// Names an event.
+fn event_name(event: &Event) -> String {
     match event {
         Event::Reply { reply, .. } => return reply.status().to_string(),
         Event::Start => "start",
         Event::Tick => "tick",
         Event::TransportError { kind: TransportErrorKind::NotSent, .. } => "not sent",
         Event::TransportError { kind: TransportErrorKind::TimedOut, .. } => "timed out",
-        Event::TransportError { kind: TransportErrorKind::Broken, .. } => "broken off",
+        Event::TransportError { kind: TransportErrorKind::Broken, .. } => "cut off",
         Event::TransportError { kind: TransportErrorKind::Other, .. } => "failed",
         Event::Refreshed(RefreshOutcome::Refreshed { .. }) => "token refreshed",
         Event::Refreshed(RefreshOutcome::Rejected) => "token rejected",
@@ -86,15 +86,15 @@ fn news(event: &Event) -> String {
     .to_owned()
 }
 
-/// What it asks for.
-fn doing(action: &Action) -> &'static str {
+/// Names an action.
+fn action_name(action: &Action) -> &'static str {
     match action {
         Action::Send { .. } => "send",
         Action::Wait { .. } => "wait",
         Action::RefreshToken { .. } => "refresh token",
-        Action::AwaitRefresh { .. } => "await token",
+        Action::AwaitRefresh { .. } => "await refresh",
         Action::InFlight { .. } => "in flight",
         Action::Done { .. } => "done",
-        Action::Fail(_) => "surface",
+        Action::Fail(_) => "fail",
     }
 }

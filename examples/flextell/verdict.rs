@@ -1,4 +1,4 @@
-//! What came of a story, compared with what should have come of it.
+//! The result of a story, compared with the expected one.
 
 use std::error::Error;
 use std::{fmt, iter};
@@ -10,12 +10,12 @@ use crate::server::{Arrival, never_sooner};
 use crate::stories::{Ending, Outcome, Story};
 use crate::timeline::{Log, Step};
 
-/// What the caller got, and the steps that led there.
+/// The result that the caller got, and the steps to it.
 pub struct Ended {
     outcome: Outcome,
-    /// Of the last error's body.
+    /// The code in the body of the last error.
     code: Option<String>,
-    /// The client's own, in its own words.
+    /// The client's own error, in its own words.
     error: Option<String>,
     pub steps: Vec<Step>,
 }
@@ -27,13 +27,13 @@ impl Ended {
             Ok(response) => {
                 Ended { outcome: Outcome::Done(response.status().as_u16()), code: None, error: None, steps }
             }
-            Err(surfaced) => {
-                let failure = surfaced.failure;
-                let body = surfaced.response.as_ref().and_then(error_body);
+            Err(failed) => {
+                let failure = failed.failure;
+                let body = failed.response.as_ref().and_then(error_body);
                 Ended {
                     outcome: Outcome::Fails(failure.kind(), failure.status()),
                     code: body.as_ref().and_then(ErrorBody::code).map(String::from),
-                    error: surfaced.error.as_ref().map(|error| chain(error)),
+                    error: failed.error.as_ref().map(|error| chain(error)),
                     steps,
                 }
             }
@@ -41,12 +41,12 @@ impl Ended {
     }
 }
 
-/// An error with its sources: the first one alone seldom says what happened.
+/// Joins an error with its sources: the first one alone seldom says enough.
 fn chain(error: &(dyn Error + 'static)) -> String {
     iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// What came of one story with one client.
+/// The verdict on one story with one client.
 pub struct Verdict {
     pub ended: Ended,
     pub got: Ending,
@@ -54,7 +54,7 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// `arrivals` and `refreshes` are what the server saw of this call.
+    /// Judges a call. `arrivals` and `refreshes` are the server's own records of it.
     pub fn new(story: &Story, ended: Ended, arrivals: &[Arrival], refreshes: usize) -> Verdict {
         let attempts = ended.steps.iter().filter(|step| matches!(step.action, Action::Send { .. })).count();
         let effects = arrivals.iter().filter(|arrival| arrival.applied).count();
@@ -67,7 +67,7 @@ impl Verdict {
         if code != story.code {
             complaints.push(format!("the error's code is {code:?}, not {:?}", story.code));
         }
-        // An HTTP client that repeats requests on its own would be found out here.
+        // This finds an HTTP client that repeats requests on its own.
         let seen = arrivals.len();
         if seen != story.arrivals() {
             complaints.push(format!("the server saw {seen} of {attempts} attempts"));

@@ -12,10 +12,10 @@ use retry_machine::replay::{ActionRecord, EventRecord, Replay, ReplayError, Sett
 /// Replays a trace of a retry machine.
 #[derive(Parser)]
 struct Arguments {
-    /// Print text for people: one line per step, with the explaining sentence.
+    /// Print text for people: one line for each step, with its explanation.
     #[arg(long)]
     timeline: bool,
-    /// Add to each action that follows a reply what was read from the response.
+    /// Add the facts of the response to each action that follows a reply.
     #[arg(long)]
     facts: bool,
     /// The trace, `-` for standard input.
@@ -40,13 +40,13 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let mut out = io::stdout().lock();
     let mut replay = None;
     for (number, line) in (1..).zip(lines.lines()) {
-        let broken = |error: &dyn std::fmt::Display| format!("Line {number} cannot be read: {error}.");
-        let line = line.map_err(|error| broken(&error))?;
+        let unreadable = |error: &dyn std::fmt::Display| format!("Line {number} cannot be read: {error}.");
+        let line = line.map_err(|error| unreadable(&error))?;
         let text = line.trim();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let action = step(&mut replay, text).map_err(|error| broken(&error))?;
+        let action = step(&mut replay, text).map_err(|error| unreadable(&error))?;
         let Some(action) = action else { continue };
         let written = match arguments {
             Arguments { timeline: true, .. } => writeln!(out, "{}", timeline(&action)),
@@ -54,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             _ => writeln!(out, "{}", action.to_json()),
         };
         if let Err(error) = written {
-            // Whoever reads has had enough.
+            // The reader of the pipe has enough.
             return if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error.to_string()) };
         }
     }

@@ -1,13 +1,19 @@
-//! A fleet of clients in virtual time against a service of limited capacity that is disturbed for a minute: what
-//! retries do to a service and to its callers, policy by policy.
+//! A fleet of clients in virtual time calls a service of limited capacity that is disturbed for a minute. The example
+//! shows the effect of each retry policy on the service and on its callers.
 //!
-//! `cargo run --release --example storm` prints a table and draws a picture, `-- --svg docs/storm.svg` that of the
-//! README. A million clients fit too: `-- --clients 1000000 --disturbance brownout --policy +`.
+//! `cargo run --release --example storm` prints tables and draws a picture; with `-- --svg docs/storm.svg` it draws the
+//! one of `docs/storm.md`. `-- --clients 1000000 --disturbance brownout --policy +` runs a million clients.
 //!
-//! It fails if the default policy keeps the service from recovering, or if naive retries do not.
+//! It fails if the service does not recover under the default policy, or if it recovers from the brownout under naive
+//! retries.
 
-#![allow(unreachable_pub, reason = "nothing here is seen from outside")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::cast_possible_truncation, reason = "no library")]
+#![allow(unreachable_pub, reason = "an example has no users")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "an example is not a library"
+)]
 
 mod figures;
 mod picture;
@@ -35,36 +41,36 @@ use self::simulation::Setting;
 
 /// Nanoseconds.
 const SECOND: u64 = 1_000_000_000;
-/// How long a run takes in virtual time.
+/// The length of a run in virtual seconds.
 const SECONDS: u64 = 600;
 /// The disturbance, in nanoseconds.
 const DISTURBED: Range<u64> = 60 * SECOND..120 * SECOND;
 
-/// What retries do to a service that is disturbed for a minute.
+/// Shows the effect of retries on a service that is disturbed for a minute.
 #[derive(Parser)]
 struct Arguments {
-    /// How many clients there are.
+    /// Number of clients.
     #[arg(long, default_value_t = 100_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     clients: u32,
-    /// Seconds between two requests of one client, on average. The service can do a third more.
+    /// Average seconds between two requests of one client. The service can do a third more.
     #[arg(long, default_value_t = 20, value_parser = value_parser!(u64).range(1..=3600))]
     every: u64,
-    /// How many clients share an upstream value in the runs called "shared".
+    /// Number of clients that share an upstream value in the runs called "shared".
     #[arg(long, default_value_t = 100, value_parser = value_parser!(u32).range(1..))]
     share: u32,
     /// The same seed gives the same figures.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Only this disturbance; may be given more than once.
+    /// Run only this disturbance. Can be repeated.
     #[arg(long, value_enum)]
     disturbance: Vec<Disturbance>,
-    /// Only the policies whose name contains this.
+    /// Run only the policies whose name contains this text.
     #[arg(long, default_value = "")]
     policy: String,
-    /// How many runs at a time, as many as there are cores by default. The figures do not depend on it.
+    /// Number of runs at a time, by default the number of cores. The figures do not depend on it.
     #[arg(long)]
     threads: Option<NonZero<usize>>,
-    /// Where to draw the picture.
+    /// File for the picture.
     #[arg(long, default_value = "target/storm.svg")]
     svg: PathBuf,
     /// Print the figures as JSON.
@@ -72,7 +78,7 @@ struct Arguments {
     json: bool,
 }
 
-/// One run of the matrix, and what came of it.
+/// One run of the matrix, with its result.
 struct Case {
     disturbance: Disturbance,
     contestant: Contestant,
@@ -80,13 +86,14 @@ struct Case {
     figures: OnceLock<Figures>,
 }
 
-/// Which clients share an upstream value.
+/// The clients that share an upstream value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Scope {
-    /// The policy keeps nothing there, so it is all the same.
+    /// It does not matter: the policy keeps nothing in the upstream value.
     Any,
-    /// Every client has its own.
+    /// Each client has its own.
     Own,
+    /// A group of clients shares one.
     Shared,
 }
 
@@ -107,15 +114,15 @@ fn main() -> ExitCode {
     if verdict { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The matrix, as far as it is asked for.
+/// Returns the requested part of the matrix.
 fn cases(arguments: &Arguments) -> Vec<Case> {
     let mut cases = Vec::new();
     for &disturbance in Disturbance::value_variants() {
         for scope in [Scope::Any, Scope::Own, Scope::Shared] {
             for contestant in contestants() {
-                let asked = arguments.disturbance.is_empty() || arguments.disturbance.contains(&disturbance);
-                let asked = asked && contestant.name.contains(&arguments.policy);
-                if asked && contestant.shares == (scope != Scope::Any) {
+                let requested = arguments.disturbance.is_empty() || arguments.disturbance.contains(&disturbance);
+                let requested = requested && contestant.name.contains(&arguments.policy);
+                if requested && contestant.shares == (scope != Scope::Any) {
                     cases.push(Case { disturbance, contestant, scope, figures: OnceLock::new() });
                 }
             }
@@ -128,7 +135,7 @@ fn cases(arguments: &Arguments) -> Vec<Case> {
 fn run(cases: &[Case], arguments: &Arguments) {
     let bar = ProgressBar::new(cases.len() as u64 * SECONDS);
     let style = ProgressStyle::with_template("{wide_bar} {percent} %, {elapsed}, {eta} to go");
-    bar.set_style(style.expect("a good template"));
+    bar.set_style(style.expect("a valid template"));
     let next = AtomicUsize::new(0);
     let threads = arguments.threads.or(thread::available_parallelism().ok()).map_or(1, NonZero::get);
     thread::scope(|scope| {
@@ -149,7 +156,7 @@ impl Case {
         Setting {
             disturbance: self.disturbance,
             policy: self.contestant.policy.clone(),
-            heeds_hints: self.contestant.heeds_hints,
+            obeys_hints: self.contestant.obeys_hints,
             upstreams: match self.scope {
                 Scope::Any => 1,
                 Scope::Own => clients,
@@ -162,6 +169,6 @@ impl Case {
     }
 
     fn figures(&self) -> &Figures {
-        self.figures.get().expect("every case was run")
+        self.figures.get().expect("each case has run")
     }
 }

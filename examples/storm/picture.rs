@@ -1,4 +1,4 @@
-//! The picture: load over time, a panel for each disturbance and scope, drawn as an SVG. Needs no fonts.
+//! The picture: load over time, with a panel for each disturbance and scope, as an SVG. It needs no fonts to draw.
 
 use std::error::Error;
 use std::fs;
@@ -15,14 +15,14 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 const SIZE: (u32, u32) = (1000, 1040);
 const TITLE: u32 = 34;
 const LEGEND: u32 = 52;
-/// Seconds that one point of a line stands for.
+/// Seconds for each point of a line.
 const STEP: usize = 2;
-/// Load over capacity: where the panels end.
+/// The lowest and the highest load over capacity in a panel.
 const LOWEST: f64 = 0.05;
 const HIGHEST: f64 = 100.0;
 
-/// Of the contestants, in their order: told apart by those who see no red or no green, too.
-const COLOURS: [RGBColor; 7] = [
+/// The colors of the contestants, in their order. People who are color-blind can tell them apart, too.
+const COLORS: [RGBColor; 7] = [
     RGBColor(0x99, 0x99, 0x99),
     RGBColor(0x00, 0x00, 0x00),
     RGBColor(0xe6, 0x9f, 0x00),
@@ -99,7 +99,7 @@ fn draw_panel<'a>(
         .draw()?;
     chart.draw_series([PathElement::new([(0, 1.0), (SECONDS, 1.0)], RGBColor(0x44, 0x44, 0x44).stroke_width(1))])?;
     let names = crate::contestants().map(|contestant| contestant.name);
-    // The default policy's line on top.
+    // Draw the line of the default policy last, on top.
     let (default, others): (Vec<_>, Vec<_>) = cases.partition(|case| case.contestant.is_default);
     for case in others.into_iter().chain(default) {
         let n = names.iter().position(|name| *name == case.contestant.name).expect("a contestant");
@@ -113,10 +113,10 @@ fn draw_panel<'a>(
     Ok(())
 }
 
-/// The default policy's line is the thick one.
+/// Returns the style of a line. The default policy has the thick one.
 fn line(contestant: usize) -> ShapeStyle {
     let width = if crate::contestants()[contestant].is_default { 3 } else { 2 };
-    COLOURS[contestant].stroke_width(width)
+    COLORS[contestant].stroke_width(width)
 }
 
 fn text(size: i32) -> TextStyle<'static> {

@@ -1,4 +1,4 @@
-//! The policies that are compared, from none to all that the crate has.
+//! The policies to compare, from no retries to all parts of the crate.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use retry_machine::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder};
 pub struct Contestant {
     pub name: &'static str,
     pub policy: Policy,
-    /// Whether it heeds `Retry-After`.
-    pub heeds_hints: bool,
-    /// Whether it matters which requests share an upstream value: only gate, budget and breaker live there.
+    /// Whether it obeys `Retry-After`.
+    pub obeys_hints: bool,
+    /// Whether it matters which requests share an upstream value: only the gate, the budget and the breaker are in there.
     pub shares: bool,
-    /// Whether this is what the crate does unless told otherwise.
+    /// Whether this is the default of the crate.
     pub is_default: bool,
 }
 
@@ -19,12 +19,12 @@ pub const NAIVE: &str = "naive, 5 at once";
 
 pub fn contestants() -> [Contestant; 7] {
     let guide = || Policy::flextell().into_builder().gate(false).budget(None);
-    // Without a gate a retry after a 429 costs as much as any.
+    // Without a gate, a retry after a 429 costs as much as any other.
     let budget = BudgetPolicy { throttle_cost: BudgetPolicy::DEFAULT.retry_cost, ..BudgetPolicy::DEFAULT };
     let default = || Policy::flextell().into_builder();
     [
         alone("no retries", guide().max_retries(0)),
-        Contestant { heeds_hints: false, ..alone(NAIVE, guide().initial_backoff(Duration::ZERO).jitter(Jitter::None)) },
+        Contestant { obeys_hints: false, ..alone(NAIVE, guide().initial_backoff(Duration::ZERO).jitter(Jitter::None)) },
         alone("back-off, no jitter", guide().jitter(Jitter::None)),
         alone("the guide's back-off", guide()),
         sharing("+ budget", guide().budget(Some(budget))),
@@ -38,6 +38,6 @@ fn alone(name: &'static str, policy: PolicyBuilder) -> Contestant {
 }
 
 fn sharing(name: &'static str, policy: PolicyBuilder) -> Contestant {
-    let policy = policy.attempt_timeout(Some(Duration::from_secs(2))).build().expect("a good policy");
-    Contestant { name, policy, heeds_hints: true, shares: true, is_default: false }
+    let policy = policy.attempt_timeout(Some(Duration::from_secs(2))).build().expect("a valid policy");
+    Contestant { name, policy, obeys_hints: true, shares: true, is_default: false }
 }

@@ -1,7 +1,7 @@
-//! What is going to happen, in order: a timing wheel in whole milliseconds.
+//! The future events in order: a timing wheel in whole milliseconds.
 //!
-//! The wheel is that of `hierarchical_hash_wheel_timer`. What is due in the same millisecond comes out in the order in
-//! which it was put in, so that a run does not depend on anything but its seed.
+//! The wheel is the one of `hierarchical_hash_wheel_timer`. Events of the same millisecond come out in the order in which
+//! they were put in, so that a run depends only on its seed.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ pub struct Queue {
     now: u64,
 }
 
-/// Something that happens to the request that is stored under this key.
+/// An event for the request that is stored under this key.
 #[derive(Clone, Copy, Debug)]
 pub enum Due {
-    /// A wait is over, or an attempt has taken too long.
+    /// The end of a wait, or of the time for an attempt.
     Tick(u32),
-    /// The answer arrives.
+    /// The arrival of the answer.
     Reply(u32, Answer),
 }
 
@@ -29,11 +29,11 @@ impl Due {
     }
 }
 
-/// What the service says.
+/// An answer of the service.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
     pub status: u16,
-    /// In how many milliseconds to come again, or 0.
+    /// Milliseconds until the next call is allowed, or 0.
     pub retry_after: u32,
 }
 
@@ -42,18 +42,18 @@ impl Queue {
         Queue { wheel: QuadWheelWithOverflow::default(), now: 0 }
     }
 
-    /// The present, in milliseconds.
+    /// Returns the current time in milliseconds.
     pub fn now(&self) -> u64 {
         self.now
     }
 
-    /// Puts in what happens at millisecond `at`, which must lie in the future.
+    /// Adds an event at millisecond `at`, which must be in the future.
     pub fn put(&mut self, at: u64, due: Due) {
         let delay = Duration::from_millis(at - self.now);
         self.wheel.insert_with_delay(due, delay).expect("an instant in the future");
     }
 
-    /// Lets a millisecond pass, and takes out what is due then.
+    /// Advances by a millisecond, and removes and returns the events that are then due.
     pub fn advance(&mut self) -> Vec<Due> {
         self.now += 1;
         self.wheel.tick()

@@ -1,11 +1,11 @@
-//! The service that is called: one queue of limited capacity, and four ways in which it can be disturbed.
+//! The service: one queue of limited capacity, and four ways to disturb it.
 
 use clap::ValueEnum;
 
 use crate::queue::Answer;
 use crate::{DISTURBED, SECOND};
 
-/// What befalls the service from second 60 to second 120.
+/// The state of the service from second 60 to second 120.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 pub enum Disturbance {
     /// It works at 30 % of its speed.
@@ -14,7 +14,7 @@ pub enum Disturbance {
     Outage,
     /// It answers everything with 429, and names the instant at which that ends.
     Closed,
-    /// There are three times as many requests; what exceeds its rate limit is answered with 429, `Retry-After: 30`.
+    /// There are three times as many requests; it answers those beyond its rate limit with 429, `Retry-After: 30`.
     Spike,
 }
 
@@ -22,40 +22,45 @@ impl Disturbance {
     pub fn sentence(self) -> &'static str {
         match self {
             Disturbance::Brownout => "Brownout: for a minute the service works at 30 % of its speed.",
-            Disturbance::Outage => "Outage: for a minute everything is answered with 503, at a fifth of the cost.",
-            Disturbance::Closed => "Closed: for a minute everything is answered with 429, until one instant.",
-            Disturbance::Spike => "Spike: for a minute three times the load; the excess gets 429, Retry-After: 30.",
+            Disturbance::Outage => {
+                "Outage: for a minute the service answers everything with 503, at a fifth of the cost."
+            }
+            Disturbance::Closed => "Closed: for a minute the service answers everything with 429, until one instant.",
+            Disturbance::Spike => {
+                "Spike: for a minute there is three times the load; the excess gets 429, Retry-After: 30."
+            }
         }
     }
 }
 
-/// All that is asked of the service waits in one first-in-first-out queue. Work whose caller has given up is done all
-/// the same. What finds the queue full is dropped without an answer.
+/// All requests wait in one first-in-first-out queue. The service does the work even if the caller has given up. It drops
+/// a request without an answer if the queue is full.
 pub struct Service {
     disturbance: Disturbance,
-    /// Nanoseconds of work at full speed that a request costs.
+    /// The cost of a request: nanoseconds of work at full speed.
     cost: u64,
-    /// The instant, in nanoseconds, at which all that is in the queue will be done.
+    /// The instant, in nanoseconds, at which the whole queue is done.
     done_at: u64,
     limit: RateLimit,
 }
 
-/// The queue holds as much as is done in 10 s at full speed.
+/// The queue holds 10 s of work at full speed.
 const QUEUE: u64 = 10 * SECOND;
-/// To say no takes a fifth of the work of a request.
+/// A rejection costs a fifth of a request.
 const REJECTION: u64 = 5;
-/// From the service's work to the caller and back, in nanoseconds.
-const WAY: u64 = SECOND / 20;
-/// The speed of a brownout, in per cent.
+/// The round trip between caller and service, in nanoseconds.
+const ROUND_TRIP: u64 = SECOND / 20;
+/// The speed in a brownout, in percent.
 const SLOW: u64 = 30;
 
 impl Service {
-    /// A service that can do a request every `cost` nanoseconds.
+    /// Creates a service that can do a request every `cost` nanoseconds.
     pub fn new(disturbance: Disturbance, cost: u64) -> Service {
         Service { disturbance, cost, done_at: 0, limit: RateLimit::new(cost) }
     }
 
-    /// A request arrives `now` (in nanoseconds). Says when the caller has the answer, and what it is, if there is one.
+    /// Takes a request that arrives `now` (in nanoseconds). Returns the answer and the instant at which the caller has it,
+    /// if there is an answer.
     pub fn take(&mut self, now: u64) -> Option<(u64, Answer)> {
         match self.disturbance {
             Disturbance::Brownout => self.brownout(now),
@@ -77,12 +82,12 @@ impl Service {
         }
     }
 
-    /// The rejection comes from a gateway and costs the service nothing.
+    /// Rejects requests at a gateway, at no cost to the service.
     fn closed(&mut self, now: u64) -> Option<(u64, Answer)> {
         if DISTURBED.contains(&now) { Some(throttle(now, DISTURBED.end - now)) } else { self.work(now, self.cost, 200) }
     }
 
-    /// The load is made elsewhere. The limit is there all the time; it is what the service can do.
+    /// Applies the rate limit, before and after the disturbance, too. The simulation makes the load.
     fn spike(&mut self, now: u64) -> Option<(u64, Answer)> {
         if self.limit.admits(now) { self.work(now, self.cost, 200) } else { Some(throttle(now, 30 * SECOND)) }
     }
@@ -94,15 +99,15 @@ impl Service {
             return None;
         }
         self.done_at = begin + cost * 100 / self.speed(begin);
-        Some((self.done_at + WAY, Answer { status, retry_after: 0 }))
+        Some((self.done_at + ROUND_TRIP, Answer { status, retry_after: 0 }))
     }
 
-    /// Per cent.
+    /// Returns the speed at an instant, in percent.
     fn speed(&self, at: u64) -> u64 {
         if self.disturbance == Disturbance::Brownout && DISTURBED.contains(&at) { SLOW } else { 100 }
     }
 
-    /// How much is done between two instants, in nanoseconds at full speed.
+    /// Returns the work done between two instants, in nanoseconds at full speed.
     fn work_between(&self, from: u64, to: u64) -> u64 {
         let slow = match self.disturbance {
             Disturbance::Brownout => to.min(DISTURBED.end).saturating_sub(from.max(DISTURBED.start)),
@@ -114,10 +119,10 @@ impl Service {
 
 fn throttle(now: u64, wait: u64) -> (u64, Answer) {
     let retry_after = u32::try_from(wait.div_ceil(SECOND / 1_000)).expect("a minute at most");
-    (now + WAY, Answer { status: 429, retry_after })
+    (now + ROUND_TRIP, Answer { status: 429, retry_after })
 }
 
-/// As many requests as the service can do, and a second's worth at once.
+/// A rate limit that equals the capacity, with a burst of one second.
 struct RateLimit {
     cost: u64,
     /// The instant at which the allowance is full again.

@@ -1,4 +1,4 @@
-//! One run: a fleet of clients, each request with a machine of its own, against the service, in virtual time.
+//! One run: a fleet of clients calls the service in virtual time. Each request has a machine of its own.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use crate::queue::{Answer, Due, Queue};
 use crate::service::{Disturbance, Service};
 use crate::{DISTURBED, SECOND, SECONDS};
 
-/// What a run depends on.
+/// The settings of a run.
 #[derive(Clone)]
 pub struct Setting {
     pub disturbance: Disturbance,
     pub policy: Policy,
-    pub heeds_hints: bool,
-    /// How many upstream values the clients share out between them.
+    pub obeys_hints: bool,
+    /// Number of upstream values for all clients.
     pub upstreams: u32,
     pub clients: u32,
-    /// Nanoseconds between two requests of all clients, on average.
+    /// Average nanoseconds between two requests of all clients.
     pub interval: u64,
     pub seed: u64,
 }
@@ -31,16 +31,16 @@ pub struct Setting {
 struct Simulation {
     setting: Setting,
     upstreams: Vec<Upstream>,
-    /// Only those that are under way.
+    /// The requests under way.
     requests: Slab<Request>,
-    /// How many have begun.
+    /// Number of requests begun.
     number: u64,
     queue: Queue,
     service: Service,
     figures: Figures,
 }
 
-/// A live request waits for one thing at a time: its answer, or a tick.
+/// A request waits for one event at a time: its answer, or a tick.
 struct Request {
     machine: RetryMachine,
     upstream: u32,
@@ -50,9 +50,9 @@ struct Request {
 
 const MILLISECOND: u64 = SECOND / 1_000;
 
-/// Runs to the end; calls `progress` after every second.
+/// Runs to the end. Calls `progress` after each virtual second.
 pub fn run(setting: Setting, progress: impl Fn()) -> Figures {
-    // The service could do a third more than is asked of it.
+    // The service can do a third more than the clients ask for.
     let cost = setting.interval * 3 / 4;
     let mut simulation = Simulation {
         upstreams: vec![Upstream::new(setting.policy.clone()); setting.upstreams as usize],
@@ -82,7 +82,7 @@ impl Simulation {
             }
             self.touch(&due, &arrivals);
             for due in due {
-                self.happen(due);
+                self.dispatch(due);
             }
             for upstream in &arrivals {
                 self.begin(*upstream);
@@ -93,7 +93,7 @@ impl Simulation {
         }
     }
 
-    /// How long after `now` the next request comes: a Poisson process.
+    /// Draws the time from `now` to the next request: a Poisson process.
     fn gap(&self, now: u64, rng: &mut Rng) -> u64 {
         let spike = self.setting.disturbance == Disturbance::Spike && DISTURBED.contains(&now);
         let mean = if spike { self.setting.interval / 3 } else { self.setting.interval };
@@ -110,8 +110,8 @@ impl Simulation {
         self.drive(key, Event::Start);
     }
 
-    /// Looks at all that is due before anything is done about it: with a million clients nothing of it is in the
-    /// cache, and it comes from memory much faster when all is asked for at once.
+    /// Reads the state behind all due events before any of them is handled. With a million clients none of it is in the
+    /// cache, and memory delivers it faster if all of it is requested at once.
     fn touch(&self, due: &[Due], arrivals: &[u32]) {
         for due in due {
             let request = &self.requests[due.key()];
@@ -123,7 +123,7 @@ impl Simulation {
         }
     }
 
-    fn happen(&mut self, due: Due) {
+    fn dispatch(&mut self, due: Due) {
         match due {
             Due::Tick(key) => self.drive(key, Event::Tick),
             Due::Reply(key, answer) => {
@@ -135,13 +135,13 @@ impl Simulation {
 
     fn read(&self, answer: Answer) -> Reply {
         let reply = Reply::new(answer.status);
-        if answer.retry_after == 0 || !self.setting.heeds_hints {
+        if answer.retry_after == 0 || !self.setting.obeys_hints {
             return reply;
         }
         reply.with_hint(Duration::from_millis(answer.retry_after.into()), HintSource::RetryAfter)
     }
 
-    /// Tells a machine what happened, and does what it asks for.
+    /// Reports an event to a machine, and carries out the action.
     fn drive(&mut self, key: u32, mut event: Event) {
         let now = self.queue.now();
         let request = &mut self.requests[key as usize];
@@ -151,7 +151,7 @@ impl Simulation {
                 Action::Send { until, .. } => {
                     let give_up = until.expect("every attempt has a limit").as_millis_ceil();
                     let answer = self.service.take(now * MILLISECOND);
-                    // The caller of what comes too late has hung up.
+                    // The caller has given up on an answer that comes too late.
                     let in_time =
                         answer.map(|(at, answer)| (at.div_ceil(MILLISECOND), answer)).filter(|(at, _)| *at < give_up);
                     self.figures.sent(now, in_time.is_some_and(|(_, answer)| answer.status == 200));
@@ -172,15 +172,15 @@ impl Simulation {
                     self.figures.lost += 1;
                     break;
                 }
-                action => unreachable!("no tokens here, and nothing unasked: {action}"),
+                action => unreachable!("there are no tokens and no other events: {action}"),
             }
         }
         self.requests.remove(key as usize);
     }
 }
 
-/// An exponential variate of mean 1, as a fixed-point number with 32 bits of fraction. After von Neumann (1951): it
-/// takes comparisons only, so it is the same on every machine.
+/// Draws an exponential variate of mean 1, as a fixed-point number with 32 bits of fraction. Von Neumann's method (1951)
+/// needs only comparisons, so the result is the same on every computer.
 fn exponential(rng: &mut Rng) -> u64 {
     let mut whole = 0;
     loop {

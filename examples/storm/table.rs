@@ -1,4 +1,4 @@
-//! The figures side by side, for people and for programs, and the verdict.
+//! The figures side by side, for people and for programs, with the verdict.
 
 use serde_json::{Value, json};
 
@@ -30,9 +30,9 @@ pub fn print(cases: &[Case], verdict: bool) {
             format!("{}.{} %", figures.lost() / 10, figures.lost() % 10),
         );
     }
-    println!("\nattempts: per request. peak: load over capacity after the disturbance, in the busiest second.");
+    println!("\nattempts: for each request. peak: load over capacity in the busiest second after the disturbance.");
     println!(
-        "recovers: after the disturbance, when 95 % of attempts succeed and new requests get through, for good. p50, p99: of good requests."
+        "recovers: time from the end of the disturbance until 95 % of attempts succeed and new requests get through to the end.\np50, p99: latency of requests that succeeded. lost: requests that failed."
     );
     println!("{}", sentence(verdict));
 }
@@ -57,8 +57,8 @@ pub fn json(cases: &[Case], verdict: bool) -> Value {
     json!({ "good": verdict, "verdict": sentence(verdict), "runs": cases.iter().map(run).collect::<Vec<_>>() })
 }
 
-/// Whether the default policy lets the service recover from everything, and naive retries do not let it recover from
-/// the brownout.
+/// Returns whether the service recovers from everything under the default policy, and does not recover from the brownout
+/// under naive retries.
 pub fn verdict(cases: &[Case]) -> bool {
     cases.iter().all(|case| match (case.contestant.name, case.disturbance) {
         (NAIVE, Disturbance::Brownout) => case.figures().recovery().is_none(),
@@ -68,9 +68,9 @@ pub fn verdict(cases: &[Case]) -> bool {
 
 fn sentence(verdict: bool) -> &'static str {
     if verdict {
-        "Good: the service recovers under the default policy, and after a brownout not under naive retries."
+        "As expected: the service recovers under the default policy; under naive retries it does not recover from the brownout."
     } else {
-        "Not good: either the service does not recover under the default policy, or it does under naive retries."
+        "Not as expected: the service does not recover under the default policy, or it recovers from the brownout under naive retries."
     }
 }
 

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use retry_machine::drive::{Attempt, blocking};
-use retry_machine::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
+use retry_machine::{Action, Event, RefreshOutcome, Reply, Timestamp, TransportErrorKind};
 use ureq::{Agent, Error, Timeout};
 
-use super::{Account, Call, Request, Response};
+use super::{Account, BODY_LIMIT, Call, Request, Response};
 
 pub struct Client {
     agent: Agent,
@@ -17,14 +17,14 @@ pub struct Client {
 
 impl Client {
     pub fn new(account: Account) -> Client {
-        // A 4xx or 5xx is a response like any other; and loopback needs no proxy.
+        // A 4xx or 5xx is a response like any other: its headers count. Loopback needs no proxy.
         let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
         Client { agent, account }
     }
 
     pub fn call(&self, call: &Call) -> super::Result<Error> {
-        let machine = RetryMachine::new(call.idempotency, call.seed);
-        blocking::run(machine, &self.account.upstream, &Driven { client: self, call }).map_err(Box::new)
+        blocking::run(self.account.machine(call), &self.account.upstream, &Driven { client: self, call })
+            .map_err(Box::new)
     }
 
     /// Sends a request and reads the whole response, or gives up at `until`.
@@ -32,11 +32,11 @@ impl Client {
         let limit = until.map(|until| self.account.remaining(until));
         let request = self.agent.configure_request(request).timeout_global(limit).build();
         let (head, mut body) = self.agent.run(request)?.into_parts();
-        Ok(Response::from_parts(head, body.read_to_vec()?))
+        Ok(Response::from_parts(head, body.with_config().limit(BODY_LIMIT as u64).read_to_vec()?))
     }
 }
 
-/// A call that is being driven.
+/// A call under way.
 struct Driven<'a> {
     client: &'a Client,
     call: &'a Call,
@@ -57,13 +57,13 @@ impl blocking::Client for Driven<'_> {
     fn send(&self, attempt: Attempt) -> Result<(Reply, Response), (TransportErrorKind, Error)> {
         let request = self.client.account.request(self.call);
         let response = self.client.exchange(request, attempt.until).map_err(|error| (kind(&error), error))?;
-        self.call.log.heard(&response);
+        self.call.log.keep(&response);
         Ok((self.client.account.reply(&response), response))
     }
 
     fn refresh(&self, until: Timestamp) -> RefreshOutcome {
-        let answer = self.client.exchange(self.client.account.refresh_request(), Some(until));
-        self.client.account.refreshed(answer.as_ref().ok())
+        let response = self.client.exchange(self.client.account.refresh_request(), Some(until));
+        self.client.account.refreshed(response.as_ref().ok())
     }
 
     fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
@@ -71,24 +71,24 @@ impl blocking::Client for Driven<'_> {
     }
 }
 
-/// What an error says about where the request is (D13). If in doubt, the server may have it: an unsafe request is then
-/// not sent again, and a safe one is sent again all the same.
+/// Classifies an error by how far the request may have come (D13). If in doubt, the server may have it: then the
+/// machine repeats the request only if it is idempotent.
 #[allow(clippy::match_same_arms, reason = "each has a reason of its own")]
 fn kind(error: &Error) -> TransportErrorKind {
     match error {
-        // Before there is a connection nothing can have been sent. Of the kinds of `io::Error` only this one comes from
-        // connecting alone: "host unreachable" may also end a connection that was good.
+        // Without a connection, nothing was sent. Of the kinds of `io::Error`, only `ConnectionRefused` comes from
+        // connecting alone: `HostUnreachable` can also end an established connection.
         Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => {
             TransportErrorKind::NotSent
         }
         Error::Tls(_) | Error::TlsRequired | Error::ConnectProxyFailed(_) => TransportErrorKind::NotSent,
         Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => TransportErrorKind::NotSent,
-        // Refused by ureq itself, before it connects.
+        // ureq itself refuses these before it connects.
         Error::Http(_) | Error::BadUri(_) | Error::RequireHttpsOnly(_) => TransportErrorKind::NotSent,
-        // The limit is on the whole exchange, so this may be at any point of it.
+        // The limit covers the whole exchange and can end it at any point.
         Error::Timeout(_) => TransportErrorKind::TimedOut,
         Error::Io(error) if error.kind() == ErrorKind::TimedOut => TransportErrorKind::TimedOut,
-        // The connection ended before the response, or within it: "peer disconnected" is an unexpected end of file.
+        // The connection ended before the response or within it. A server that closes it is an unexpected end of file.
         Error::Io(error)
             if matches!(
                 error.kind(),
@@ -100,8 +100,9 @@ fn kind(error: &Error) -> TransportErrorKind {
         {
             TransportErrorKind::Broken
         }
-        // What arrived is no HTTP.
+        // The response is not HTTP.
         Error::Protocol(_) | Error::LargeResponseHeader(..) => TransportErrorKind::Broken,
+        // A failed name lookup is one of these: an `io::Error` of a kind without a name.
         _ => TransportErrorKind::Other,
     }
 }

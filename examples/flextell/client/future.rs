@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use reqwest::Error;
 use retry_machine::drive::{Attempt, future};
-use retry_machine::{Action, Event, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind};
+use retry_machine::{Action, Event, RefreshOutcome, Reply, Timestamp, TransportErrorKind};
 
-use super::{Account, Call, Request, Response};
+use super::{Account, BODY_LIMIT, Call, Request, Response};
 
 pub struct Client {
     http: reqwest::Client,
@@ -15,27 +14,43 @@ pub struct Client {
 
 impl Client {
     pub fn new(account: Account) -> Client {
-        let http = reqwest::Client::builder().no_proxy().build().expect("there is nothing to go wrong without TLS");
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS");
         Client { http, account }
     }
 
     pub async fn call(&self, call: &Call) -> super::Result<Error> {
-        let machine = RetryMachine::new(call.idempotency, call.seed);
-        future::run(machine, &self.account.upstream, &Driven { client: self, call }).await.map_err(Box::new)
+        future::run(self.account.machine(call), &self.account.upstream, &Driven { client: self, call })
+            .await
+            .map_err(Box::new)
     }
 
-    /// Sends a request and reads the whole response. There is no time limit in it: the driver drops it in time.
+    /// Sends a request and reads the whole response. It needs no time limit: the driver drops it at the limit.
     async fn exchange(&self, request: Request) -> Result<Response, Error> {
-        let mut answer = self.http.execute(request.try_into()?).await?;
+        let request = reqwest::Request::try_from(request)?;
+        let mut answer = self.http.execute(request).await?;
         let mut response = Response::default();
         *response.status_mut() = answer.status();
         std::mem::swap(response.headers_mut(), answer.headers_mut());
-        *response.body_mut() = answer.bytes().await?.into();
+        while let Some(chunk) = answer.chunk().await? {
+            if response.body().len() + chunk.len() > BODY_LIMIT {
+                return Err(Error::BodyTooLong);
+            }
+            response.body_mut().extend_from_slice(&chunk);
+        }
         Ok(response)
     }
 }
 
-/// A call that is being driven.
+/// The reason why there is no whole response.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Http(#[from] reqwest::Error),
+    #[error("the body is longer than {BODY_LIMIT} bytes")]
+    BodyTooLong,
+}
+
+/// A call under way.
 struct Driven<'a> {
     client: &'a Client,
     call: &'a Call,
@@ -56,13 +71,13 @@ impl future::Client for Driven<'_> {
     async fn send(&self, _: Attempt) -> Result<(Reply, Response), (TransportErrorKind, Error)> {
         let request = self.client.account.request(self.call);
         let response = self.client.exchange(request).await.map_err(|error| (kind(&error), error))?;
-        self.call.log.heard(&response);
+        self.call.log.keep(&response);
         Ok((self.client.account.reply(&response), response))
     }
 
     async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
-        let answer = self.client.exchange(self.client.account.refresh_request()).await;
-        self.client.account.refreshed(answer.as_ref().ok())
+        let response = self.client.exchange(self.client.account.refresh_request()).await;
+        self.client.account.refreshed(response.as_ref().ok())
     }
 
     fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
@@ -70,18 +85,19 @@ impl future::Client for Driven<'_> {
     }
 }
 
-/// What an error says about where the request is (D13). An error may answer yes to several of these questions, so their
-/// order matters.
+/// Classifies an error by how far the request may have come (D13). Several of these questions may be true of an error,
+/// so their order matters.
 fn kind(error: &Error) -> TransportErrorKind {
+    let Error::Http(error) = error else { return TransportErrorKind::Other };
     if error.is_connect() || error.is_builder() {
-        // Name resolution, connecting, TLS; or no request could be made at all. First, since connecting that timed out
-        // has not sent anything either.
+        // Name resolution, connecting or TLS failed, or the request was invalid. This comes first, because a
+        // `connect_timeout` makes an error that is a timeout, too, and nothing was sent.
         TransportErrorKind::NotSent
     } else if error.is_timeout() {
-        // Before the next, since a time limit of reqwest's own makes a request error too.
+        // Before the next question, because a time limit makes an error that is a request error, too.
         TransportErrorKind::TimedOut
     } else if error.is_request() || error.is_body() || error.is_decode() {
-        // There was a connection, and it ended before the response (request) or within it (body, decode).
+        // The connection ended before the response (request) or within it (body, decode).
         TransportErrorKind::Broken
     } else {
         TransportErrorKind::Other

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use crate::client::Response;
 use crate::server::Grant;
 
-/// The newest tokens of an account. It has no `Debug`, so that no log shows them (H9).
+/// The newest tokens of an account. Without `Debug`, so that no log shows them (H9).
 ///
-/// A program that is restarted keeps them on disk: a refresh token is good for one refresh.
+/// A program that can restart must keep them on disk: a refresh token is good for one refresh.
 pub struct TokenStore(Mutex<Tokens>);
 
 struct Tokens {
@@ -26,26 +26,26 @@ impl TokenStore {
         TokenStore(Mutex::new(Tokens { bearer, refresh_token: grant.refresh_token.clone() }))
     }
 
-    /// The value of `Authorization`.
+    /// Returns the value of `Authorization`.
     pub fn bearer(&self) -> HeaderValue {
         self.lock().bearer.clone()
     }
 
-    /// The form that asks for new tokens (RFC 6749 §6). A token that is not made of letters, digits and hyphens must be
-    /// encoded.
+    /// Returns the form that asks for new tokens (RFC 6749 §6). Encode the token if it can have characters other than
+    /// letters, digits and hyphens.
     pub fn refresh_form(&self) -> String {
         format!("grant_type=refresh_token&refresh_token={}", self.lock().refresh_token)
     }
 
-    /// Stores the tokens of a successful answer. `None` if it has none.
-    pub fn store(&self, answer: &Response) -> Option<RefreshOutcome> {
-        if !answer.status().is_success() {
+    /// Stores the tokens of a successful response. Returns `None` if it has none.
+    pub fn store(&self, response: &Response) -> Option<RefreshOutcome> {
+        if !response.status().is_success() {
             return None;
         }
-        let new: NewTokens = serde_json::from_slice(answer.body()).ok()?;
+        let new: NewTokens = serde_json::from_slice(response.body()).ok()?;
         let mut tokens = self.lock();
         tokens.bearer = bearer(&new.access_token)?;
-        // Without a new one the old one stays good.
+        // Without a new refresh token, the old one stays valid.
         if let Some(refresh_token) = new.refresh_token {
             tokens.refresh_token = refresh_token;
         }
@@ -57,10 +57,10 @@ impl TokenStore {
     }
 }
 
-/// RFC 6750 §2.1. `None` for what cannot stand in a header.
+/// Builds the header's value (RFC 6750 §2.1). Returns `None` if a header cannot have this value.
 fn bearer(access_token: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Bearer {access_token}")).ok()?;
-    // `Debug` of a request does not show it.
+    // So that `Debug` of a request does not show it.
     value.set_sensitive(true);
     Some(value)
 }

@@ -1,24 +1,24 @@
-//! What the server saw of its callers, and whether they kept the first promise (L1).
+//! The calls that the server saw, and the check that none came too soon (L1).
 
 /// One call, as the server saw it. Instants are virtual milliseconds since the clock's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// When its head had been read.
+    /// The instant at which its head was complete.
     pub at_ms: u64,
-    /// The status that was sent, also where the body was cut off after it. `None` where the
-    /// connection was cut before, or nothing was ever sent.
+    /// The status that was sent, even if the body was cut off after it. `None` if the connection was
+    /// cut before, or nothing was sent.
     pub status: Option<u16>,
-    /// The instant before which the answer asked not to be called again, to the millisecond. For a
-    /// `Retry-After` date that date's own instant, a whole second of the calendar.
+    /// The earliest instant at which the answer allows the next call, to the millisecond. For a
+    /// `Retry-After` date it is the instant of that date, a whole second of the calendar.
     pub not_before_ms: Option<u64>,
-    /// Whether the call took effect, whatever its caller heard of it.
+    /// Whether the call took effect, even if its caller got no response.
     pub applied: bool,
 }
 
-/// Checks by the server's own clock that nobody came back before the time it was given (L1).
+/// Checks by the server's own clock that no call came before the allowed instant (L1).
 ///
-/// The arrivals are those of one story and key, in order, with one call at a time: a call that was
-/// already on its way when another was told to wait did nothing wrong, but would be blamed here.
+/// The arrivals must be those of one story and key, in order, one call at a time. Of two calls at
+/// once, one may be on its way when the other gets the 429: it breaks no rule, but fails this check.
 ///
 /// # Errors
 ///

@@ -2,36 +2,36 @@
 
 use std::time::{Duration, Instant};
 
-/// A clock that server and clients share. It runs `factor` times as fast as the real one.
+/// A clock that server and clients share. It runs `factor` times as fast as real time.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The real instant of virtual zero.
     pub origin: Instant,
-    /// What the calendar says at virtual zero: Unix time in milliseconds.
+    /// The calendar's time at virtual zero: Unix time in milliseconds.
     pub unix_origin_ms: u64,
     /// Virtual seconds per real second. At 0 virtual time stands still.
     pub factor: u32,
 }
 
 impl Clock {
-    /// Virtual milliseconds since the origin, rounded down.
+    /// Returns the virtual milliseconds since the origin, rounded down.
     pub fn now_ms(&self) -> u64 {
         let nanos = self.origin.elapsed().as_nanos() * u128::from(self.factor);
         u64::try_from(nanos / 1_000_000).unwrap_or(u64::MAX)
     }
 
-    /// The calendar's virtual time now: Unix time in milliseconds.
+    /// Returns the calendar's virtual time now: Unix time in milliseconds.
     pub fn unix_ms(&self) -> u64 {
         self.unix_at(self.now_ms())
     }
 
-    /// The calendar's time at a virtual instant: Unix time in milliseconds.
+    /// Returns the calendar's time at a virtual instant: Unix time in milliseconds.
     pub fn unix_at(&self, virtual_ms: u64) -> u64 {
         self.unix_origin_ms.saturating_add(virtual_ms)
     }
 
-    /// How long a span of virtual time really takes, rounded up so that a sleep never ends too
-    /// soon (B4). A `factor` of 0 counts as 1.
+    /// Converts a span of virtual time to real time. Rounds up, so that a sleep never ends too soon
+    /// (B4). A `factor` of 0 counts as 1.
     pub fn real(&self, span: Duration) -> Duration {
         let nanos = span.as_nanos().div_ceil(self.factor.max(1).into());
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -1,5 +1,4 @@
-//! The authorisation server: access tokens that expire, refresh tokens that rotate (RFC 9700
-//! §4.14.2).
+//! The authorization server: access tokens expire, refresh tokens rotate (RFC 9700 §4.14.2).
 
 use std::time::Duration;
 
@@ -8,16 +7,16 @@ use serde_json::json;
 
 use super::reply::{self, Reply};
 
-/// The first tokens of a grant, as a client holds them after the user has authorised it.
+/// The first tokens of a grant, as a client gets them when the user has authorized it.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// Goes into `Authorization: Bearer`.
+    /// The token for `Authorization: Bearer`.
     pub access_token: String,
-    /// Good for one call of the token endpoint.
+    /// The token for one call of the token endpoint.
     pub refresh_token: String,
 }
 
-/// All grants. A token's text says where it stands here: `at-3-0` is the first access token of
+/// All grants. The text of a token is its place in here: `at-3-0` is the first access token of
 /// grant 3, and `rt-3-0` the refresh token that came with it.
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -26,8 +25,8 @@ pub(super) struct Ledger {
 
 struct Entry {
     lifetime: Duration,
-    /// When each access token ends, in virtual milliseconds. The refresh token that came with the
-    /// last one is the only one unused.
+    /// The expiry of each access token, in virtual milliseconds. Of the refresh tokens, only the one
+    /// that came with the last access token is unused.
     expiries: Vec<u64>,
     refreshes: usize,
     revoked: bool,
@@ -51,7 +50,7 @@ impl Ledger {
         }
     }
 
-    /// Ends the grant that an access token, expired or not, belongs to.
+    /// Revokes the grant of an access token, expired or not.
     pub(super) fn revoke(&mut self, access_token: &str) {
         if let Some((entry, ..)) = self.find(ACCESS, access_token) {
             entry.revoked = true;
@@ -62,7 +61,7 @@ impl Ledger {
         self.find(REFRESH, refresh_token).map_or(0, |(entry, ..)| entry.refreshes)
     }
 
-    /// The token endpoint (RFC 6749 §6), with the error bodies of the Flextell guide.
+    /// Answers a call of the token endpoint (RFC 6749 §6), with the error bodies of the Flextell guide.
     pub(super) fn token(&mut self, form: &[u8], now_ms: u64) -> Reply {
         match self.refresh(form, now_ms) {
             Ok(reply) => reply,
@@ -74,7 +73,7 @@ impl Ledger {
         let form = std::str::from_utf8(form).unwrap_or("");
         let grant_type = field(form, "grant_type").ok_or(("invalid_request", "The 'grant_type' field is missing."))?;
         if grant_type != "refresh_token" {
-            let message = "Only 'refresh_token' is understood here.";
+            let message = "This server supports 'refresh_token' only.";
             return Err(("unsupported_grant_type", message));
         }
         let token = field(form, "refresh_token").ok_or(("invalid_request", "The 'refresh_token' field is missing."))?;
@@ -82,7 +81,7 @@ impl Ledger {
         let (entry, grant, serial) =
             self.find(REFRESH, token).ok_or(("invalid_grant", "The refresh token is unknown."))?;
         entry.refreshes += 1;
-        // Used twice, the token may be in two hands, of which one is a thief's.
+        // A token that is used twice may have been stolen.
         entry.revoked |= serial + 1 != entry.expiries.len();
         if entry.revoked {
             let message = "The refresh token was used before or revoked.";
@@ -99,7 +98,7 @@ impl Ledger {
         Ok(reply::json(StatusCode::OK, &body))
     }
 
-    /// The entry of a token of this kind, with the grant's number and the token's.
+    /// Finds the entry of a token of this kind, with the number of the grant and of the token.
     fn find(&mut self, kind: &str, token: &str) -> Option<(&mut Entry, usize, usize)> {
         let (grant, serial) = token.strip_prefix(kind)?.split_once('-')?;
         let (grant, serial): (usize, usize) = (grant.parse().ok()?, serial.parse().ok()?);
@@ -120,7 +119,7 @@ impl Entry {
     }
 }
 
-/// A field of a form. Nothing is decoded: no value of interest has a character to be encoded.
+/// Returns a field of a form. Decodes nothing: the values here need no encoding.
 fn field<'a>(form: &'a str, name: &str) -> Option<&'a str> {
     form.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(key, value)| (key == name).then_some(value))
 }

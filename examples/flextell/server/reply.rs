@@ -1,4 +1,4 @@
-//! What goes over the wire: replies, whole or cut off.
+//! Replies on the wire, whole or cut off.
 
 use std::fmt;
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use hyper::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WW
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-/// How a call ends.
+/// The end of a call.
 pub(super) enum Outcome {
-    /// With a reply.
+    /// A reply.
     Reply(Reply),
-    /// With the connection cut before the first byte of a reply.
+    /// A cut of the connection before the first byte of a reply.
     Cut,
-    /// Never.
+    /// None: the server does not answer.
     Hang,
 }
 
@@ -32,7 +32,7 @@ impl Outcome {
 
 pub(super) type Reply = Response<Either<Full<Bytes>, Half>>;
 
-/// A reply with a body of the given media type.
+/// Builds a reply with a body of the given media type.
 pub(super) fn text(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Reply {
     let mut reply = Response::new(Either::Left(Full::new(body.into())));
     *reply.status_mut() = status;
@@ -46,7 +46,7 @@ pub(super) fn json(status: StatusCode, body: &Value) -> Reply {
     text(status, "application/json", body.to_string())
 }
 
-/// An error as the Flextell guide words it (H8), with the challenge that RFC 6750 §3 asks for.
+/// Builds an error as in the Flextell guide (H8), with the challenge that RFC 6750 §3 requires.
 pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Reply {
     let mut reply = json(status, &json!({ "error": code, "message": message }));
     let challenge = match status {
@@ -59,13 +59,13 @@ pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Reply {
     reply
 }
 
-/// A Unix time in seconds as HTTP writes dates (RFC 9110 §5.6.7).
+/// Writes a Unix time in seconds as an HTTP date (RFC 9110 §5.6.7).
 pub(super) fn http_date(unix_s: u64) -> HeaderValue {
     let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(unix_s));
     HeaderValue::try_from(date).expect("letters and digits")
 }
 
-/// A reply that announces all of `body` and breaks off half-way.
+/// Builds a reply that announces all of `body` and ends after half of it.
 pub(super) fn half(status: StatusCode, body: &Value) -> Reply {
     let mut body = body.to_string().into_bytes();
     let mut reply = text(status, "application/json", "");
@@ -92,7 +92,7 @@ impl Body for Half {
                 *self = Self::Pause;
                 Poll::Ready(Some(Ok(Frame::data(half))))
             }
-            // hyper puts on the wire what it has only when a body makes it wait.
+            // hyper flushes its buffer only when a body makes it wait.
             Self::Pause => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -102,13 +102,13 @@ impl Body for Half {
     }
 }
 
-/// The connection ends here, as the story wants it.
+/// The story ends the connection here.
 #[derive(Debug)]
 pub(super) struct Cut;
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("cut off, as the story wants it")
+        f.write_str("cut off by the story")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The stories, and what becomes of each answer in them.
+//! The stories, and the reply for each answer in them.
 
 use hyper::StatusCode;
 use hyper::header::{HeaderValue, RETRY_AFTER};
@@ -13,12 +13,12 @@ use Answer::{
 };
 use Wait::{DateAhead, Seconds};
 
-/// The answers of a story, one for each call; the last one is given for ever. `None` for a story
-/// that nobody wrote.
+/// Returns the answers of a story, one for each call. The last one repeats. `None` for an unknown
+/// story.
 #[rustfmt::skip]
 pub(super) fn of(story: &str) -> Option<&'static [Answer]> {
     Some(match story {
-        // The token's expiry is the story of the second, and how many come at once that of the third.
+        // The second is about the expiry of the token, the third about many calls at once.
         "ok" | "expired-token" | "stampede" => &[Success],
 
         "still-401"            => &[UNAUTHORIZED],
@@ -51,10 +51,10 @@ pub(super) fn of(story: &str) -> Option<&'static [Answer]> {
     })
 }
 
-/// The answer to whoever brings no valid token.
+/// The answer to a call without a valid token.
 pub(super) const UNAUTHORIZED: Answer = Error(401, "invalid_token", "The bearer token is expired or malformed.");
 
-/// The answer where nothing is.
+/// The answer to a call of an unknown path.
 pub(super) const NOT_FOUND: Answer = Error(404, "not_found", "There is no such resource; ids are case-sensitive.");
 
 const UNAVAILABLE: Answer = Error(503, "service_unavailable", "We are busy. Come back later.");
@@ -66,47 +66,47 @@ pub(super) enum Answer {
     Success,
     /// An error of the guide: status, `error`, `message`.
     Error(u16, &'static str, &'static str),
-    /// 429, and when to come back.
+    /// 429, with the wait.
     Limited(Wait),
-    /// 401, and the grant of the caller's token is gone.
+    /// 401, and the grant of the caller's token is revoked.
     RevokeGrant,
-    /// 401: the caller's token ends at this very moment.
+    /// 401: the caller's token expires now.
     ExpireToken,
     /// 500 with the error page of some proxy.
     HtmlPage,
-    /// 422 with a body that only claims to be JSON.
+    /// 422 with a body that claims to be JSON but is not.
     NotJson,
     /// The connection is cut before the first byte of a reply.
     CutBefore,
     /// 200, but the connection is cut half-way through the body.
     CutWithin,
-    /// What was asked for is done, then the connection is cut before the first byte of a reply.
+    /// The request takes effect, then the connection is cut before the first byte of a reply.
     CutAfterApplying,
-    /// Nothing, ever.
+    /// No reply at all.
     Silence,
 }
 
-/// How a 429 says when to come back.
+/// The form in which a 429 states the wait.
 #[derive(Clone, Copy)]
 pub(super) enum Wait {
-    /// So many seconds from now.
+    /// A number of seconds from now.
     Seconds(u64),
-    /// At the date so many seconds after the reply's own `Date`.
+    /// A date, this number of seconds after the reply's own `Date`.
     DateAhead(u64),
 }
 
 impl Answer {
-    /// Whether only a valid token gets this answer. Where the story is about bad tokens, any does.
+    /// Returns whether only a valid token gets this answer. In stories about bad tokens, any token does.
     pub(super) fn needs_token(self) -> bool {
         !matches!(self, RevokeGrant | ExpireToken | Error(401, ..))
     }
 
-    /// Whether the server has done what was asked for.
+    /// Returns whether the request takes effect.
     pub(super) fn applies(self) -> bool {
         matches!(self, Success | CutWithin | CutAfterApplying)
     }
 
-    /// The virtual instant before which it asks not to be called again.
+    /// Returns the earliest virtual instant at which it allows the next call.
     pub(super) fn not_before_ms(self, clock: Clock, now_ms: u64) -> Option<u64> {
         match self {
             Limited(wait) => Some(wait.end_ms(clock, now_ms)),
@@ -114,7 +114,7 @@ impl Answer {
         }
     }
 
-    /// What the caller gets at a virtual instant.
+    /// Builds the caller's reply at a virtual instant.
     pub(super) fn outcome(self, clock: Clock, now_ms: u64) -> Outcome {
         let data = json!({ "data": { "id": "msg_1", "status": "sent" } });
         Outcome::Reply(match self {
@@ -144,7 +144,8 @@ impl Answer {
 }
 
 impl Wait {
-    /// The virtual instant at which it ends. A date has whole seconds, like the `Date` it follows.
+    /// Returns the virtual instant at which it ends. A date has whole seconds, like the `Date` of the
+    /// reply.
     fn end_ms(self, clock: Clock, now_ms: u64) -> u64 {
         match self {
             Seconds(wait) => now_ms + wait * 1000,
@@ -156,7 +157,7 @@ impl Wait {
     }
 }
 
-/// A 429 whose `Retry-After` and `X-RateLimit-Reset` agree, as far as whole seconds allow.
+/// Builds a 429 whose `Retry-After` and `X-RateLimit-Reset` agree to the second.
 fn too_many_requests(wait: Wait, reset_unix_s: u64) -> Reply {
     let (retry_after, message) = match wait {
         Seconds(wait) => {
