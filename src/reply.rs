@@ -68,7 +68,7 @@ impl Reply {
     ///
     /// `wall_clock` is the time since the Unix epoch, if the driver knows it: dates are judged by it where the
     /// response has no usable `Date` of its own (rule H4). `reset` says how a bare number in `X-RateLimit-Reset` is
-    /// meant; [`Policy::reset`](crate::Policy::reset) has it.
+    /// meant; [`Policy::rate_limit_reset`](crate::Policy::rate_limit_reset) has it.
     ///
     /// Names and values are whatever gives bytes: a `HeaderMap`'s pairs, an HTTP parser's, a list made by hand.
     ///
