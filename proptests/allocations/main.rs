@@ -1,4 +1,4 @@
-//! Reading and deciding allocate nothing (H1, I11). Seen to fail with a `Box` planted in the drawing of a number.
+//! Reading and deciding allocate nothing (H1, I11). The bugs in `proptests/planted/` show that these tests can fail.
 #![allow(clippy::unwrap_used)]
 
 use std::hint::black_box;
@@ -78,7 +78,7 @@ fn i11_deciding_allocates_nothing() {
                     8 if n > 30 => Event::Reply { attempt, reply: Reply::new(200) },
                     _ => Event::Tick,
                 };
-                // T2: at zero is as soon as can be.
+                // T2: zero counts as the latest instant.
                 let tick = machine.next_tick(&upstream).filter(|_| event == Event::Tick);
                 let now = tick.unwrap_or(Timestamp::ZERO);
                 let action = machine.handle(now, event, &mut upstream);

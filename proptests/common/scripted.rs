@@ -16,7 +16,7 @@ use retry_machine::{Action, Event, RefreshOutcome, Reply, ResetFormat, Timestamp
 
 use crate::support::Answer;
 
-/// How a send ends, and how many milliseconds it takes: None for never.
+/// The end of a send, and the number of milliseconds until then: `None` for never.
 #[derive(Clone, Copy, Debug)]
 pub enum Send {
     Answer(Option<u64>, u16),
@@ -55,15 +55,15 @@ impl Clock {
 /// A client of one request.
 pub struct Client {
     pub clock: Rc<Clock>,
-    /// What the sends bring, in order.
+    /// The results of the sends, in order.
     pub sends: RefCell<VecDeque<Send>>,
-    /// What the refreshes bring, and how many milliseconds they take.
+    /// The duration of each refresh in milliseconds, and its outcome.
     pub refreshes: RefCell<VecDeque<(u64, RefreshOutcome)>>,
-    /// Timers end after half of their time.
+    /// Whether timers end after half of their time.
     pub hasty: bool,
-    /// The actions that the driver was given.
+    /// The actions that the driver got.
     pub log: RefCell<Vec<String>>,
-    /// How many sends were begun and neither ended nor were dropped.
+    /// Number of sends that have begun and neither ended nor been dropped.
     pub under_way: Cell<u32>,
 }
 
@@ -105,7 +105,7 @@ impl Send {
         }
     }
 
-    /// The response is the attempt's number and the status.
+    /// Returns the result; its response is the number of the attempt and the status.
     fn result(self, attempt: u32) -> Sent {
         let read = |status, headers: Option<(&str, &str)>| {
             let reply = Reply::read(status, headers, None, ResetFormat::Auto);
@@ -211,7 +211,7 @@ impl Wake for Woken {
     }
 }
 
-/// Runs tasks until none can go on before `end`. A task is polled only when it was woken.
+/// Runs tasks until none can continue before `end`. Polls a task only after it was woken.
 pub fn run_until(clock: &Clock, end: Timestamp, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
     let woken: Vec<_> = tasks.iter().map(|_| Arc::new(Woken(AtomicBool::new(true)))).collect();
     let mut ended = vec![false; tasks.len()];

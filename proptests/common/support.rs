@@ -1,4 +1,4 @@
-//! A small stage for tests: one upstream, its requests, and what each is told when.
+//! Scenes for tests: one upstream, its requests, and the events that each gets.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -21,12 +21,12 @@ pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The guide's policy without chance, so that a test can name every instant.
+/// Returns the guide's policy without jitter, so that a test can name every instant.
 pub fn exact() -> PolicyBuilder {
     Policy::flextell().into_builder().jitter(Jitter::None)
 }
 
-/// One upstream and its requests, which are numbered from 0 and made by their first event.
+/// One upstream and its requests, numbered from 0. The first event of a request makes it.
 pub struct Scene {
     pub upstream: Upstream,
     pub seed: u64,
@@ -43,42 +43,43 @@ impl Scene {
         Scene::new(policy.build().unwrap())
     }
 
-    /// The guide's policy without chance.
+    /// Returns a scene with the guide's policy, without jitter.
     pub fn exact() -> Scene {
         Scene::with(exact())
     }
 
-    /// What happens `millis` after the origin, to request 0 unless another is named.
-    pub fn at(&mut self, millis: u64) -> Step<'_> {
+    /// Begins an event `millis` after the origin, for request 0 unless the test names another.
+    pub fn at(&mut self, millis: u64) -> Moment<'_> {
         self.at_time(Timestamp::from_millis(millis))
     }
 
-    pub fn at_time(&mut self, now: Timestamp) -> Step<'_> {
-        Step { scene: self, now, request: 0 }
+    pub fn at_time(&mut self, now: Timestamp) -> Moment<'_> {
+        Moment { scene: self, now, request: 0 }
     }
 
-    /// The instant of the start, with request 0 sent.
-    pub fn after_the_start(&mut self) -> Step<'_> {
+    /// Sends request 0 and returns the instant of its start.
+    pub fn after_the_start(&mut self) -> Moment<'_> {
         let _ = self.at(0).start();
         self.at(0)
     }
 
-    /// The machine of a request that has begun.
+    /// Returns the machine of a request that has begun.
     pub fn machine(&self, request: u64) -> &RetryMachine {
         &self.requests[&request]
     }
 
-    /// The machines of the requests that have begun.
+    /// Returns the machines of the requests that have begun.
     pub fn requests(&self) -> &BTreeMap<u64, RetryMachine> {
         &self.requests
     }
 
-    /// When request 0 wants its next tick.
+    /// Returns when request 0 needs its next tick.
     pub fn next_tick(&self) -> Option<Timestamp> {
         self.machine(0).next_tick(&self.upstream)
     }
 
-    /// Gives request 0 a 503 again and again, with each wait obeyed, until it ends; returns the length of each wait.
+    /// Answers each attempt of request 0 with this status, and obeys each wait, until the request ends. Returns the waits
+    /// and the last action.
     pub fn fail_until_the_end(&mut self, status: u16) -> (Vec<Duration>, Action) {
         let mut now = Timestamp::ZERO;
         let mut waits = Vec::new();
@@ -97,14 +98,14 @@ impl Scene {
     }
 }
 
-/// One instant of a scene.
-pub struct Step<'a> {
+/// One instant of a scene, for one request.
+pub struct Moment<'a> {
     scene: &'a mut Scene,
     now: Timestamp,
     request: u64,
 }
 
-impl Step<'_> {
+impl Moment<'_> {
     pub fn request(mut self, request: u64) -> Self {
         self.request = request;
         self
@@ -114,10 +115,10 @@ impl Step<'_> {
         self.tell(Event::Start)
     }
 
-    /// Starts a request that is not safe to repeat.
-    pub fn start_unsafe(self) -> Action {
+    /// Starts a request that is not idempotent.
+    pub fn start_non_idempotent(self) -> Action {
         let machine = RetryMachine::new(Idempotency::NonIdempotent, derive_seed(self.scene.seed, self.request));
-        assert!(self.scene.requests.insert(self.request, machine).is_none(), "it was started before");
+        assert!(self.scene.requests.insert(self.request, machine).is_none(), "the request was started before");
         self.start()
     }
 
@@ -125,30 +126,30 @@ impl Step<'_> {
         self.tell(Event::Tick)
     }
 
-    /// The newest attempt is answered.
+    /// Answers the newest attempt.
     pub fn reply(self, status: u16) -> Action {
         self.reply_with(status, &[])
     }
 
-    /// The newest attempt is answered, with these headers.
+    /// Answers the newest attempt, with these headers.
     pub fn reply_with(self, status: u16, headers: &[(&str, &str)]) -> Action {
         let newest = self.newest();
         self.reply_to(newest, status, headers)
     }
 
-    /// An attempt is answered, which may be late.
+    /// Answers any attempt, perhaps late.
     pub fn reply_to(self, attempt: u32, status: u16, headers: &[(&str, &str)]) -> Action {
         let reply = Reply::read(status, headers.iter().copied(), None, self.scene.upstream.policy().rate_limit_reset());
         self.tell(Event::Reply { attempt, reply })
     }
 
-    /// The newest attempt brings no response.
+    /// Ends the newest attempt without a response.
     pub fn error(self, error: TransportErrorKind) -> Action {
         let newest = self.newest();
         self.tell(Event::TransportError { attempt: newest, kind: error })
     }
 
-    pub fn token(self, outcome: RefreshOutcome) -> Action {
+    pub fn refreshed(self, outcome: RefreshOutcome) -> Action {
         self.tell(Event::Refreshed(outcome))
     }
 
@@ -175,18 +176,18 @@ impl Step<'_> {
     }
 }
 
-/// What a test wants to know of an action.
+/// Assertions about an action.
 pub trait Answer {
-    /// The action in few words: `send 2`, `wait 30100 retry_after` (the instant of its end in milliseconds).
+    /// Returns the action in few words: `send 2`, `wait 30100 retry_after` (its end in milliseconds).
     fn short(&self) -> String;
 
     /// Asserts the short form.
     fn is(self, short: &str);
 
-    /// Asserts that the request was surfaced with this kind.
+    /// Asserts that the request failed with this kind, and returns the failure.
     fn fails(&self, kind: FailureKind) -> Failure;
 
-    /// The end of a wait, asserted to be one.
+    /// Asserts that the action is a wait, and returns its end.
     fn end_of_wait(&self) -> Timestamp;
 }
 
@@ -204,7 +205,7 @@ impl Answer for Action {
             Action::AwaitRefresh { until, .. } => format!("await until {}", millis(until)),
             Action::InFlight { until, .. } => format!("in flight{}", limit(until)),
             Action::Done { status, .. } => format!("done {status}"),
-            Action::Fail(failure) => format!("surface {:?}", failure.kind()),
+            Action::Fail(failure) => format!("fail {:?}", failure.kind()),
         }
     }
 
@@ -217,7 +218,7 @@ impl Answer for Action {
     fn fails(&self, kind: FailureKind) -> Failure {
         match self {
             Action::Fail(failure) if failure.kind() == kind => *failure,
-            other => panic!("{kind:?} expected, not {other:?}"),
+            other => panic!("expected {kind:?}, not {other:?}"),
         }
     }
 
@@ -225,7 +226,7 @@ impl Answer for Action {
     fn end_of_wait(&self) -> Timestamp {
         match self {
             Action::Wait { until, .. } => *until,
-            other => panic!("a wait expected, not {other:?}"),
+            other => panic!("expected a wait, not {other:?}"),
         }
     }
 }
@@ -240,7 +241,7 @@ fn name(reason: WaitReason) -> &'static str {
     }
 }
 
-/// Milliseconds, with as many decimals as it takes.
+/// Returns the time in milliseconds, with as many decimals as it needs.
 fn millis(time: Timestamp) -> String {
     let (whole, rest) = (time.as_nanos() / 1_000_000, time.as_nanos() % 1_000_000);
     format!("{whole}.{rest:06}").trim_end_matches('0').trim_end_matches('.').into()

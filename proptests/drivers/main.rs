@@ -1,4 +1,4 @@
-//! Both drivers, in virtual time: what they do with each action, and what they hand back.
+//! Both drivers, in virtual time: how they carry out each action, and what they return.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::cell::RefCell;
@@ -27,7 +27,7 @@ use support::{REFRESHED, UNAVAILABLE, exact, ms, secs};
 
 type Ended = Result<String, RequestError<String, String>>;
 
-/// Drives a request to its end with the one driver or the other.
+/// Drives a request to its end with one of the drivers.
 type Drive = fn(&Client, PolicyBuilder) -> Ended;
 
 const BOTH: [Drive; 2] = [with_threads, with_tasks];
@@ -49,7 +49,7 @@ fn with_tasks(client: &Client, policy: PolicyBuilder) -> Ended {
     let result = RefCell::new(None);
     let mut task = pin!(async { drop(result.replace(Some(future::run(machine(), &upstream, client).await))) });
     run_all(client, &mut [task.as_mut()]);
-    result.take().expect("it has ended")
+    result.take().expect("the task has ended")
 }
 
 fn run_all(client: &Client, tasks: &mut [Pin<&mut dyn Future<Output = ()>>]) {
@@ -93,9 +93,9 @@ fn t4_both_drivers_carry_out_each_action() {
 fn e1_the_last_response_is_handed_back_with_a_failure() {
     for drive in BOTH {
         let client = Client::new(&[Send::Answer(Some(1), 503), Send::Answer(Some(1), 404)], &[]);
-        let surfaced = drive(&client, exact()).unwrap_err();
-        assert_eq!(surfaced.failure.kind(), FailureKind::NotFound);
-        assert_eq!((surfaced.response.as_deref(), surfaced.error), (Some("2: 404"), None));
+        let error = drive(&client, exact()).unwrap_err();
+        assert_eq!(error.failure.kind(), FailureKind::NotFound);
+        assert_eq!((error.response.as_deref(), error.error), (Some("2: 404"), None));
     }
 }
 
@@ -103,11 +103,11 @@ fn e1_the_last_response_is_handed_back_with_a_failure() {
 fn e1_the_clients_own_error_is_handed_back_beside_the_last_response() {
     for drive in BOTH {
         let client = Client::new(&[Send::Answer(Some(1), 503), Send::Fail(1, TransportErrorKind::Broken)], &[]);
-        let surfaced = drive(&client, exact().max_retries(1)).unwrap_err();
-        assert_eq!((surfaced.failure.status(), surfaced.failure.cause()), (Some(503), Some(Cause::Broken)));
-        assert_eq!(surfaced.response.as_deref(), Some("1: 503"));
-        assert_eq!(surfaced.error.as_deref(), Some("2: Broken"));
-        assert_eq!(surfaced.to_string(), surfaced.failure.to_string());
+        let error = drive(&client, exact().max_retries(1)).unwrap_err();
+        assert_eq!((error.failure.status(), error.failure.cause()), (Some(503), Some(Cause::Broken)));
+        assert_eq!(error.response.as_deref(), Some("1: 503"));
+        assert_eq!(error.error.as_deref(), Some("2: Broken"));
+        assert_eq!(error.to_string(), error.failure.to_string());
     }
 }
 
@@ -115,31 +115,31 @@ fn e1_the_clients_own_error_is_handed_back_beside_the_last_response() {
 fn e1_an_error_before_the_last_response_is_forgotten() {
     for drive in BOTH {
         let client = Client::new(&[Send::Fail(1, TransportErrorKind::NotSent), Send::Answer(Some(1), 422)], &[]);
-        let surfaced = drive(&client, exact()).unwrap_err();
-        assert_eq!((surfaced.response.as_deref(), surfaced.error), (Some("2: 422"), None));
+        let error = drive(&client, exact()).unwrap_err();
+        assert_eq!((error.response.as_deref(), error.error), (Some("2: 422"), None));
     }
 }
 
 #[test]
 fn e1_an_attempt_that_was_dropped_does_not_bring_back_an_older_error() {
     let client = Client::new(&[Send::Fail(1, TransportErrorKind::NotSent), Send::Answer(None, 200)], &[]);
-    let surfaced = with_tasks(&client, limited().max_retries(1)).unwrap_err();
-    assert_eq!(surfaced.failure.cause(), Some(Cause::TimedOut));
-    assert_eq!(surfaced.error, None);
+    let error = with_tasks(&client, limited().max_retries(1)).unwrap_err();
+    assert_eq!(error.failure.cause(), Some(Cause::TimedOut));
+    assert_eq!(error.error, None);
 }
 
 #[test]
 fn e1_a_request_that_was_never_sent_hands_back_nothing() {
     for drive in BOTH {
         let client = Client::new(&[], &[]);
-        let surfaced = drive(&client, exact().deadline(Some(Duration::ZERO))).unwrap_err();
-        assert_eq!(surfaced.failure.kind(), FailureKind::Deadline);
-        assert_eq!((surfaced.response, surfaced.error), (None, None));
+        let error = drive(&client, exact().deadline(Some(Duration::ZERO))).unwrap_err();
+        assert_eq!(error.failure.kind(), FailureKind::Deadline);
+        assert_eq!((error.response, error.error), (None, None));
     }
 }
 
 #[test]
-fn e1_what_is_handed_back_is_an_error_whose_source_is_the_clients() {
+fn e1_the_drivers_error_has_the_clients_error_as_its_source() {
     struct Unplugged;
 
     impl blocking::Client for Unplugged {
@@ -161,8 +161,8 @@ fn e1_what_is_handed_back_is_an_error_whose_source_is_the_clients() {
         }
     }
 
-    let surfaced = blocking::run(machine(), &shared(exact().max_retries(0)), &Unplugged).unwrap_err();
-    assert_eq!(surfaced.source().map(ToString::to_string), Some("unplugged".into()));
+    let error = blocking::run(machine(), &shared(exact().max_retries(0)), &Unplugged).unwrap_err();
+    assert_eq!(error.source().map(ToString::to_string), Some("unplugged".into()));
 }
 
 // ---- Limits ----
@@ -180,16 +180,16 @@ fn s4_at_its_limit_an_attempt_is_dropped_and_the_next_begun() {
 #[test]
 fn s4_a_refresh_ends_with_the_requests_deadline() {
     let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
-    let surfaced = with_tasks(&client, exact().deadline(Some(secs(5)))).unwrap_err();
-    assert_eq!((surfaced.failure.kind(), surfaced.failure.elapsed()), (FailureKind::Deadline, secs(5)));
+    let error = with_tasks(&client, exact().deadline(Some(secs(5)))).unwrap_err();
+    assert_eq!((error.failure.kind(), error.failure.elapsed()), (FailureKind::Deadline, secs(5)));
 }
 
 #[test]
 fn k5_a_refresh_ends_with_its_lease() {
     let client = Client::new(&[Send::Answer(Some(100), 401)], &[(60_000, REFRESHED)]);
-    let surfaced = with_tasks(&client, exact()).unwrap_err();
-    assert_eq!(surfaced.failure.kind(), FailureKind::TokenUnavailable);
-    assert_eq!(surfaced.failure.elapsed(), ms(30_100));
+    let error = with_tasks(&client, exact()).unwrap_err();
+    assert_eq!(error.failure.kind(), FailureKind::TokenUnavailable);
+    assert_eq!(error.failure.elapsed(), ms(30_100));
 }
 
 #[test]
@@ -242,16 +242,16 @@ fn s6_a_panic_in_the_client_frees_the_lease() {
     let upstream = shared(exact());
     let client = Client::new(&[Send::Answer(Some(0), 401)], &[]);
     let run = || blocking::run(machine(), &upstream, &client);
-    assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "its script has no refresh");
+    assert!(catch_unwind(AssertUnwindSafe(run)).is_err(), "the script has no refresh");
     let next = Client::new(&[Send::Answer(Some(0), 401)], &[(0, UNAVAILABLE)]);
-    let surfaced = blocking::run(machine(), &upstream, &next).unwrap_err();
-    assert_eq!(surfaced.failure.kind(), FailureKind::TokenUnavailable);
-    assert_eq!(next.log()[1], "refresh until 30000", "it leads");
+    let error = blocking::run(machine(), &upstream, &next).unwrap_err();
+    assert_eq!(error.failure.kind(), FailureKind::TokenUnavailable);
+    assert_eq!(next.log()[1], "refresh until 30000", "the next request leads");
 }
 
 // ---- Followers ----
 
-/// A leader whose refresh takes 5 s, and two followers; returns when each has ended.
+/// Runs a leader whose refresh takes 5 s, and two followers. Returns when each ended.
 fn one_leads(upstream: &impl Shared) -> Vec<Timestamp> {
     let ends = RefCell::new(Vec::new());
     let leader = Client::new(&[Send::Answer(Some(100), 401), Send::Answer(Some(0), 200)], &[(5_000, REFRESHED)]);
@@ -276,17 +276,17 @@ fn k8_tasks_that_follow_are_woken_when_the_refresh_is_done() {
 }
 
 #[test]
-fn k8_where_nothing_wakes_them_they_look_at_the_leases_end() {
+fn k8_followers_that_nothing_wakes_look_again_at_the_leases_end() {
     let upstream = RefCell::new(Upstream::new(exact().build().unwrap()));
-    let [leads, follow @ ..] = &one_leads(&upstream)[..] else { panic!("three have ended") };
+    let [leads, follow @ ..] = &one_leads(&upstream)[..] else { panic!("three requests have ended") };
     assert_eq!(*leads, Timestamp::from_millis(5_100));
     assert_eq!(*follow, [Timestamp::from_millis(30_100); 2]);
 }
 
-/// Notes for how long a thread means to wait, and lets nothing wake it.
-struct Noting(RefCell<Upstream>, RefCell<Vec<Duration>>);
+/// Records how long a thread waits at most, and never wakes it.
+struct Recording(RefCell<Upstream>, RefCell<Vec<Duration>>);
 
-impl Shared for Noting {
+impl Shared for Recording {
     fn with<T>(&self, step: impl FnOnce(&mut Upstream) -> T) -> T {
         self.0.with(step)
     }
@@ -298,8 +298,8 @@ impl Shared for Noting {
 }
 
 #[test]
-fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
-    let upstream = Noting(RefCell::new(Upstream::new(exact().build().unwrap())), RefCell::default());
+fn k8_a_thread_that_nothing_wakes_looks_again_at_the_leases_end() {
+    let upstream = Recording(RefCell::new(Upstream::new(exact().build().unwrap())), RefCell::default());
     let mut leader = machine();
     for event in [Event::Start, Event::Reply { attempt: 1, reply: Reply::new(401) }] {
         let _ = upstream.with(|upstream| leader.handle(Timestamp::ZERO, event, upstream));
@@ -311,7 +311,7 @@ fn k8_a_thread_that_nothing_wakes_looks_at_the_leases_end() {
     assert_eq!(upstream.1.take(), [ms(29_900)]);
 }
 
-/// Counts how often a task is woken.
+/// Counts the wake-ups of a task.
 #[derive(Default)]
 struct Count(AtomicU32);
 
@@ -322,7 +322,7 @@ impl Wake for Count {
 }
 
 #[test]
-fn k8_a_task_that_waits_no_longer_is_forgotten() {
+fn k8_a_task_that_no_longer_waits_is_forgotten() {
     let upstream = shared(exact());
     let count = Arc::new(Count::default());
     {
@@ -334,7 +334,7 @@ fn k8_a_task_that_waits_no_longer_is_forgotten() {
 }
 
 #[test]
-fn k8_a_task_is_woken_when_the_token_moves_and_not_before() {
+fn k8_a_task_is_woken_only_when_the_token_moves() {
     let upstream = shared(exact());
     let count = Arc::new(Count::default());
     let waker = Waker::from(Arc::clone(&count));
@@ -349,10 +349,10 @@ fn k8_a_task_is_woken_when_the_token_moves_and_not_before() {
 }
 
 #[test]
-fn k8_a_thread_waits_for_as_long_as_the_token_does_not_move() {
+fn k8_a_thread_waits_until_the_token_moves() {
     let upstream = shared(exact());
     let seen = upstream.with(|upstream| upstream.wakeups());
-    let never = |_| unreachable!("it waits without the client");
+    let never = |_| unreachable!("the thread waits without the client");
     let begun = Instant::now();
     upstream.wait_for_token(seen, ms(50), never);
     assert!(begun.elapsed() >= ms(50));
@@ -360,7 +360,7 @@ fn k8_a_thread_waits_for_as_long_as_the_token_does_not_move() {
     upstream.wait_for_token(seen, secs(3_600), never);
 }
 
-/// Real threads: the leader's refresh ends when the follower has begun to wait.
+/// A client on a real thread: the leader's refresh ends after the follower has begun to wait.
 struct Threaded<'a> {
     upstream: &'a SharedUpstream,
     leads: bool,
@@ -377,13 +377,13 @@ impl blocking::Client for Threaded<'_> {
     }
 
     fn sleep(&self, wait: Duration) {
-        panic!("nobody sleeps here, for {wait:?} or at all");
+        panic!("unexpected sleep of {wait:?}");
     }
 
     fn send(&self, attempt: Attempt) -> Result<(Reply, u16), (TransportErrorKind, ())> {
         let status = if attempt.generation == 0 { 401 } else { 200 };
         if !self.leads && attempt.number == 1 {
-            // Not before the other leads.
+            // After the other request leads.
             self.others.borrow().recv_timeout(Duration::from_secs(20)).unwrap();
         }
         Ok((Reply::new(status), status))
@@ -392,7 +392,7 @@ impl blocking::Client for Threaded<'_> {
     fn refresh(&self, _: Timestamp) -> RefreshOutcome {
         self.sent.send(()).unwrap();
         self.others.borrow().recv_timeout(Duration::from_secs(20)).unwrap();
-        // The follower may be about to wait, or wait already: it is woken either way.
+        // The follower is about to wait, or waits already. Both ways it is woken.
         assert_eq!(self.upstream.with(|upstream| upstream.generation()), 0);
         REFRESHED
     }
@@ -419,5 +419,5 @@ fn k8_threads_that_follow_are_woken_when_the_refresh_is_done() {
             });
         }
     });
-    assert!(begun.elapsed() < Duration::from_secs(15), "long before the lease of 30 s ends");
+    assert!(begun.elapsed() < Duration::from_secs(15), "the follower waited for the end of the lease");
 }

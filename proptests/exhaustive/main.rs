@@ -1,9 +1,9 @@
-//! Exhaustive exploration: machine and upstream are small plain values, so all orders of events over an alphabet can be
-//! tried, with visited states merged. A model checker (stateright) does the search; the invariants I1 to I10 are checked
-//! on every edge, and I11 is in that a panic or an overflow ends it. Each was seen to fail with the bug that stands above
-//! it planted. (I11: an unchecked subtraction of times.)
+//! Exhaustive exploration: machine and upstream are small plain values, so a search can try all orders of events over an
+//! alphabet and merge the states that it has visited. A model checker (stateright) does the search. It checks the
+//! invariants I1 to I10 on every edge, and a panic or an overflow ends it (I11). The comment above each invariant names the
+//! planted bugs with which the check was seen to fail. (I11: an unchecked subtraction of times.)
 //!
-//! One request alone is explored until the set of reachable states closes; two on one upstream as deep as the time
+//! The search explores one request until it finds no new state, and two requests on one upstream as deep as the time
 //! allows. `cargo test --release --test exhaustive -- --nocapture` prints the figures, and with `--ignored` goes deeper.
 
 use std::hash::{Hash, Hasher};
@@ -37,15 +37,15 @@ fn policy(capacity: u32) -> Policy {
         .unwrap()
 }
 
-/// What can happen to a request.
+/// An event of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Input {
     Start,
-    /// Before anything is due.
+    /// Before that instant, or without one.
     Early,
-    /// When it is due.
+    /// At the instant of the next tick.
     Due,
-    /// Three seconds after.
+    /// Three seconds after that.
     Late,
     /// By a clock that goes backwards.
     Backwards,
@@ -54,7 +54,7 @@ enum Input {
     Hint(u16, u32),
     /// A status with nothing left for so many seconds.
     Exhausted(u16, u32),
-    /// For the attempt before.
+    /// For the attempt before the newest.
     LateStatus(u16),
     LateHint(u16, u32),
     Failed(TransportErrorKind),
@@ -94,7 +94,7 @@ const ALPHABET: [Input; 27] = [
     Input::Cancel,
 ];
 
-/// What keeps a request going: failures, hints, and no answer at all.
+/// Answers that keep a request going: failures, hints, and silence.
 const ANSWERS: [Input; 3] = [Input::Status(503), Input::Hint(429, 3), Input::Due];
 
 impl Input {
@@ -121,63 +121,65 @@ impl Input {
     }
 }
 
-/// What an observer remembers of a request.
+/// The facts of a request that an observer remembers.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 struct Seen {
     /// L1: the latest hint that counts.
     not_before: Timestamp,
     sends: u32,
     retries: u32,
-    /// The generation of the last attempt, and whether a 401 came for it.
+    /// The generation of the last attempt, and whether the answer was a 401.
     generation: u32,
     unauthorized: bool,
-    /// F6: the attempts that have succeeded, which each can but once.
+    /// F6: the attempts that have succeeded. Each succeeds at most once.
     succeeded: u8,
     end: Option<Action>,
 }
 
+/// One upstream, its requests, and the observer.
 #[derive(Clone, PartialEq, Debug)]
-struct World {
+struct SystemState {
     now: Timestamp,
     upstream: Upstream,
     machines: Vec<(RetryMachine, Seen)>,
     idempotency: Idempotency,
-    /// How many worlds lead here, with this one.
+    /// Number of states on the path to this one, this one included.
     depth: usize,
-    /// S1: the upstream asked all not to be called before.
+    /// S1: the instant before which no request may call the upstream.
     closed_until: Timestamp,
-    /// Who holds the lease, and until when.
+    /// The request that holds the lease, and the end of the lease.
     lease: Option<(usize, Timestamp)>,
-    /// The budget, and what is left of it.
+    /// The capacity of the budget, and its balance.
     capacity: u32,
     balance: u32,
     broken: Option<&'static str>,
 }
 
-/// Two worlds are the same if they go on in the same way: instants count from now, and how it came to them does not
-/// count. The checker merges by this alone; that `PartialEq` is by the clock matters to no search.
+/// Two states are the same if they continue in the same way: instants count from now, and the path to a state does not
+/// count. The checker merges states by their hash alone, so that `PartialEq` compares clocks does not matter.
 ///
-/// It may tell apart what does go on in the same way: the gate keeps past instants. Such worlds are tried twice.
-impl Hash for World {
-    fn hash<H: Hasher>(&self, state: &mut H) {
+/// Some states that continue in the same way have different hashes, because the gate keeps past instants. The search tries
+/// these twice.
+impl Hash for SystemState {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
         let ahead = |time: Timestamp| time.saturating_duration_since(self.now);
-        UpstreamSnapshot::new(&self.upstream, self.now).hash(state);
+        UpstreamSnapshot::new(&self.upstream, self.now).hash(hasher);
         for (machine, seen) in &self.machines {
-            MachineSnapshot::new(machine, self.now).hash(state);
+            MachineSnapshot::new(machine, self.now).hash(hasher);
             let Seen { not_before, sends, retries, generation, unauthorized, succeeded, end } = seen;
-            (ahead(*not_before), sends, retries, generation, unauthorized, succeeded, end.is_some()).hash(state);
+            (ahead(*not_before), sends, retries, generation, unauthorized, succeeded, end.is_some()).hash(hasher);
         }
-        self.lease.map(|(holder, until)| (holder, ahead(until))).hash(state);
-        (ahead(self.closed_until), self.balance, self.broken).hash(state);
+        self.lease.map(|(holder, until)| (holder, ahead(until))).hash(hasher);
+        (ahead(self.closed_until), self.balance, self.broken).hash(hasher);
     }
 }
 
-impl World {
-    fn new(requests: u32, idempotency: Idempotency) -> World {
-        // One request has all its retries, two share them.
+impl SystemState {
+    fn new(requests: u32, idempotency: Idempotency) -> SystemState {
+        // One request can pay for all its retries, two requests share the budget.
         let capacity = RETRY_COST * RETRIES / requests;
-        World {
-            // Not at time's begin, so that the clock can go backwards.
+        SystemState {
+            // After the origin, so that the clock can go backwards.
             now: Timestamp::from_millis(1_000_000),
             upstream: Upstream::new(policy(capacity)),
             machines: (0..requests)
@@ -193,8 +195,8 @@ impl World {
         }
     }
 
-    fn step(&mut self, who: usize, input: Input) {
-        let (machine, seen) = &mut self.machines[who];
+    fn step(&mut self, request: usize, input: Input) {
+        let (machine, seen) = &mut self.machines[request];
         let newest = machine.attempts();
         let in_flight = machine.in_flight();
         let due = machine.next_tick(&self.upstream).unwrap_or(self.now).max(self.now);
@@ -218,13 +220,13 @@ impl World {
             check(action == end, I3);
         }
 
-        // What the event says.
+        // The reply of the event.
         let reply = match event {
             Event::Reply { attempt, reply } if newest > 0 => Some((attempt, reply)),
             _ => None,
         };
         if let Some((attempt, reply)) = reply {
-            // L1: which hints count.
+            // L1: the hints that count.
             if let Some(hint) = reply.hint().filter(|_| matches!(reply.status(), 429 | 503) && seen.end.is_none()) {
                 seen.not_before = seen.not_before.max(now.saturating_add(hint.wait()));
             }
@@ -238,7 +240,7 @@ impl World {
             }
         }
 
-        // What became of the attempt that was under way.
+        // The result of the attempt that was under way.
         let answer = reply.filter(|(attempt, _)| Some(*attempt) == in_flight).map(|(_, reply)| reply);
         let over = in_flight.is_some() && machine.in_flight() != in_flight;
         match answer.map(|reply| reply.status()) {
@@ -256,11 +258,11 @@ impl World {
         let throttled = answer.filter(|reply| reply.status() == 429);
         let cost = if throttled.is_some() { 0 } else { RETRY_COST };
 
-        // Who had the lease and is heard of gives it up.
+        // A request gives up its lease with an outcome or at its end.
         let outcome = matches!(event, Event::Refreshed(_));
         let kept = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Deadline);
         let gone = outcome || action.is_terminal() && !kept;
-        if self.lease.is_some_and(|(holder, until)| holder == who && gone || until <= now) {
+        if self.lease.is_some_and(|(holder, until)| holder == request && gone || until <= now) {
             self.lease = None;
         }
 
@@ -273,7 +275,7 @@ impl World {
             }
             Action::RefreshToken { until, .. } => {
                 check(self.lease.is_none(), I6);
-                self.lease = Some((who, until));
+                self.lease = Some((request, until));
             }
             Action::Wait { until, reason, .. } => {
                 if failed {
@@ -282,7 +284,7 @@ impl World {
                     self.balance = self.balance.saturating_sub(cost);
                 }
                 let backoff = now.saturating_add(seconds(1 << seen.retries >> 1));
-                // L2: after a 429 its hint counts, however short.
+                // L2: after a 429 the hint counts, however short.
                 let backs_off = failed && throttled.is_none_or(|reply| reply.hint().is_none());
                 let shortest = if backs_off { backoff } else { now }.max(seen.not_before);
                 let longest = match reason {
@@ -302,14 +304,14 @@ impl World {
         }
     }
 
-    /// I7: whether every request ends, though each attempt is answered in this way, and all else by a tick on time.
+    /// I7: returns whether every request ends if each attempt gets this answer and each wait a tick on time.
     fn ends(&self, answer: Input) -> bool {
-        let mut world = self.clone();
-        (0..world.machines.len()).all(|who| {
+        let mut state = self.clone();
+        (0..state.machines.len()).all(|request| {
             (0..40).any(|_| {
-                let in_flight = world.machines[who].0.in_flight().is_some();
-                world.step(who, if in_flight { answer } else { Input::Due });
-                world.machines[who].1.end.is_some()
+                let in_flight = state.machines[request].0.in_flight().is_some();
+                state.step(request, if in_flight { answer } else { Input::Due });
+                state.machines[request].1.end.is_some()
             })
         })
     }
@@ -328,28 +330,29 @@ fn exhausted(status: u16, wait: u32) -> Reply {
     Reply::read(status, headers, None, ResetFormat::Delta)
 }
 
-/// Planted: no look at `not_before` before a send; no look at the gate; half of each hint is waited.
+/// Planted: a send ignores `not_before`; a send ignores the gate; half of each hint is waited.
 const I1: &str = "I1: never sooner than any hint that counts";
 /// Planted: one retry too many.
 const I2: &str = "I2: attempts are at most 1 + retries + recoveries";
-/// Planted: a tick sends again after a failure; a cancel after the end surfaces `cancelled`.
-const I3: &str = "I3: no attempt after a terminal action, which comes back for ever";
-/// Planted: a 404 with a hint is retried; a 403 is backed off from.
+/// Planted: a tick sends again after a failure; a cancel after the end fails with `cancelled`.
+const I3: &str = "I3: no attempt after a terminal action, which repeats forever";
+/// Planted: a 404 with a hint is retried; a 403 is retried after a back-off.
 const I4: &str = "I4: no attempt follows a status that is not retried";
-/// Planted: a 401 is sent again with the same token; it is backed off from; without a new token the old one is used.
+/// Planted: after a 401 the request is sent again with the same token; it is retried after a back-off; without a new token
+/// the old one is used.
 const I5: &str = "I5: after a 401 only with a newer token";
-/// Planted: a lease is given beside an open one.
+/// Planted: a second lease is granted while one is open.
 const I6: &str = "I6: at most one unexpired lease";
-/// Planted: a follower waits for ever; a leader does; no attempt is given up; a hint binds at the instant of its end.
+/// Planted: a follower waits forever; a leader waits forever; an attempt has no limit; a hint binds at the instant of its end.
 const I7: &str = "I7: every request ends";
-/// Planted: no bound on hints, on late ones, at the gate; one doubling too many; the shorter of hint and back-off.
+/// Planted: no bound on hints, on late hints, or at the gate; one doubling too many; the shorter of hint and back-off.
 const I8: &str = "I8: waits within the policy's bounds";
-/// Planted: the budget is not paid; a retry is granted for less; a refund beyond the capacity; a 401 refunds.
+/// Planted: a retry is not charged; a retry is granted for less; a deposit exceeds the capacity; a 401 refunds.
 const I9: &str = "I9: retries within the budget";
-/// Planted: what timed out, broke off or failed otherwise is repeated; an attempt given up counts as not sent.
-const I10: &str = "I10: an unsafe request is never sent twice after an ambiguous failure";
+/// Planted: an attempt that timed out, broke or failed otherwise is repeated; an attempt at its limit counts as not sent.
+const I10: &str = "I10: a non-idempotent request is never sent again after an ambiguous failure";
 
-/// All orders of events for so many requests.
+/// All orders of events for a number of requests.
 struct Exploration {
     requests: u32,
     idempotency: Idempotency,
@@ -357,43 +360,43 @@ struct Exploration {
 }
 
 impl Model for Exploration {
-    type State = World;
+    type State = SystemState;
     type Action = (usize, Input);
 
-    fn init_states(&self) -> Vec<World> {
-        vec![World::new(self.requests, self.idempotency)]
+    fn init_states(&self) -> Vec<SystemState> {
+        vec![SystemState::new(self.requests, self.idempotency)]
     }
 
-    fn actions(&self, world: &World, actions: &mut Vec<(usize, Input)>) {
-        // What is broken is found; what it would lead to may have no end.
-        if world.broken.is_some() || world.depth == self.depth {
+    fn actions(&self, state: &SystemState, actions: &mut Vec<(usize, Input)>) {
+        // A broken state is a finding; the search behind it might have no end.
+        if state.broken.is_some() || state.depth == self.depth {
             return;
         }
-        for (who, (machine, seen)) in world.machines.iter().enumerate() {
-            if machine.attempts() == 0 && machine.next_tick(&world.upstream).is_none() && seen.end.is_none() {
-                actions.extend([(who, Input::Start), (who, Input::Cancel)]);
+        for (request, (machine, seen)) in state.machines.iter().enumerate() {
+            if machine.attempts() == 0 && machine.next_tick(&state.upstream).is_none() && seen.end.is_none() {
+                actions.extend([(request, Input::Start), (request, Input::Cancel)]);
             } else {
-                actions.extend(ALPHABET.map(|input| (who, input)));
+                actions.extend(ALPHABET.map(|input| (request, input)));
             }
         }
     }
 
-    fn next_state(&self, world: &World, (who, input): (usize, Input)) -> Option<World> {
-        // What comes after the end is tried once for each end; it leads nowhere new for the request.
-        let ended = world.machines[who].1.end.is_some();
-        let mut world = world.clone();
-        world.step(who, input);
-        world.depth += 1;
-        (!ended || world.broken.is_some() || world.machines.len() > 1).then_some(world)
+    fn next_state(&self, state: &SystemState, (request, input): (usize, Input)) -> Option<SystemState> {
+        // The search tries each event once after each end; it leads to no new state of the request.
+        let ended = state.machines[request].1.end.is_some();
+        let mut state = state.clone();
+        state.step(request, input);
+        state.depth += 1;
+        (!ended || state.broken.is_some() || state.machines.len() > 1).then_some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        let mut properties = vec![Property::<Self>::always(I7, |_, world| {
-            world.broken.is_some() || ANSWERS.into_iter().all(|answer| world.ends(answer))
+        let mut properties = vec![Property::<Self>::always(I7, |_, state| {
+            state.broken.is_some() || ANSWERS.into_iter().all(|answer| state.ends(answer))
         })];
         macro_rules! invariants {
             ($($invariant:ident),*) => {
-                $(properties.push(Property::always($invariant, |_, world: &World| world.broken != Some($invariant)));)*
+                $(properties.push(Property::always($invariant, |_, state: &SystemState| state.broken != Some($invariant)));)*
             };
         }
         invariants!(I1, I2, I3, I4, I5, I6, I8, I9, I10);
@@ -401,16 +404,16 @@ impl Model for Exploration {
     }
 }
 
-/// Far more edges than any exploration here has: with a bug in the machine it may have no end.
+/// Far more edges than any exploration here has. With a bug in the machine a search might have no end.
 const MOST_EDGES: usize = 30_000_000;
 
-/// Returns whether all worlds there are were reached.
+/// Returns whether the search reached all states.
 fn explore(requests: u32, idempotency: Idempotency, depth: usize) -> bool {
-    let begun = Instant::now();
+    let started = Instant::now();
     let checker = Exploration { requests, idempotency, depth }.checker();
     let checker = checker.finish_when(HasDiscoveries::Any).target_state_count(MOST_EDGES).spawn_bfs().join();
     checker.assert_properties();
-    assert!(checker.state_count() < MOST_EDGES, "it does not end");
+    assert!(checker.state_count() < MOST_EDGES, "the search does not end");
     let closed = checker.max_depth() < depth;
     println!(
         "{requests} request(s), {idempotency:?}: {} states, {} edges, depth {}, {} in {:?}",
@@ -418,28 +421,28 @@ fn explore(requests: u32, idempotency: Idempotency, depth: usize) -> bool {
         checker.state_count(),
         checker.max_depth(),
         if closed { "closed" } else { "not closed" },
-        begun.elapsed(),
+        started.elapsed(),
     );
     closed
 }
 
 #[test]
-fn i1_to_i11_one_safe_request_explored() {
+fn i1_to_i11_hold_for_one_idempotent_request_in_every_order_of_events() {
     assert!(explore(1, Idempotency::Idempotent, 60));
 }
 
 #[test]
-fn i1_to_i11_one_unsafe_request_explored() {
+fn i1_to_i11_hold_for_one_non_idempotent_request_in_every_order_of_events() {
     assert!(explore(1, Idempotency::NonIdempotent, 60));
 }
 
 #[test]
-fn i1_to_i11_two_requests_on_one_upstream_explored() {
+fn i1_to_i11_hold_for_two_requests_on_one_upstream() {
     explore(2, Idempotency::Idempotent, 7);
 }
 
 #[test]
-#[ignore = "goes deeper than two minutes allow"]
-fn i1_to_i11_two_requests_on_one_upstream_explored_deeper() {
+#[ignore = "takes more than two minutes"]
+fn i1_to_i11_hold_for_two_requests_on_one_upstream_at_greater_depth() {
     explore(2, Idempotency::Idempotent, 8);
 }

@@ -1,4 +1,4 @@
-//! Golden values: a generator that gives other numbers is noticed (T1).
+//! Golden values: a change of the random numbers fails a test (T1).
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use retry_machine::replay::{EventRecord, ReplayError, Settings};
@@ -10,7 +10,7 @@ use support::{Answer, Scene, ms, secs};
 
 #[test]
 fn t1_t5_derived_seeds_are_those_of_splitmix64() {
-    // The first outputs of SplitMix64 seeded with 0 and with 1234567, as published by others.
+    // The first outputs of SplitMix64 seeded with 0 and with 1234567, as published elsewhere.
     assert_eq!(
         [0, 1, 2].map(|n| derive_seed(0, n)),
         [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f]
@@ -27,7 +27,7 @@ fn t1_t5_derived_seeds_are_those_of_splitmix64() {
     );
 }
 
-/// The waits of a request that fails to its end, in nanoseconds.
+/// Returns the waits of a request whose attempts all fail, in nanoseconds.
 fn waits(seed: u64, jitter: Jitter) -> Vec<u64> {
     let mut scene = Scene::with(Policy::flextell().into_builder().jitter(jitter).max_retries(6));
     scene.seed = seed;
@@ -36,7 +36,7 @@ fn waits(seed: u64, jitter: Jitter) -> Vec<u64> {
 }
 
 #[test]
-fn t1_the_first_waits_of_every_jitter() {
+fn t1_the_first_waits_of_every_jitter_never_change() {
     // Request 0 of a client with this seed.
     #[rustfmt::skip]
     let golden = [
@@ -58,7 +58,7 @@ fn t1_the_first_waits_of_every_jitter() {
 }
 
 #[test]
-fn t1_the_jitter_of_hints_of_the_gate_and_of_the_breaker() {
+fn t1_the_jitter_of_hints_gate_and_breaker_never_changes() {
     let mut scene = Scene::new(Policy::flextell());
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "30")]).is("wait 30062.161635 retry_after");
@@ -142,7 +142,7 @@ fn t1_a_settings_line_makes_its_policy() {
 }
 
 #[test]
-fn t1_lines_that_are_none_are_refused_with_the_field_named() {
+fn t1_invalid_lines_are_refused_with_the_name_of_the_field() {
     let lines = [
         ("[]", "not a JSON object: "),
         (r#"{"event":"tick"}"#, r#"field "at_ms": missing"#),

@@ -10,13 +10,13 @@ use retry_machine::{Action, FailureKind, Policy, TransportErrorKind};
 mod support;
 use support::{Answer, REFRESHED, Scene, exact, ms, secs};
 
-/// What the machine does about the first response.
+/// Returns what the machine does after the first response.
 fn what_to_do(status: u16) -> String {
     let mut scene = Scene::new(Policy::flextell());
     scene.at(0).start().is("send 1");
     match scene.at(100).reply_with(status, &[("Retry-After", "30")]) {
-        Action::Fail(failure) if failure.advice().as_str().is_empty() => format!("surface: {}", failure.kind()),
-        Action::Fail(failure) => format!("surface: {}", failure.advice().as_str()),
+        Action::Fail(failure) if failure.advice().as_str().is_empty() => format!("fail: {}", failure.kind()),
+        Action::Fail(failure) => format!("fail: {}", failure.advice().as_str()),
         Action::RefreshToken { .. } => "refresh the token, then retry".into(),
         Action::Wait { until, .. } if until.as_nanos() >= 30_100_000_000 => "wait for Retry-After, then retry".into(),
         other => other.short(),
@@ -29,12 +29,12 @@ fn what_to_do(status: u16) -> String {
 fn d2_d3_d4_d5_d6_d7_d8_d9_the_guides_table_of_statuses() {
     #[rustfmt::skip]
     let table = [
-        (400, "surface: fix the request: check its required fields and data types"),
+        (400, "fail: fix the request: check its required fields and data types"),
         (401, "refresh the token, then retry"),
-        (403, "surface: authorize again with the right scopes"),
-        (404, "surface: check the id and the path: ids are case-sensitive"),
-        (409, "surface: change the request: use a unique identifier"),
-        (422, "surface: read the message: it says which field failed"),
+        (403, "fail: authorize again with the right scopes"),
+        (404, "fail: check the id and the path: ids are case-sensitive"),
+        (409, "fail: change the request: use a unique identifier"),
+        (422, "fail: read the message: it says which field failed"),
         (429, "wait for Retry-After, then retry"),
         (500, "wait for Retry-After, then retry"),
         (503, "wait for Retry-After, then retry"),
@@ -52,8 +52,8 @@ fn d1_2xx_and_3xx_are_the_answer() {
 }
 
 #[test]
-fn d2_a_400_is_surfaced_to_be_fixed() {
-    surfaces(400, FailureKind::BadRequest);
+fn d2_a_400_fails_at_once() {
+    fails_with(400, FailureKind::BadRequest);
 }
 
 #[test]
@@ -61,42 +61,42 @@ fn d3_a_401_is_sent_again_once_with_a_new_token() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     scene.at(100).reply(401).is("refresh until 30100");
-    scene.at(200).token(REFRESHED).is("send 2 token 1");
+    scene.at(200).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(300).reply(200).is("done 200");
 }
 
 #[test]
-fn d3_a_second_401_is_surfaced() {
+fn d3_a_second_401_fails() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     scene.at(100).reply(401).is("refresh until 30100");
-    scene.at(200).token(REFRESHED).is("send 2 token 1");
+    scene.at(200).refreshed(REFRESHED).is("send 2 token 1");
     let failure = scene.at(300).reply(401).fails(FailureKind::Unauthorized);
     assert_eq!((failure.status(), failure.attempts()), (Some(401), 2));
 }
 
 #[test]
-fn d4_a_403_is_surfaced_and_never_refreshed() {
-    surfaces(403, FailureKind::Forbidden);
+fn d4_a_403_fails_without_a_refresh() {
+    fails_with(403, FailureKind::Forbidden);
 }
 
 #[test]
-fn d5_a_404_is_surfaced() {
-    surfaces(404, FailureKind::NotFound);
+fn d5_a_404_fails_at_once() {
+    fails_with(404, FailureKind::NotFound);
 }
 
 #[test]
-fn d6_a_409_is_surfaced() {
-    surfaces(409, FailureKind::Conflict);
+fn d6_a_409_fails_at_once() {
+    fails_with(409, FailureKind::Conflict);
 }
 
 #[test]
-fn d7_a_422_is_surfaced() {
-    surfaces(422, FailureKind::Validation);
+fn d7_a_422_fails_at_once() {
+    fails_with(422, FailureKind::Validation);
 }
 
 #[track_caller]
-fn surfaces(status: u16, kind: FailureKind) {
+fn fails_with(status: u16, kind: FailureKind) {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     let failure = scene.at(100).reply_with(status, &[("Retry-After", "1")]).fails(kind);
@@ -129,10 +129,10 @@ fn d9_a_500_or_503_backs_off_unless_the_hint_is_longer() {
 }
 
 #[test]
-fn d10_every_other_number_is_surfaced() {
+fn d10_every_other_status_fails() {
     let listed = [400, 401, 403, 404, 409, 422, 429, 500, 503];
     for status in (0..=u16::MAX).filter(|status| !(200..=399).contains(status) && !listed.contains(status)) {
-        assert_eq!(what_to_do(status), "surface: this status is not retried", "{status}");
+        assert_eq!(what_to_do(status), "fail: this status is not retried", "{status}");
     }
 }
 
@@ -186,17 +186,17 @@ fn b2_step_4_jitter_keeps_clients_apart() {
         scene.at(0).reply(503).end_of_wait()
     };
     let waits: BTreeSet<_> = (0..1_000).map(first_wait).collect();
-    assert_eq!(waits.len(), 1_000, "no two of a thousand clients come back together");
+    assert_eq!(waits.len(), 1_000, "two of a thousand clients retry at the same instant");
 }
 
 #[test]
-fn b3_step_5_after_five_retries_the_error_is_surfaced() {
+fn b3_step_5_after_five_retries_the_request_fails() {
     let (waits, end) = Scene::exact().fail_until_the_end(503);
     let failure = end.fails(FailureKind::Exhausted);
     assert_eq!((waits.len(), failure.attempts(), failure.status()), (5, 6, Some(503)));
 }
 
-/// Attempt, base wait, with jitter (± 500 ms), all in milliseconds.
+/// Attempt, back-off, and the bounds with jitter (± 500 ms), in milliseconds.
 const BACK_OFF_INTERVALS: [(usize, u64, u64, u64); 5] = [
     (1, 1_000, 500, 1_500),
     (2, 2_000, 1_500, 2_500),
@@ -249,7 +249,7 @@ fn d3_a_401_with_invalid_token_is_refreshed_and_the_original_request_sent_again(
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     scene.at(10).reply_with(401, &[("WWW-Authenticate", r#"Bearer error="invalid_token""#)]).is("refresh until 30010");
-    scene.at(20).token(REFRESHED).is("send 2 token 1");
+    scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
 }
 
 #[test]
@@ -279,7 +279,7 @@ fn b3_the_limit_counts_transport_errors_and_statuses_alike() {
 }
 
 #[test]
-fn b3_the_limit_is_the_policys() {
+fn b3_the_policy_sets_the_limit() {
     for retries in 0..4 {
         let mut scene = Scene::with(exact().max_retries(retries));
         assert_eq!(scene.upstream.policy().max_retries(), retries);

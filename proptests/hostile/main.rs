@@ -1,6 +1,6 @@
-//! Hostile responses (H1, I11): huge values, thousands of headers, any byte, numbers and dates at the ends of what can be
-//! said, fields that contradict each other. Reading gives a defined result in time linear in the input: what took the
-//! square of it would not end here.
+//! Hostile responses (H1, I11): huge values, thousands of headers, any byte, numbers and dates at their limits, fields that
+//! contradict each other. Reading gives a defined result in time linear in the input. With quadratic time these tests would
+//! not end.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const NAMES: [&str; 13] = [
     "date",
 ];
 
-/// What each value is a repetition of: what parsers step over, begin anew with, or look ahead for.
+/// Each hostile value repeats one of these pieces, which parsers skip, begin a new element with, or look ahead for.
 const PIECES: [&str; 22] = [
     " ",
     "\t",
@@ -74,7 +74,7 @@ fn h1_ten_thousand_headers_are_read_in_one_pass() {
     headers.insert(9_999, ("Retry-After", b"30"));
     assert_eq!(read(&headers).hint().unwrap().wait(), Duration::from_secs(30));
 
-    // H6: ten thousand times the same field, the latest wins.
+    // H6: of ten thousand values of one field the latest wins.
     let values: Vec<_> = (0..10_000).map(|n| (n * 7_919 % 10_007).to_string()).collect();
     let headers: Vec<(&str, &[u8])> = values.iter().map(|value| ("retry-after", value.as_bytes())).collect();
     let reply = read(&headers);
@@ -84,7 +84,7 @@ fn h1_ten_thousand_headers_are_read_in_one_pass() {
 }
 
 #[test]
-fn h1_every_byte_in_every_place_is_taken() {
+fn h1_every_byte_is_accepted_in_every_place() {
     for byte in 0..=u8::MAX {
         for name in NAMES {
             for value in [vec![byte], vec![b'3', byte, b'0'], vec![byte; 300]] {
@@ -92,7 +92,7 @@ fn h1_every_byte_in_every_place_is_taken() {
                 assert_eq!(reply, read(&[(name, &value)]), "{name}: {value:?}");
             }
         }
-        // H1: a name of any bytes is not one that is known.
+        // H1: a name with other bytes is unknown.
         assert_eq!(read(&[(&char::from(byte).to_string(), b"30")]), Reply::new(429));
     }
 }
@@ -107,7 +107,7 @@ fn h2_four_hundred_digits_saturate() {
     let headers = [("x-ratelimit-limit", digits.as_bytes()), ("x-ratelimit-remaining", digits.as_bytes())];
     let reply = read(&headers);
     assert_eq!((reply.limit(), reply.remaining()), (Some(u64::MAX), Some(u64::MAX)));
-    // PEER-BUGS 17: neither a panic nor a wait into the past.
+    // Bug 17 of docs/peer_bugs.md: neither a panic nor a wait into the past.
     for value in ["-9223372036854775808", "9223372036854775807", "9223372036854775808", "18446744073709551616"] {
         let reply = read(&[("x-ratelimit-remaining", b"0"), ("x-ratelimit-reset", value.as_bytes())]);
         assert_eq!(reply.hint().is_none(), value.starts_with('-'), "{value}");
@@ -124,7 +124,7 @@ fn h2_obs_fold_and_nul_are_malformed() {
 }
 
 #[test]
-fn h3_the_ends_of_the_calendar_are_dates() {
+fn h3_the_first_and_the_last_date_of_the_calendar_are_read() {
     let hint = |date: &str, now: &str| {
         let reply = read(&[("retry-after", date.as_bytes()), ("date", now.as_bytes())]);
         reply.hint().map(|hint| hint.wait())
@@ -132,7 +132,7 @@ fn h3_the_ends_of_the_calendar_are_dates() {
     let (first, last) = ("Sat, 01 Jan 0000 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:60 GMT");
     assert_eq!(hint(first, last), Some(Duration::ZERO));
     assert_eq!(hint(last, "Fri, 31 Dec 9999 23:59:30 GMT"), Some(Duration::from_secs(30)));
-    // Ten thousand years are more than there are nanoseconds.
+    // Ten thousand years have more nanoseconds than a `u64` holds.
     assert_eq!(hint(last, first), Some(Duration::from_nanos(u64::MAX)));
 }
 

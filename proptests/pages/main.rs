@@ -1,6 +1,6 @@
 //! Holds the documentation's pages to the code: each rule has a text and a test, each rule that code cites has a text,
-//! each test that a page names exists, and each invariant has a planted bug. `UPDATE_SNAPSHOTS=1` writes the index of
-//! tests and the examples of the trace format anew.
+//! each test that a page names exists, and each invariant has a planted bug. Holds the tests to the code as well: they vary
+//! each setting and give each event. `UPDATE_SNAPSHOTS=1` rewrites the index of tests and the examples of the trace format.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -23,7 +23,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The Rust files of these folders, in order: each file's path and text.
+/// Returns the path and the text of each Rust file in these folders, in order.
 fn files(folders: &[&str]) -> Vec<(String, String)> {
     fn add(folder: &Path, files: &mut Vec<(String, String)>) {
         for entry in fs::read_dir(folder).unwrap() {
@@ -44,12 +44,12 @@ fn files(folders: &[&str]) -> Vec<(String, String)> {
     files
 }
 
-/// All test code.
+/// Returns all test code.
 fn sources() -> Vec<(String, String)> {
     files(&["proptests", "src"])
 }
 
-/// Whether a file belongs to the reference model, whose own tests do not hold the crate.
+/// Returns whether a file belongs to the reference model, whose own tests do not test the crate.
 fn is_the_model(file: &str) -> bool {
     file.split('/').any(|folder| folder == "reference" || folder == "model")
 }
@@ -62,32 +62,32 @@ fn is_a_test(name: &str, sources: &[(String, String)]) -> bool {
     sources.iter().any(|(_, text)| functions(text).any(|function| function == name))
 }
 
-/// A letter that names a group, and a number of one or two digits.
+/// Returns whether a word is a letter that names a group, and a number of one or two digits.
 fn is_number_of_a_rule(word: &str) -> bool {
     let mut characters = word.chars();
     let is_group = characters.next().is_some_and(|letter| GROUPS.iter().any(|(group, _)| *group == letter));
     is_group && (2..=3).contains(&word.len()) && characters.all(|digit| digit.is_ascii_digit())
 }
 
-/// The rules that the name of a test begins with: `t1_t5_…` holds T1 and T5.
+/// Returns the rules that the name of a test begins with: `t1_t5_…` holds T1 and T5.
 fn rules_of(test: &str) -> impl Iterator<Item = String> {
     test.split('_').map(str::to_uppercase).take_while(|part| is_number_of_a_rule(part))
 }
 
-/// The rules that a text cites.
+/// Returns the rules that a text cites.
 fn cited(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
     words.filter(|word| is_number_of_a_rule(word) && !NOT_RULES.contains(word))
 }
 
-/// The rules that a Rust file cites: in its comments, and in the names of its tests.
+/// Returns the rules that a Rust file cites, in its comments and in the names of its tests.
 fn cited_by_code(text: &str) -> BTreeSet<String> {
     let comments = text.lines().filter_map(|line| line.split_once("//"));
     let in_comments = comments.flat_map(|(_, comment)| cited(comment)).map(String::from);
     in_comments.chain(functions(text).flat_map(rules_of)).collect()
 }
 
-/// The tests whose names begin with this rule. Where a file has many, their number.
+/// Returns the tests whose names begin with this rule, or their number if a file has many.
 fn tests_of(rule: &str, sources: &[(String, String)]) -> String {
     let mut files = Vec::new();
     for (file, text) in sources.iter().filter(|(file, _)| !is_the_model(file)) {
@@ -110,7 +110,7 @@ struct Rule {
 }
 
 impl Rule {
-    /// The anchor that rustdoc gives the heading.
+    /// Returns the anchor that rustdoc gives the heading.
     fn anchor(&self) -> String {
         let heading = format!("{} {}", self.number, self.title).to_lowercase();
         let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -118,7 +118,7 @@ impl Rule {
     }
 }
 
-/// The rules that have a text: a heading `### L1: Never sooner`, and what follows it up to the next heading.
+/// Returns the rules that have a text: a heading such as `### L1: Never sooner`, and the lines up to the next heading.
 fn rules() -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     let mut is_in_a_rule = false;
@@ -138,13 +138,13 @@ fn rules() -> Vec<Rule> {
     rules
 }
 
-/// The cells of a row that begins with the number of a rule.
+/// Returns the cells of a row that begins with the number of a rule.
 fn cells(line: &str) -> Option<Vec<&str>> {
     let cells: Vec<_> = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ").collect();
     is_number_of_a_rule(cells[0]).then_some(cells)
 }
 
-/// The words between backticks.
+/// Returns the words between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     text.split('`').skip(1).step_by(2)
 }
@@ -187,7 +187,7 @@ fn the_index_of_tests_names_the_tests_of_each_rule() {
     }
     assert!(
         page("rule_tests.md") == expected,
-        "the index is out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes it anew"
+        "the index is out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` rewrites it"
     );
 }
 
@@ -219,7 +219,7 @@ fn citations_are_found_in_comments_and_in_the_names_of_tests() {
     assert_eq!(found, ["B1", "D3", "D4", "E2", "L1", "S2"]);
 }
 
-/// The action lines of a trace.
+/// Returns the action lines of a trace.
 fn replayed(trace: &str, facts: bool) -> Vec<String> {
     let settings = trace.lines().find(|line| !EventRecord::is_event(line)).unwrap_or("{}");
     let mut replay = Replay::new(&Settings::parse(settings).unwrap()).unwrap();
@@ -228,7 +228,7 @@ fn replayed(trace: &str, facts: bool) -> Vec<String> {
     actions.map(|action| if facts { action.to_json_with_facts() } else { action.to_json() }.to_string()).collect()
 }
 
-/// On the page of the trace format a block of action lines follows the trace whose last actions they are.
+/// Compares each block of action lines on the page of the trace format with the last actions of the trace above it.
 #[test]
 fn the_examples_of_the_trace_format_are_true() {
     let page = page("trace_format.md");
@@ -251,13 +251,13 @@ fn the_examples_of_the_trace_format_are_true() {
     } else {
         assert!(
             page == expected,
-            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` writes them anew"
+            "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` rewrites them"
         );
     }
     assert_eq!(checked, 3);
 }
 
-/// `.ci/planted` sees that the tests catch it.
+/// Compares the table of invariants with the planted bugs. `.ci/planted` checks that the tests catch each bug.
 #[test]
 fn every_invariant_has_a_planted_bug_that_its_tests_catch() {
     let sources = sources();
@@ -305,5 +305,85 @@ fn each_of_42_bugs_elsewhere_has_a_test_or_a_reason() {
             assert!(is_a_test(name, &sources), "{number}: {name}");
         }
         assert!(!names.is_empty() || why.len() > 30, "{number}");
+    }
+}
+
+/// Each file that must name each setter of `PolicyBuilder`, with the setters that it leaves out.
+const VARIES_SETTINGS: [(&str, &[&str]); 4] = [
+    // A trace cannot switch off the gate.
+    ("src/replay/settings.rs", &["gate"]),
+    ("proptests/golden/main.rs", &["gate"]),
+    ("proptests/common/strategies.rs", &[]),
+    // The format of a reset matters to the reader of headers, which the target `events` does not use.
+    ("fuzz/src/events/policy.rs", &["rate_limit_reset"]),
+];
+
+#[test]
+fn the_tests_vary_every_setting() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let policy = read("src/policy/builder.rs");
+    let setters: Vec<_> = policy
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub const fn ")?.split_once("(mut self, "))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(setters.len() >= 19, "{setters:?}");
+    for (file, exceptions) in VARIES_SETTINGS {
+        let text = read(file);
+        for setter in &setters {
+            let is_named = [".", " "].iter().any(|before| text.contains(&format!("{before}{setter}(")));
+            assert_eq!(is_named, !exceptions.contains(setter), "{file}: {setter}");
+        }
+    }
+}
+
+#[test]
+fn the_page_and_the_model_know_every_key_of_the_settings() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let (settings, model) = (read("src/replay/settings.rs"), read("proptests/reference/model/settings.rs"));
+    let generator = read("proptests/reference/generator.rs");
+    let page = page("trace_format.md");
+    let takes = settings.split("fields.take").skip(1).filter_map(|rest| rest.split_once("(\"")?.1.split('"').next());
+    let overrides =
+        settings.lines().filter_map(|line| line.trim().strip_prefix('"')?.split_once("\" => ")).map(|(key, _)| key);
+    let keys: BTreeSet<_> = takes.chain(overrides).collect();
+    assert!(keys.len() >= 22, "{keys:?}");
+    for key in keys {
+        assert!(page.contains(&format!("| `{key}` |")), "docs/trace_format.md: {key}");
+        assert!(model.contains(&format!("\"{key}\" => ")), "the model: {key}");
+        // The generated traces have the default spread; `proptests/reference/bounds.rs` has the bounds.
+        assert!(key == "spread_ms" || generator.contains(&format!("\"{key}\"")), "the generator: {key}");
+    }
+}
+
+/// Each file that must name each event.
+const GIVES_EVENTS: [&str; 6] = [
+    "src/replay.rs",
+    "proptests/common/support.rs",
+    "proptests/common/history.rs",
+    "proptests/exhaustive/main.rs",
+    "fuzz/src/events/script.rs",
+    "fuzz/src/snapshot/scene.rs",
+];
+
+#[test]
+fn the_tests_give_every_event() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let text = read("src/event.rs");
+    let (_, rest) = text.split_once("pub enum Event {").unwrap();
+    let (body, _) = rest.split_once("\n}").unwrap();
+    let variants: Vec<_> = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()))
+        .map(|line| line.split(|c: char| !c.is_alphanumeric()).next().unwrap())
+        .collect();
+    assert!(variants.len() >= 6, "{variants:?}");
+    for file in GIVES_EVENTS {
+        let text = read(file);
+        for event in &variants {
+            let is_named = [",", " ", "(", ")"].iter().any(|after| text.contains(&format!("Event::{event}{after}")));
+            assert!(is_named, "{file}: Event::{event}");
+        }
     }
 }

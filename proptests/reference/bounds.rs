@@ -1,10 +1,10 @@
-//! Where chance draws an instant: both bounds are allowed, a millisecond beyond is not, and the
-//! model goes on with what was observed.
+//! Jittered instants: the model allows both bounds, refuses a millisecond beyond them, and continues
+//! with the observed instant.
 
 use crate::reference::model::Model;
 use serde_json::{Value, json};
 
-/// A model that has heard `events`, each answered as it predicts itself.
+/// Returns a model that has applied `events` and predicted each action.
 fn after(setting: Value, events: &[Value]) -> Model {
     let mut model = Model::new(&setting).unwrap();
     for event in events {
@@ -26,9 +26,9 @@ fn wait(event: &Value, attempt: u64, until_ms: u64, reason: &str) -> Value {
     json!({"at_ms": event["at_ms"], "request": request, "action": "wait", "attempt": attempt, "until_ms": until_ms, "reason": reason})
 }
 
-/// The waits with this reason that are allowed, as the earliest and the latest end.
+/// Returns the earliest and the latest end that the model allows for a wait with this reason.
 fn allowed(model: &Model, event: &Value, attempt: u64, reason: &str) -> Option<(u64, u64)> {
-    // every 50 ms, with a millisecond to either side: the bounds below are among them
+    // Every 50 ms, and a millisecond to either side: these include the bounds below.
     let at = event["at_ms"].as_u64().unwrap();
     let near = (0..360).flat_map(|n| [at, at / 50 * 50].map(|from| from + 50 * n));
     let mut ends: Vec<u64> = near.flat_map(|t| [t.saturating_sub(1), t, t + 1]).collect();
@@ -40,7 +40,7 @@ fn allowed(model: &Model, event: &Value, attempt: u64, reason: &str) -> Option<(
 }
 
 #[test]
-fn b2_the_guides_own_table() {
+fn b2_the_back_off_has_the_bounds_of_the_guides_table() {
     let mut model = after(json!({}), &[start(0, 0)]);
     let mut now = 0;
     for (n, (lo, hi)) in
@@ -51,7 +51,7 @@ fn b2_the_guides_own_table() {
         assert_eq!(allowed(&model, &failed, attempt, "backoff"), Some((now + lo, now + hi)));
         let end = now + (lo + hi) / 2 + 7;
         model.check(&failed, Some(&wait(&failed, attempt, end, "backoff"))).unwrap();
-        // the observed end is the end
+        // The observed end counts.
         let early = json!({"at_ms": end - 1, "event": "tick"});
         model.check(&early, Some(&wait(&early, attempt, end, "backoff"))).unwrap();
         let on_time = json!({"at_ms": end, "event": "tick"});
@@ -61,7 +61,7 @@ fn b2_the_guides_own_table() {
 }
 
 #[test]
-fn b2_jitter_survives_at_the_cap() {
+fn b2_jitter_remains_at_the_maximum() {
     let model = after(json!({"base_ms": 8000, "cap_ms": 8000}), &[start(0, 0)]);
     assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((7500, 8000)));
     let model = after(json!({"base_ms": 7800, "cap_ms": 8000}), &[start(0, 0)]);
@@ -71,7 +71,7 @@ fn b2_jitter_survives_at_the_cap() {
 }
 
 #[test]
-fn f2_the_other_kinds() {
+fn f2_each_other_jitter_has_its_bounds() {
     for (jitter, lo, hi) in [
         ("none", 4000, 4000),
         ("full", 0, 4000),
@@ -82,7 +82,7 @@ fn f2_the_other_kinds() {
         let model = after(json!({"base_ms": 4000, "jitter": jitter}), &[start(0, 0)]);
         assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((lo, hi)), "{jitter}");
     }
-    // three times the wait that was observed
+    // Three times the observed wait.
     let mut model = after(json!({"base_ms": 1000, "jitter": "decorrelated"}), &[start(0, 0)]);
     let failed = reply(0, 500, &[]);
     model.check(&failed, Some(&wait(&failed, 1, 2000, "backoff"))).unwrap();
@@ -96,7 +96,7 @@ fn l2_a_hint_is_jittered_upward_only() {
     let throttled = reply(0, 429, &[["Retry-After", "7"]]);
     assert_eq!(allowed(&model, &throttled, 1, "retry_after"), Some((7000, 7500)));
     assert_eq!(allowed(&model, &throttled, 1, "backoff"), None);
-    // L2: that or the jittered back-off, whichever is longer
+    // L2: the hint or the jittered back-off, whichever is longer.
     let failed = reply(0, 503, &[["Retry-After", "1"]]);
     assert_eq!(allowed(&model, &failed, 1, "retry_after"), Some((1000, 1500)));
     assert_eq!(allowed(&model, &failed, 1, "backoff"), Some((1000, 1500)));
@@ -114,18 +114,18 @@ fn s1_the_gate_spreads_by_the_closed_time_but_not_a_lone_request() {
 }
 
 #[test]
-fn p2_a_wait_that_may_reach_the_deadline_may_be_surfaced() {
+fn p2_a_wait_that_may_reach_the_deadline_may_fail() {
     let failed = reply(0, 503, &[]);
-    let surfaced = json!({"at_ms": 0, "request": 0, "action": "surface", "attempt": 1, "kind": "deadline", "status": 503,
+    let failure = json!({"at_ms": 0, "request": 0, "action": "surface", "attempt": 1, "kind": "deadline", "status": 503,
         "attempts": 1, "elapsed_ms": 0, "not_before_ms": null, "cause": "status", "advice": "try_later"});
-    for (deadline, surface, ends) in [
+    for (deadline, may_fail, ends) in [
         (500, true, None),
         (501, true, Some((500, 501))),
         (1000, true, Some((500, 1000))),
         (1501, false, Some((500, 1500))),
     ] {
         let model = after(json!({"deadline_ms": deadline}), &[start(0, 0)]);
-        assert_eq!(model.clone().check(&failed, Some(&surfaced)).is_ok(), surface, "{deadline}");
+        assert_eq!(model.clone().check(&failed, Some(&failure)).is_ok(), may_fail, "{deadline}");
         assert_eq!(allowed(&model, &failed, 1, "backoff"), ends, "{deadline}");
     }
 }
@@ -133,7 +133,7 @@ fn p2_a_wait_that_may_reach_the_deadline_may_be_surfaced() {
 #[test]
 fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
     let mut model = after(json!({"breaker": {"failures": 1, "open_ms": 4000}, "max_retries": 0}), &[start(0, 0)]);
-    let surfaced = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
+    let failure = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
         let first = request == 0;
         json!({"at_ms": at_ms, "request": request, "action": "surface", "attempt": u64::from(first), "kind": kind,
             "status": if first { json!(503) } else { Value::Null }, "attempts": u64::from(first), "elapsed_ms": 0,
@@ -141,30 +141,30 @@ fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
     };
     let failed = reply(0, 503, &[]);
     for (not_before, ok) in [(3999, false), (4000, true), (6000, true), (6001, false)] {
-        assert_eq!(model.clone().check(&failed, Some(&surfaced(0, 0, "exhausted", not_before))).is_ok(), ok);
+        assert_eq!(model.clone().check(&failed, Some(&failure(0, 0, "exhausted", not_before))).is_ok(), ok);
     }
-    model.check(&failed, Some(&surfaced(0, 0, "exhausted", 5123))).unwrap();
+    model.check(&failed, Some(&failure(0, 0, "exhausted", 5123))).unwrap();
     let early = start(1, 5122);
-    assert!(model.clone().check(&early, Some(&surfaced(5122, 1, "breaker_open", 5124))).is_err());
-    model.check(&early, Some(&surfaced(5122, 1, "breaker_open", 5123))).unwrap();
+    assert!(model.clone().check(&early, Some(&failure(5122, 1, "breaker_open", 5124))).is_err());
+    model.check(&early, Some(&failure(5122, 1, "breaker_open", 5123))).unwrap();
     assert_eq!(model.predict(&start(2, 5123)).unwrap().unwrap()["action"], "send");
 }
 
 #[test]
-fn a_line_in_error_is_told_from_a_disagreement() {
+fn an_invalid_line_is_not_a_disagreement() {
     let mut model = after(json!({}), &[start(0, 0)]);
     for bad in [
         start(0, 1),
         json!({"at_ms": 1, "event": "tick", "request": 1}),
         json!({"at_ms": 1, "event": "tock"}),
         json!({"at_ms": -1, "event": "tick"}),
-        json!({"at_ms": 1, "event": "tick", "colour": 1}),
+        json!({"at_ms": 1, "event": "tick", "color": 1}),
         json!({"at_ms": 1, "event": "reply"}),
         json!([]),
     ] {
         assert!(model.check(&bad, None).unwrap_err().starts_with("trace: "), "{bad}");
     }
-    assert!(Model::new(&json!({"colour": 1})).is_err());
+    assert!(Model::new(&json!({"color": 1})).is_err());
     assert!(Model::new(&json!({"retry_statuses": [401]})).is_err());
     assert!(Model::new(&json!({"factor": 0})).is_err());
 }

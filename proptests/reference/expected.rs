@@ -1,26 +1,26 @@
-//! The hand-made traces: what each event is answered with stands below it, after `#>`.
+//! The hand-made traces: the line after an event names its expected action, after `#>`.
 
 use crate::reference::model::Model;
 use serde_json::{Value, json};
 
-struct Step {
+struct Exchange {
     event: Value,
     expected: Option<String>,
 }
 
-fn traces() -> Vec<(String, Value, Vec<Step>)> {
+fn traces() -> Vec<(String, Value, Vec<Exchange>)> {
     let mut all = Vec::new();
     for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/traces")).unwrap() {
         let path = entry.unwrap().path();
         let mut setting = json!({});
-        let mut steps: Vec<Step> = Vec::new();
+        let mut steps: Vec<Exchange> = Vec::new();
         for line in std::fs::read_to_string(&path).unwrap().lines() {
             if let Some(expected) = line.strip_prefix("#> ") {
                 steps.last_mut().unwrap().expected = Some(expected.to_string());
             } else if !line.starts_with('#') {
                 let value: Value = serde_json::from_str(line).unwrap();
                 match value.get("event") {
-                    Some(_) => steps.push(Step { event: value, expected: None }),
+                    Some(_) => steps.push(Exchange { event: value, expected: None }),
                     None => setting = value,
                 }
             }
@@ -31,7 +31,7 @@ fn traces() -> Vec<(String, Value, Vec<Step>)> {
     all
 }
 
-/// `action key=value key="a value"`, each value JSON or a bare word.
+/// Compares an action with `action key=value key="a value"`. Each value is JSON or a bare word.
 fn agrees(expected: &str, action: &Value) -> Result<(), String> {
     let (name, mut rest) = expected.split_once(' ').unwrap_or((expected, ""));
     if action["action"] != name {
@@ -53,16 +53,16 @@ fn agrees(expected: &str, action: &Value) -> Result<(), String> {
 }
 
 #[test]
-fn every_trace_is_answered_as_it_says() {
+fn every_trace_gives_the_actions_it_expects() {
     let mut wrong = Vec::new();
     for (name, setting, steps) in traces() {
         let mut model = Model::new(&setting).unwrap();
-        for Step { event, expected } in steps {
+        for Exchange { event, expected } in steps {
             let action = model.predict(&event).unwrap_or_else(|why| panic!("{name}: {why}"));
             match (expected, action) {
                 (Some(expected), Some(action)) => {
                     if let Err(key) = agrees(&expected, &action) {
-                        wrong.push(format!("{name}: {event}\n  expects {expected}\n  but {key} of {action}"));
+                        wrong.push(format!("{name}: {event}\n  expected {expected}\n  but {key} of {action} differs"));
                     }
                 }
                 (None, None) => {}
@@ -77,10 +77,10 @@ fn every_trace_is_answered_as_it_says() {
 fn the_model_agrees_with_itself_and_with_nothing_else() {
     for (name, setting, steps) in traces() {
         let mut model = Model::new(&setting).unwrap();
-        for Step { event, .. } in steps {
+        for Exchange { event, .. } in steps {
             let action = model.clone().predict(&event).unwrap();
             if let Some(action) = &action {
-                // any other value of any key is a disagreement
+                // Any other value of any key is a disagreement.
                 for key in action.as_object().unwrap().keys().filter(|key| *key != "facts") {
                     let mut other = action.clone();
                     other[key] = json!("something else");

@@ -1,8 +1,8 @@
-//! The crate against a reference model: a second, independent, obvious implementation of the rules, written from them
-//! and not from the code. Both are given the same events, many requests on one upstream, and every action and every
-//! fact that was read is compared. A disagreement is a bug in one of them.
+//! The crate against a reference model: a second, independent, obvious implementation, written from the rules and not from
+//! the code. Both get the same events, for many requests on one upstream. The tests compare every action and every fact
+//! read. A disagreement is a bug in one of them.
 //!
-//! `TRACES=100000 cargo test --release --test reference` goes on for longer.
+//! `TRACES=100000 cargo test --release --test reference` runs more traces.
 
 #[path = "."]
 mod reference {
@@ -21,7 +21,7 @@ use reference::model::Model;
 use retry_machine::replay::{EventRecord, Replay, Settings};
 use serde_json::Value;
 
-/// What the crate answers to an event line.
+/// Returns the action line with which the crate answers an event line.
 fn answer(replay: &mut Replay, event: &Value) -> Option<Value> {
     let event = EventRecord::parse(&event.to_string()).unwrap();
     replay.step(&event).unwrap().map(|action| action.to_json_with_facts())

@@ -1,24 +1,24 @@
-//! The retry machine's rules once more, slowly and in the open, to check the real one with.
+//! A second implementation of the retry machine's rules, slow and obvious, to check the crate.
 //!
-//! Nothing is forgotten (every lease, every attempt), nothing is drawn (where the rules leave an
-//! instant to chance, the model knows its bounds, accepts each value within them, and goes on with
-//! the one observed), and every decision names its rule. The rules are BEHAVIOUR.md's; the lines
-//! are TRACE.md's.
+//! It keeps every lease and every attempt. It draws no random numbers: where the rules leave an
+//! instant to chance, the model knows the bounds, accepts each value within them, and continues with
+//! the observed one. Every decision names its rule. The rules are those of `docs/rules.md`, the lines
+//! those of `docs/trace_format.md`.
 //!
 //! # Readings
 //!
-//! Where two rules collide, or one is silent, this is what the model takes them to mean.
+//! Where two rules conflict, or the rules are silent, the model reads them as follows.
 //!
 //! 1. `token_replaced` and `open_gate` carry a `now` too, and T2 heeds it.
-//! 2. Before its `start` a request has no events: the trace is in error. So is a second `start`.
+//! 2. An event before the `start` of its request is an error in the trace. So is a second `start`.
 //! 3. T3: an attempt that was never sent (0, or above the newest) is late like any other, but breaker
-//!    and budget do not hear it. A newest attempt that has already failed is late like any other.
+//!    and budget ignore it. A newest attempt that has already failed is late like any other.
 //! 4. T3, H10: a late reply closes the gate wherever one in time would (429; remaining 0 on 2xx,
 //!    403 and retried statuses), before and after the terminal action. A late `remaining` of 0
 //!    does not move a wait under way; the gate is looked at when that wait ends.
-//! 5. T3, F6: an attempt succeeds at most once for breaker and budget: the second 2xx of one
-//!    attempt is not heard again. An attempt that was in flight when its request ended (cancel, a
-//!    late 2xx of another attempt) still has its one result to give.
+//! 5. T3, F6: an attempt succeeds at most once for breaker and budget: they
+//!    ignore a second 2xx of one attempt. An attempt that was in flight when its request ended (cancel, a
+//!    late 2xx of another attempt) can still report its one result.
 //! 6. T4, S4: a deadline has passed when `now >= deadline`; the same for attempt limits and lease
 //!    ends.
 //! 7. F4: a late hint is checked against L3 at once only while a wait is under way. In flight, or
@@ -27,11 +27,12 @@
 //! 8. F4: the late hint is checked against the longest server wait first, whether it moves the end
 //!    or not, then, if it moves it, against the deadline. It moves the end only if it is later.
 //! 9. F8: `status`, `code` and `message` are those of the last reply that came in flight, also if
-//!    the last attempt failed in transport. `cause` is there for the five limits only, and absent
+//!    the last attempt failed in transport. `cause` is present for the five limits only, and absent
 //!    before the first failure; after a 401 it is `status`.
-//! 10. P2, F1: a retryable failure past the deadline with no retries left is `deadline`. What would
-//!     not have been retried keeps its kind: also an unsafe 500 under `ambiguous_5xx` (`ambiguous`).
-//!     `other` of an unsafe request is `ambiguous` at or after its limit, `transport` before.
+//! 10. P2, F1: a retryable failure past the deadline with no retries left is `deadline`. A failure
+//!     that would not be retried keeps its kind, also a 500 of a request that is not idempotent under
+//!     `ambiguous_5xx` (`ambiguous`). `other` of such a request is `ambiguous` at or after its limit,
+//!     and `transport` before.
 //! 11. P2: a 401 that would be recovered from is `deadline` past the deadline; one that would not
 //!     (D12, K2) stays `unauthorized`. After an outcome that would end the request anyway
 //!     (`token_rejected`, `token_unavailable`) that kind wins over the deadline.
@@ -39,11 +40,11 @@
 //!     looked at before the send that follows.
 //! 13. K2: a K4 recovery goes before the check of `rejected`, and both after the count of recoveries.
 //! 14. K5: a lease takes one outcome. A freed lease (cancel, end of its request) counts as expired
-//!     at that instant: its holder's outcome still counts while no newer lease was given.
-//! 15. K5: a leader whose deadline and lease end have both passed surfaces `deadline`. One whose
-//!     lease has ended while a newer token is there sends; while the token is rejected,
+//!     at that instant: its holder's outcome still counts while no newer lease was granted.
+//! 15. K5: a leader whose deadline and lease end have both passed fails with `deadline`. One whose
+//!     lease has ended sends if there is a newer token; if the token is rejected, it fails with
 //!     `token_rejected`; else `token_unavailable`.
-//! 16. K6: the time before which no new lease is given outlives a replaced token. It is not part
+//! 16. K6: the time before which no new lease is granted outlives a replaced token. It is not part
 //!     of `not_before` (F8 names hint, gate and probe only).
 //! 17. K7: the old token is used while `now < expiry`. A request that gave up a proactive refresh
 //!     skips the expiry check until its next send. A proactive follower is treated like a proactive
@@ -52,10 +53,10 @@
 //! 19. F5, F7: an outcome that does not count is a tick in every state. One that counts for a
 //!     request that no longer leads is not.
 //! 20. Cancel after the terminal action changes nothing, also no lease that a deadline kept.
-//! 21. L3, S1: P2's place for `server_wait_too_long` serves the gate too. The gate's limit is
+//! 21. L3, S1: P2's check for `server_wait_too_long` includes the gate. The gate's limit is
 //!     checked only where the gate decides the end of the wait (its reason would be `gate`).
 //! 22. F3: time at the gate is that of the waits whose reason was `gate`, whole, from their
-//!     beginning to the tick that ended them (not to the end that was printed).
+//!     beginning to the tick that ended them (not to the end in the action).
 //! 23. S1: the gate never opens earlier because of a later reply. A hint of zero does not close it.
 //! 24. S1: a 429 that the policy does not retry closes the gate as well, and its hint counts for
 //!     `not_before`. Its kind is `unexpected_status`.
@@ -65,9 +66,9 @@
 //!     While a probe is under way the next probe's instant is the expiry of its permit. An expired
 //!     probe's late result counts as sent after the opening. A request that ends while its probe is
 //!     in flight frees the permit, however it ends.
-//! 27. S3, P2: the breaker surfaces a failure only if the wait would end before the next probe.
-//! 28. S3: statuses that are no 2xx, no 401, no 429 and no retried 5xx are successes (408 and
-//!     numbers that are no status too).
+//! 27. S3, P2: the breaker fails a request only if the wait would end before the next probe.
+//! 28. S3: all statuses except 401, 429 and retried 5xx are successes (also 408, and numbers outside
+//!     the range of statuses).
 //! 29. F2: decorrelated jitter: the previous wait is the one that was granted, hint or gate
 //!     included, or its back-off; both are allowed. The lower bound never exceeds the upper.
 //! 30. F2: with `gate_spread` in milliseconds the spread is drawn from [0, that], also with jitter
@@ -75,23 +76,23 @@
 //!     started) after the first 429 that the upstream ever saw: at most the spread; else at most
 //!     the closed time (from the closing, extensions included, to the opening) or the spread.
 //! 31. `common` differs from `flextell` in its statuses and in `ambiguous_5xx` only.
-//! 32. P1, K6: `rejected` is looked at in the token's place: after deadline, breaker and gate.
-//! 33. P1: a hint that still binds a send (reading 7) is waited for in the gate's place; there
+//! 32. P1, K6: `rejected` is checked where the token is: after deadline, breaker and gate.
+//! 33. P1: a hint that still binds a send (reading 7) is waited for where the gate is checked; there
 //!     `server_wait_too_long` goes before `deadline`, as in P2.
 //! 34. F7: an event other than a tick, after a limit or lease end has passed, answers as before it.
 //! 35. A key that is `null` and one that is absent are the same (`code`, `message`).
 //!
-//! Readings of headers and bodies stand in `reading.rs`.
+//! `reading.rs` has the readings of headers and bodies.
 
 mod action;
 mod decide;
 mod event;
 mod events;
 mod guesses;
-mod hear;
 mod json;
+mod record;
 mod request;
-mod setting;
+mod settings;
 mod span;
 mod token;
 mod upstream;
@@ -102,7 +103,7 @@ use event::{Event, Line};
 use guesses::Guesses;
 use request::{Request, State};
 use serde_json::{Map, Value};
-use setting::Setting;
+use settings::Settings;
 use span::{Ns, from_ms};
 use std::collections::BTreeMap;
 use upstream::Upstream;
@@ -110,38 +111,38 @@ use upstream::Upstream;
 /// One upstream with all its requests.
 #[derive(Clone, Debug)]
 pub struct Model {
-    setting: Setting,
+    settings: Settings,
     upstream: Upstream,
     requests: BTreeMap<u64, Request>,
     /// T2: the latest `now` that this upstream has seen.
     now: Ns,
-    /// How many requests were ever started.
+    /// Number of requests that have started.
     started: usize,
-    /// The event at hand is a 429 in flight (S1).
+    /// Whether the current event is a 429 (S1).
     lone_429: bool,
     guesses: Guesses,
-    /// The rules that the event at hand has met, for the message.
+    /// The rules that decided the current event, for the message.
     rules: Vec<&'static str>,
 }
 
-/// What the model says to one event line.
-struct Said {
+/// The expected answer to one event line.
+struct Prediction {
     line: Line,
     action: Option<(usize, Action)>,
     facts: Option<Facts>,
 }
 
 impl Model {
-    /// A fresh upstream with the setting of a trace; `{}` is all defaults.
+    /// Makes a model with the settings of a trace; `{}` is all defaults.
     ///
     /// # Errors
     ///
-    /// One sentence that names the field that could not be read.
-    pub fn new(setting: &Value) -> Result<Model, String> {
-        let setting = Setting::read(setting)?;
+    /// One sentence that names the invalid field.
+    pub fn new(settings: &Value) -> Result<Model, String> {
+        let settings = Settings::read(settings)?;
         Ok(Model {
-            upstream: Upstream::new(&setting),
-            setting,
+            upstream: Upstream::new(&settings),
+            settings,
             requests: BTreeMap::new(),
             now: 0,
             started: 0,
@@ -151,23 +152,23 @@ impl Model {
         })
     }
 
-    /// Applies an event line and compares what an implementation answered: `observed` is its
-    /// action line, `None` where there is none to print (`token_replaced`, `open_gate`).
+    /// Applies an event line and compares the answer of an implementation: `observed` is its action
+    /// line, `None` if the event has none (`token_replaced`, `open_gate`).
     ///
     /// # Errors
     ///
-    /// `trace: …` if the event line itself is in error (the model is unchanged then), else what was
-    /// expected, what was observed, and the rules that led there.
+    /// `trace: …` if the event line is invalid (the model does not change); else the expected line, the
+    /// observed line, and the rules that decided.
     pub fn check(&mut self, event: &Value, observed: Option<&Value>) -> Result<(), String> {
         let mut guesses = Guesses::default();
         let mut disagreements: Vec<String> = Vec::new();
         loop {
             let mut model = self.clone();
             model.guesses = guesses;
-            let said = model.apply(event)?;
-            match model.compare(&said, observed) {
+            let prediction = model.apply(event)?;
+            match model.compare(&prediction, observed) {
                 Ok(()) => {
-                    model.adopt(&said, observed);
+                    model.adopt(&prediction, observed);
                     *self = model;
                     return Ok(());
                 }
@@ -183,28 +184,28 @@ impl Model {
         Err(format!("event {event}\n  observed {seen}\n  {}", disagreements.join("\n  or ")))
     }
 
-    /// Applies an event line and says what is expected, each jittered instant at its earliest: all
-    /// of it exact where the setting leaves nothing to chance. `None` where no action line follows.
+    /// Applies an event line and returns the expected action line, with each jittered instant at its
+    /// earliest. Returns `None` if the event has no action line.
     ///
     /// # Errors
     ///
-    /// `trace: …` if the event line itself is in error.
+    /// `trace: …` if the event line is invalid.
     pub fn predict(&mut self, event: &Value) -> Result<Option<Value>, String> {
         let mut model = self.clone();
         model.guesses = Guesses::default();
-        let said = model.apply(event)?;
-        let line = said.keys(|span| span.lo).map(|mut line| {
-            if let Some(facts) = &said.facts {
+        let prediction = model.apply(event)?;
+        let line = prediction.keys(|span| span.lo).map(|mut line| {
+            if let Some(facts) = &prediction.facts {
                 line.insert("facts".into(), facts.line());
             }
             Value::Object(line)
         });
-        model.adopt(&said, line.as_ref());
+        model.adopt(&prediction, line.as_ref());
         *self = model;
         Ok(line)
     }
 
-    fn apply(&mut self, event: &Value) -> Result<Said, String> {
+    fn apply(&mut self, event: &Value) -> Result<Prediction, String> {
         let line = Line::read(event).map_err(|why| format!("trace: {why}"))?;
         self.rules.clear();
         self.lone_429 = false;
@@ -213,7 +214,7 @@ impl Model {
             Event::TokenReplaced { .. } | Event::OpenGate => {}
             Event::Start { .. } if named => return Err("trace: a second start".into()),
             Event::Start { .. } => {}
-            _ if !named => return Err("trace: the request was never started".into()),
+            _ if !named => return Err("trace: the request has not started".into()),
             _ => {}
         }
         self.now = self.now.max(from_ms(line.at_ms)); // T2
@@ -221,44 +222,44 @@ impl Model {
         let mut r = match &line.event {
             Event::TokenReplaced { expires_in } => {
                 self.upstream.new_token(self.now, *expires_in);
-                return Ok(Said { line, action: None, facts });
+                return Ok(Prediction { line, action: None, facts });
             }
             Event::OpenGate => {
                 self.upstream.gate = None; // S1; F3: waits under way keep their end
-                return Ok(Said { line, action: None, facts });
+                return Ok(Prediction { line, action: None, facts });
             }
-            Event::Start { safe } => {
+            Event::Start { idempotent } => {
                 self.started += 1;
-                let deadline = self.setting.deadline.map(|limit| span::after(self.now, limit));
-                Request::new(line.request, *safe, self.now, deadline)
+                let deadline = self.settings.deadline.map(|limit| span::after(self.now, limit));
+                Request::new(line.request, *idempotent, self.now, deadline)
             }
             _ => self.requests.remove(&line.request).expect("named above"),
         };
         let action = match &line.event {
-            Event::Start { .. } => self.before_send(&mut r),
-            Event::Tick => self.tick(&mut r),
+            Event::Start { .. } => self.try_send(&mut r),
+            Event::Tick => self.on_tick(&mut r),
             Event::Reply { attempt, status, headers, body } => {
-                let wall = self.setting.unix_ms.map(|unix| i128::from(unix) + i128::from(line.at_ms));
-                let read = reading::read(*status, headers, body.as_deref(), wall, self.setting.reset);
+                let wall = self.settings.unix_ms.map(|unix| i128::from(unix) + i128::from(line.at_ms));
+                let read = reading::read(*status, headers, body.as_deref(), wall, self.settings.reset);
                 self.lone_429 = *status == 429;
-                let action = self.reply(&mut r, *attempt, *status, &read);
+                let action = self.on_reply(&mut r, *attempt, *status, &read);
                 facts = Some(read);
                 action
             }
-            Event::Transport { attempt, error } => self.transport_error(&mut r, *attempt, *error),
-            Event::Refreshed(outcome) => self.token(&mut r, *outcome),
-            _ => self.cancel(&mut r),
+            Event::TransportError { attempt, error } => self.on_transport_error(&mut r, *attempt, *error),
+            Event::Refreshed(outcome) => self.on_outcome(&mut r, *outcome),
+            _ => self.on_cancel(&mut r),
         };
         let attempts = r.attempts.len();
         self.requests.insert(line.request, r);
-        Ok(Said { line, action: Some((attempts, action)), facts })
+        Ok(Prediction { line, action: Some((attempts, action)), facts })
     }
 
-    fn compare(&self, said: &Said, observed: Option<&Value>) -> Result<(), String> {
-        let Some(earliest) = said.keys(|span| span.lo) else {
+    fn compare(&self, prediction: &Prediction, observed: Option<&Value>) -> Result<(), String> {
+        let Some(earliest) = prediction.keys(|span| span.lo) else {
             return if observed.is_none() { Ok(()) } else { Err("expected no action line".into()) };
         };
-        let latest = || said.keys(|span| span.hi).expect("as there is an earliest");
+        let latest = || prediction.keys(|span| span.hi).expect("a prediction with an earliest line has a latest");
         let wrong = |what: String| {
             let rules = self.rules.join("; ");
             let (earliest, latest) = (Value::Object(earliest.clone()), Value::Object(latest()));
@@ -266,7 +267,7 @@ impl Model {
             format!("expected {earliest}{upto} [{rules}]: {what}")
         };
         let Some(observed) = observed.and_then(Value::as_object) else {
-            return Err(wrong("there is none".into()));
+            return Err(wrong("there is no action line".into()));
         };
         for (key, lo) in &earliest {
             let seen = observed.get(key).unwrap_or(&Value::Null);
@@ -279,18 +280,18 @@ impl Model {
         {
             return Err(wrong(format!("{key} is not expected")));
         }
-        if let (Some(facts), Some(seen)) = (&said.facts, observed.get("facts")) {
+        if let (Some(facts), Some(seen)) = (&prediction.facts, observed.get("facts")) {
             facts.compare(seen).map_err(|what| wrong(format!("facts: {what}, expected {}", facts.line())))?;
         }
         Ok(())
     }
 
-    /// Goes on with the instant that was observed, where chance drew it.
-    fn adopt(&mut self, said: &Said, observed: Option<&Value>) {
-        let (Some((_, action)), Some(observed)) = (&said.action, observed) else {
+    /// Continues with the observed instant, if the expected one is jittered.
+    fn adopt(&mut self, prediction: &Prediction, observed: Option<&Value>) {
+        let (Some((_, action)), Some(observed)) = (&prediction.action, observed) else {
             return;
         };
-        let Some(r) = self.requests.get_mut(&said.line.request) else {
+        let Some(r) = self.requests.get_mut(&prediction.line.request) else {
             return;
         };
         let seen = |key: &str| observed.get(key).and_then(Value::as_u64);
@@ -309,7 +310,7 @@ impl Model {
                 };
                 let seen = span.seen_as(ms);
                 failure.not_before = Some(seen);
-                // the breaker's next probe, if that was the latest instant known
+                // The breaker's next probe, if that is the latest instant known.
                 if let Some(open) = &mut self.upstream.breaker.open {
                     if span.lo < span.hi && open.hi == span.hi && open.lo <= seen.hi && seen.lo > span.lo {
                         *open = span::Span::new(open.lo.max(seen.lo), seen.hi);
@@ -325,7 +326,7 @@ impl Model {
     }
 }
 
-impl Said {
+impl Prediction {
     fn keys(&self, pick: fn(span::Span) -> Ns) -> Option<Map<String, Value>> {
         let (attempts, action) = self.action.as_ref()?;
         let mut line = action.keys(pick);
@@ -336,7 +337,7 @@ impl Said {
     }
 }
 
-/// A number between the two.
+/// Returns whether `seen` is a number between the two.
 fn between(lo: &Value, seen: &Value, hi: &Value) -> bool {
     match (lo.as_u64(), seen.as_u64(), hi.as_u64()) {
         (Some(lo), Some(seen), Some(hi)) => (lo..=hi).contains(&seen),

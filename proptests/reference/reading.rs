@@ -1,4 +1,4 @@
-//! From a reply's headers and body to the facts that matter: slow, whole, one field at a time.
+//! Reads the facts of a reply from its headers and body: slow and obvious, one field at a time.
 //!
 //! # Readings
 //!
@@ -8,20 +8,20 @@
 //! 3. H4: the wall clock is `unix_ms` plus the event's own `at_ms`. A Unix time in a reset is turned
 //!    into a wait like a date, and a date or Unix time in the past is a wait of 0. So is a date in a
 //!    reset, which some services send.
-//! 4. H6, H5: rate-limit families (`X-RateLimit-*`, `RateLimit-*`, `RateLimit`) are judged each for
+//! 4. H6, H5: rate-limit families (`X-RateLimit-*`, `RateLimit-*`, `RateLimit`) are read each by
 //!    itself; of those with remaining 0 and a reset the latest counts. The facts take each of
 //!    remaining, limit and reset from the first family that has it.
 //! 5. H5: of a `RateLimit` field with no `r=0` the facts show the smallest `r`, and the largest `t`
 //!    beside it. `RateLimit-Policy` gives the smallest `q` as the limit. Each line is a list of its own:
-//!    an empty one says nothing.
+//!    an empty one has no effect.
 //! 6. H6, F9: a loser of two different values of one field is reported as `duplicate`, under the
 //!    field's name in lower case. Equal values have no loser. The two millisecond fields are two
-//!    fields: both valid is no duplicate. Of two limits the smaller counts.
+//!    fields: two valid ones are not duplicates. Of two limits the smaller counts.
 //! 7. H6: every malformed known field is reported, used or not; `Date` too.
 //! 8. H7: of several Bearer errors `insufficient_scope` wins, then `insufficient_claims`, then
 //!    `token_revoked`, then the first. A malformed line is reported as `malformed`; so is one without
 //!    a challenge, and one with a Bearer challenge of two errors. A tab after a scheme is a space.
-//! 9. H8: duplicates matter for `error` and `message` only. A body that says neither says nothing.
+//! 9. H8: duplicates matter for `error` and `message` only. A body with neither has no effect.
 //!    The body of a 2xx is not parsed.
 //! 10. Bodies that cannot be used are not reported among the rejected fields.
 
@@ -33,7 +33,7 @@ mod structured;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-/// How a rate-limit reset is read (H5).
+/// The format of a rate-limit reset (H5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reset {
     Auto,
@@ -41,7 +41,7 @@ pub enum Reset {
     Delta,
 }
 
-/// Which field gave the effective hint (H6).
+/// The field that gave the effective hint (H6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     RetryAfterMs,
@@ -49,7 +49,7 @@ pub enum Source {
     RateLimitReset,
 }
 
-/// What was read from one response. Durations are milliseconds from its receipt, saturating.
+/// The facts of one response. Durations are milliseconds from its receipt, saturating.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// H6: the effective hint.
@@ -58,13 +58,13 @@ pub struct Facts {
     pub limit: Option<u64>,
     pub reset_ms: Option<u64>,
     /// S1: the latest reset of a family whose remaining is 0.
-    pub used_up_for: Option<u64>,
+    pub closed_for: Option<u64>,
     pub challenge: Option<&'static str>,
     pub code: Option<String>,
     pub message: Option<String>,
-    /// D12: the challenge or the code says that a refresh would not help.
-    pub careful: bool,
-    /// Field and why.
+    /// D12: the challenge or the code says that a refresh does not help.
+    pub refresh_is_useless: bool,
+    /// Field and reason.
     pub rejected: BTreeSet<(&'static str, &'static str)>,
 }
 
@@ -95,7 +95,7 @@ pub fn read(
     if dates.contains(&None) {
         facts.reject("date", "malformed");
     }
-    // F9: of several the first valid one; the losers are reported.
+    // F9: of several the first valid one counts; the others are reported.
     let mut valid = dates.iter().flatten();
     if let Some(first) = valid.next() {
         if valid.any(|other| other != first) {
@@ -112,10 +112,10 @@ pub fn read(
         .filter_map(|name| {
             facts.latest(name, fields.all(name).map(|v| digits(v).map(|ms| ended(ms.into())).ok_or("malformed")))
         })
-        .max(); // F9: the later
+        .max(); // F9: the later counts.
     let reference = clock.map(|ms| date::year_of(ms.div_euclid(1000)));
     let from_date = |v: &[u8]| {
-        // H3: without a reference year the form alone is judged
+        // H3: without a reference year only the form counts.
         let unix = date::parse(v, reference.or(Some(2026))).ok_or("malformed")?;
         from_clock(unix * 1000).ok_or("no_clock")
     };
@@ -153,12 +153,12 @@ pub fn read(
     facts.remaining = families.iter().find_map(|f| f.0);
     facts.limit = families.iter().find_map(|f| f.1);
     facts.reset_ms = families.iter().find_map(|f| f.2);
-    facts.used_up_for = families.iter().filter(|f| f.0 == Some(0)).filter_map(|f| f.2).max();
+    facts.closed_for = families.iter().filter(|f| f.0 == Some(0)).filter_map(|f| f.2).max();
     // H6
     facts.hint = None
         .or(millis.map(|ms| (ms, Source::RetryAfterMs)))
         .or(seconds.map(|ms| (ms, Source::RetryAfter)))
-        .or(facts.used_up_for.map(|ms| (ms, Source::RateLimitReset)));
+        .or(facts.closed_for.map(|ms| (ms, Source::RateLimitReset)));
 
     // H7
     let mut errors = Vec::new();
@@ -177,8 +177,9 @@ pub fn read(
             facts.message = body.message;
         }
     }
-    let careful = ["insufficient_scope", "insufficient_claims", "token_revoked"];
-    facts.careful = [facts.challenge, facts.code.as_deref()].into_iter().flatten().any(|said| careful.contains(&said));
+    let refresh_is_useless = ["insufficient_scope", "insufficient_claims", "token_revoked"];
+    facts.refresh_is_useless =
+        [facts.challenge, facts.code.as_deref()].into_iter().flatten().any(|said| refresh_is_useless.contains(&said));
     facts
 }
 
@@ -194,7 +195,7 @@ fn structured_family(facts: &mut Facts, fields: &Fields) -> (Option<u64>, Option
         for member in list {
             match (member.named(), member.number(numbers[0]), member.number(numbers[1])) {
                 (true, Ok(Some(first)), Ok(second)) => good.push((first, second)),
-                _ => facts.reject(name, "malformed"), // a bad value drops that member
+                _ => facts.reject(name, "malformed"), // A bad value drops its member.
             }
         }
         good
@@ -210,7 +211,7 @@ fn structured_family(facts: &mut Facts, fields: &Fields) -> (Option<u64>, Option
 struct Fields<'a>(&'a [(String, Vec<u8>)]);
 
 impl<'a> Fields<'a> {
-    /// H1: the values of a field, without the white space around them.
+    /// H1: returns the values of a field, without the white space around them.
     fn all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| trim(value))
     }
@@ -226,7 +227,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// H2: `1*DIGIT`, saturating.
+/// H2: reads `1*DIGIT`, saturating.
 fn digits(value: &[u8]) -> Option<u64> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
@@ -234,7 +235,7 @@ fn digits(value: &[u8]) -> Option<u64> {
     Some(value.iter().fold(0, |sum: u64, c| sum.saturating_mul(10).saturating_add(u64::from(c - b'0'))))
 }
 
-/// H5: a fraction, as some services send it, is no whole call.
+/// H5: reads a count. Some services send fractions, which count as their whole part.
 fn count(value: &[u8]) -> Option<u64> {
     let Some(point) = value.iter().position(|c| *c == b'.') else {
         return digits(value);
@@ -242,7 +243,7 @@ fn count(value: &[u8]) -> Option<u64> {
     digits(&value[point + 1..]).and(digits(&value[..point]))
 }
 
-/// T2: seconds as milliseconds; time ends after 584 years.
+/// T2: converts seconds to milliseconds; time ends after 584 years.
 fn waited(seconds: u64) -> i128 {
     ended(i128::from(seconds) * 1000)
 }
@@ -260,12 +261,12 @@ impl Facts {
         self.rejected.insert((field, why));
     }
 
-    /// H6: of several different instants the later; the losers are reported. The past is a wait of 0.
+    /// H6: returns the latest of several instants and reports the others. The past is a wait of 0.
     fn latest(&mut self, name: &'static str, values: impl Iterator<Item = Result<i128, &'static str>>) -> Option<u64> {
         self.one(name, values, i128::max).map(|ms| saturated(ms.max(0)))
     }
 
-    /// F9: of several different values the smaller.
+    /// F9: returns the smallest of several values, and reports the others.
     fn smallest(&mut self, name: &'static str, values: impl Iterator<Item = Option<u64>>) -> Option<u64> {
         self.one(name, values.map(|v| v.ok_or("malformed")), u64::min)
     }
@@ -292,7 +293,7 @@ impl Facts {
         best
     }
 
-    /// As `replay --facts` prints them.
+    /// Returns the facts as `replay --facts` prints them.
     pub fn line(&self) -> Value {
         let rejected: Vec<Value> =
             self.rejected.iter().map(|(field, why)| json!({"field": field, "why": why})).collect();
@@ -303,10 +304,10 @@ impl Facts {
         })
     }
 
-    /// Compares with the facts that an implementation printed. Where they hold their numbers in
-    /// smaller ones, values beyond those are equal; the order of `rejected` is free.
+    /// Compares the facts with those of an implementation. Values beyond the range of its numbers are
+    /// equal, and the order of `rejected` is free.
     pub fn compare(&self, seen: &Value) -> Result<(), String> {
-        const NANOS: u64 = u64::MAX / 1_000_000; // T2: what fits a u64 of nanoseconds
+        const NANOS: u64 = u64::MAX / 1_000_000; // T2: milliseconds that fit a `u64` of nanoseconds.
         let same = |key: &str, mine: Option<u64>, most: u64| match (mine, &seen[key]) {
             (None, Value::Null) => Ok(()),
             (Some(mine), seen) if seen.as_u64().is_some_and(|s| s == mine || (s >= most && mine >= most)) => Ok(()),

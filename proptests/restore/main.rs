@@ -1,5 +1,5 @@
-//! Snapshots: what is saved, written down, read again and restored under another clock goes on as if nothing had happened
-//! (T7, I13); what nobody saved is refused, or behaves.
+//! Snapshots: a request and an upstream that are saved, written, read and restored under another clock go on as if nothing
+//! had happened (T7, I13). A snapshot that nobody saved is refused, or the restored machine follows the rules.
 
 #[path = "../reference"]
 mod reference {
@@ -18,7 +18,7 @@ use retry_machine::{
 };
 use serde_json::Value;
 
-/// The origin of the second world's clock, before that of the first: 100 days.
+/// The second world's clock has its origin 100 days before that of the first.
 const OFFSET_MS: u64 = 100 * 86_400_000;
 
 /// An upstream and its requests.
@@ -37,7 +37,7 @@ impl World {
         Timestamp::from_millis(at_ms + self.offset_ms)
     }
 
-    /// Saves all of it, and restores it from its written form under another clock.
+    /// Saves the world, and restores it from its written form under another clock.
     fn restored(&self, at_ms: u64, offset_ms: u64) -> World {
         let now = self.time(at_ms);
         let mut world = World { upstream: self.upstream.clone(), requests: BTreeMap::new(), offset_ms };
@@ -55,7 +55,7 @@ impl World {
 
     fn step(&mut self, event: &EventRecord) -> Option<Action> {
         let now = self.time(event.at_ms);
-        let (number, told) = match &event.kind {
+        let (number, event) = match &event.kind {
             RecordKind::TokenReplaced { expires_in_ms } => {
                 self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return None;
@@ -66,12 +66,12 @@ impl World {
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency } = told {
+        if let RequestEvent::Start { idempotency } = event {
             self.requests.insert(number, RetryMachine::new(*idempotency, derive_seed(7, number)));
         }
         let machine = self.requests.get_mut(&number)?;
         let newest = machine.attempts();
-        let event = match told {
+        let event = match event {
             RequestEvent::Start { .. } => Event::Start,
             RequestEvent::Tick => Event::Tick,
             RequestEvent::Cancel => Event::Cancel,
@@ -89,7 +89,7 @@ impl World {
         Some(machine.handle(now, event, &mut self.upstream))
     }
 
-    /// An action in words and instants, the instants counted from the trace's origin.
+    /// Returns the action in words and instants, with the instants counted from the trace's origin.
     fn describe(&self, action: &Action) -> String {
         let offset = Duration::from_millis(self.offset_ms);
         let until = match action {
@@ -105,7 +105,8 @@ impl World {
     }
 }
 
-/// Where time ends it ends, and sums that reach beyond it differ between two clocks.
+/// Returns whether an instant of the action is near the end of time. Sums beyond it saturate at different instants under two
+/// clocks.
 fn is_at_the_end_of_time(action: &Action) -> bool {
     let far = |until: Timestamp| until > Timestamp::from_millis(1 << 43);
     match action {
@@ -125,7 +126,7 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
             world.upstream.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
         }
         let mut restored = world.restored(0, OFFSET_MS);
-        // The latest instant: to save it earlier would let time go back.
+        // The latest instant: a snapshot from an earlier one would let time go backwards.
         let mut latest = 0;
         for n in 0.. {
             let Some(line) = generator.next_event() else { break };
@@ -144,7 +145,7 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
                 again.map(|action| restored.describe(&action)),
                 "seed {seed}, event {n}: {line}"
             );
-            // Every third time it is saved and restored once more, under yet another clock.
+            // After every third event the world is saved and restored again, under yet another clock.
             if n % 3 == 0 {
                 restored = restored.restored(latest, OFFSET_MS + n * 1_000);
             }
@@ -153,7 +154,7 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
     }
 }
 
-/// As much of an action line as the generator looks at.
+/// Returns the keys of an action line that the generator reads.
 fn to_line(action: &Action) -> Value {
     let ms = |until: Timestamp| until.as_millis_ceil();
     let (name, until) = match *action {
@@ -199,7 +200,7 @@ fn t7_another_version_is_refused() {
 }
 
 #[test]
-fn t7_a_clock_that_is_too_young_is_refused() {
+fn t7_a_clock_too_close_to_its_origin_is_refused() {
     let (_, machine) = saved();
     let snapshot = MachineSnapshot::new(&machine, Timestamp::from_millis(5_000));
     let error = snapshot.restore(Timestamp::from_millis(3_999)).unwrap_err();
@@ -209,7 +210,7 @@ fn t7_a_clock_that_is_too_young_is_refused() {
 }
 
 #[test]
-fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
+fn i10_a_snapshot_that_would_repeat_an_ambiguous_attempt_is_refused() {
     let mut upstream = Upstream::new(Policy::flextell());
     let mut machine = RetryMachine::new(Idempotency::NonIdempotent, 7);
     let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
@@ -227,7 +228,7 @@ fn i10_a_snapshot_that_would_repeat_what_may_have_been_applied_is_refused() {
     assert_eq!(error.to_string(), "the snapshot describes an impossible state");
 }
 
-/// What was stored of a request, with some fields changed.
+/// Returns a snapshot of a request, with some fields changed.
 fn changed(machine: &RetryMachine, now: Timestamp, fields: &[(&str, Value)]) -> MachineSnapshot {
     let mut snapshot = serde_json::to_value(MachineSnapshot::new(machine, now)).unwrap();
     for (field, value) in fields {
@@ -250,7 +251,7 @@ fn i2_a_snapshot_with_a_recovery_for_each_attempt_in_flight_is_refused() {
 }
 
 #[test]
-fn t7_a_state_that_no_request_can_be_in_is_refused() {
+fn t7_an_impossible_state_is_refused() {
     let mut upstream = Upstream::new(Policy::flextell());
     let mut waiting = RetryMachine::new(Idempotency::Idempotent, 7);
     let mut done = waiting.clone();
@@ -271,7 +272,7 @@ fn t7_a_state_that_no_request_can_be_in_is_refused() {
 }
 
 #[test]
-fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
+fn i2_the_last_attempt_number_is_not_used_twice() {
     let mut upstream = Upstream::new(Policy::flextell().into_builder().max_retries(u32::MAX).build().unwrap());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
     let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
@@ -285,12 +286,12 @@ fn i2_the_last_number_of_an_attempt_is_not_given_twice() {
 }
 
 #[test]
-fn t7_what_has_not_begun_is_as_new_or_refused() {
+fn t7_a_request_that_has_not_begun_equals_a_new_one_or_is_refused() {
     let now = Timestamp::from_millis(5_000);
     for idempotency in [Idempotency::Idempotent, Idempotency::NonIdempotent] {
         let machine = RetryMachine::new(idempotency, 7);
         assert_eq!(changed(&machine, now, &[]).restore(now), Ok(machine.clone()));
-        // A flag says that an attempt is under way.
+        // The flag 32 says that an attempt is under way.
         for (field, value) in [("flags", 32_u64), ("not_before", 1), ("recoveries", 1), ("first_since_opening", 1)] {
             let snapshot = changed(&machine, now, &[(field, value.into())]);
             assert_eq!(snapshot.restore(now), Err(SnapshotError::Impossible), "{field}");
@@ -303,7 +304,7 @@ fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
     let policy = Policy::flextell().into_builder().deadline(Some(Duration::from_secs(10))).build().unwrap();
     let mut upstream = Upstream::new(policy);
     let now = Timestamp::from_millis(5_000);
-    // A snapshot's own present is at 2^62.
+    // In a snapshot the present is at 2^62.
     for started in [Timestamp::from_nanos((1 << 62) + 1), Timestamp::MAX] {
         let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
         let _ = machine.handle(now, Event::Start, &mut upstream);
@@ -316,8 +317,8 @@ fn t7_a_request_that_was_stored_before_it_began_begins_when_it_is_restored() {
     }
 }
 
-/// What a new request is told under an upstream that was stored with such a field.
-fn told(field: &str, value: Value, now: Timestamp) -> Action {
+/// Returns the first action of a new request on an upstream that was stored with this field.
+fn first_action(field: &str, value: Value, now: Timestamp) -> Action {
     let breaker = BreakerPolicy { failure_threshold: 1, open_for: Duration::from_secs(10) };
     let policy = Policy::flextell().into_builder().breaker(Some(breaker)).build().unwrap();
     let mut upstream = Upstream::new(policy.clone());
@@ -331,7 +332,7 @@ fn told(field: &str, value: Value, now: Timestamp) -> Action {
 }
 
 #[test]
-fn i9_a_stored_budget_is_cut_to_the_capacity() {
+fn i9_a_stored_budget_is_clamped_to_the_capacity() {
     let now = Timestamp::ZERO;
     let snapshot = UpstreamSnapshot::new(&Upstream::new(Policy::flextell()), now);
     let budget = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
@@ -346,32 +347,32 @@ fn i9_a_stored_budget_is_cut_to_the_capacity() {
 }
 
 #[test]
-fn k5_a_stored_lease_ends_with_the_timeout_of_the_policy() {
+fn k5_a_stored_lease_lasts_no_longer_than_the_policys_timeout() {
     let end = Timestamp::from_nanos(30_000_000_001);
-    let action = told("/token/lease_end", u64::MAX.into(), Timestamp::from_nanos(2));
+    let action = first_action("/token/lease_end", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(matches!(action, Action::AwaitRefresh { until, .. } if until == end), "{action:?}");
-    let action = told("/token/lease_end", u64::MAX.into(), end);
+    let action = first_action("/token/lease_end", u64::MAX.into(), end);
     assert!(matches!(action, Action::RefreshToken { .. }), "{action:?}");
 }
 
 #[test]
-fn f6_a_stored_breaker_is_open_for_half_as_long_again_as_the_policy_says() {
+fn f6_a_stored_breaker_is_open_for_at_most_one_and_a_half_times_the_policys_time() {
     let open = || serde_json::json!({"Open": {"until": u64::MAX}});
-    let action = told("/breaker/state", open(), Timestamp::from_nanos(15_000_000_000));
+    let action = first_action("/breaker/state", open(), Timestamp::from_nanos(15_000_000_000));
     assert!(matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::BreakerOpen), "{action:?}");
-    let action = told("/breaker/state", open(), Timestamp::from_nanos(15_000_000_001));
+    let action = first_action("/breaker/state", open(), Timestamp::from_nanos(15_000_000_001));
     assert!(!action.is_terminal(), "{action:?}");
 }
 
 #[test]
-fn s1_a_stored_gate_is_closed_for_as_long_again_as_was_asked_for() {
-    // Nobody has asked.
-    let action = told("/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
+fn s1_a_stored_gate_that_nobody_asked_to_close_is_open() {
+    // No server has asked to wait.
+    let action = first_action("/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(!matches!(action, Action::Wait { .. }), "{action:?}");
 }
 
 #[test]
-fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself() {
+fn k8_a_follower_waits_for_a_lease_stored_before_or_after_it() {
     let policy = Policy::flextell();
     let mut upstream = Upstream::new(policy.clone());
     upstream.token_expires_in(Timestamp::ZERO, Duration::ZERO);
@@ -396,15 +397,15 @@ fn k8_a_follower_waits_for_a_lease_that_was_stored_later_or_sooner_than_itself()
     }
 }
 
-/// Every number of a snapshot replaced by hostile ones, one at a time and two at a time: refused, or it behaves.
+/// Replaces each number of a snapshot with hostile ones, one at a time and two at a time.
 #[test]
-fn i11_a_hostile_snapshot_is_refused_or_behaves() {
+fn i11_a_hostile_snapshot_is_refused_or_follows_the_rules() {
     let (upstream, machine) = saved();
     let now = Timestamp::from_millis(1_100);
     let upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, now)).unwrap();
     let machine = serde_json::to_value(MachineSnapshot::new(&machine, now)).unwrap();
     let policy = || Policy::flextell().into_builder().breaker(Some(BreakerPolicy::RECOMMENDED)).build().unwrap();
-    let (mut refused, mut behaved) = (0, 0);
+    let (mut refused, mut restored) = (0, 0);
     let hostile = [0, 1, 2, 255, 65_535, u32::MAX.into(), 1 << 62, u64::MAX];
     let states = ["Ready", "InFlight", "Leading", "Done"];
     let mut machines = Vec::new();
@@ -436,15 +437,15 @@ fn i11_a_hostile_snapshot_is_refused_or_behaves() {
             other["token"]["lease"] = value.into();
             let Ok(snapshot) = serde_json::from_value::<UpstreamSnapshot>(other) else { continue };
             let mut upstream = snapshot.restore(policy(), now).unwrap();
-            behaves(&mut machine, &mut upstream);
-            behaved += 1;
+            assert_follows_the_rules(&mut machine, &mut upstream);
+            restored += 1;
         }
     }
-    assert!(refused > 50 && behaved > 500, "{refused} refused, {behaved} behaved");
+    assert!(refused > 50 && restored > 500, "{refused} refused, {restored} restored");
 }
 
-/// I3, I7: whatever it was, it comes to an end, and stays there.
-fn behaves(machine: &mut RetryMachine, upstream: &mut Upstream) {
+/// I3, I7: asserts that the request ends, and repeats its last action.
+fn assert_follows_the_rules(machine: &mut RetryMachine, upstream: &mut Upstream) {
     let mut now = Timestamp::from_millis(1_100);
     let mut last: Option<Action> = None;
     let unavailable = Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None });

@@ -11,7 +11,7 @@ fn flextell() -> PolicyBuilder {
     Policy::flextell().into_builder()
 }
 
-/// The waits of 2,000 seeds, for each retry of a request that fails to the end.
+/// Returns the waits before each retry, with 2,000 seeds, of a request whose attempts all fail.
 fn waits(policy: &PolicyBuilder) -> Vec<BTreeSet<Duration>> {
     let mut all: Vec<BTreeSet<Duration>> = Vec::new();
     for seed in 0..2_000 {
@@ -40,20 +40,20 @@ fn fill(policy: &PolicyBuilder, intervals: &[(u64, u64)]) {
 }
 
 #[test]
-fn b1_base_and_factor_are_the_policys_and_the_cap_ends_the_growth() {
+fn b1_the_policy_sets_the_initial_backoff_the_factor_and_the_maximum() {
     let policy = exact().initial_backoff(ms(100)).backoff_factor(3).max_backoff(ms(1_000));
     let (waits, _) = Scene::with(policy).fail_until_the_end(500);
     assert_eq!(waits, [ms(100), ms(300), ms(900), ms(1_000), ms(1_000)]);
 }
 
 #[test]
-fn b1_a_factor_of_one_is_constant() {
+fn b1_a_factor_of_one_gives_constant_waits() {
     let (waits, _) = Scene::with(exact().backoff_factor(1)).fail_until_the_end(500);
     assert_eq!(waits, [secs(1); 5]);
 }
 
 #[test]
-fn b2_jitter_survives_at_the_cap_and_nothing_exceeds_it() {
+fn b2_at_the_maximum_jitter_remains_and_no_wait_exceeds_it() {
     fill(
         &flextell().max_backoff(secs(3)),
         &[(500, 1_500), (1_500, 2_500), (2_500, 3_000), (2_500, 3_000), (2_500, 3_000)],
@@ -61,22 +61,22 @@ fn b2_jitter_survives_at_the_cap_and_nothing_exceeds_it() {
 }
 
 #[test]
-fn b2_a_spread_beyond_the_base_begins_at_zero() {
+fn b2_a_spread_above_the_back_off_begins_at_zero() {
     fill(&flextell().jitter_spread(secs(3)).max_retries(2), &[(0, 4_000), (0, 5_000)]);
 }
 
 #[test]
-fn f2_full_jitter_is_over_all_of_the_wait() {
+fn f2_full_jitter_spreads_over_the_whole_wait() {
     fill(&flextell().jitter(Jitter::Full).max_retries(3), &[(0, 1_000), (0, 2_000), (0, 4_000)]);
 }
 
 #[test]
-fn f2_equal_jitter_is_over_the_upper_half() {
+fn f2_equal_jitter_spreads_over_the_upper_half() {
     fill(&flextell().jitter(Jitter::Equal).max_retries(3), &[(500, 1_000), (1_000, 2_000), (2_000, 4_000)]);
 }
 
 #[test]
-fn f2_proportional_jitter_is_a_quarter_to_either_side() {
+fn f2_proportional_jitter_spreads_a_quarter_to_either_side() {
     let policy = flextell().jitter(Jitter::Proportional).max_retries(4).max_backoff(secs(4));
     fill(&policy, &[(750, 1_250), (1_500, 2_500), (3_000, 4_000), (3_000, 4_000)]);
 }
@@ -131,14 +131,14 @@ fn l1_never_sooner_than_a_hint_whatever_else_happens() {
 }
 
 #[test]
-fn l1_a_hint_binds_also_behind_a_refresh() {
+fn l1_a_hint_also_binds_the_send_after_a_refresh() {
     let mut scene = Scene::with(exact().attempt_timeout(Some(secs(2))));
     scene.at(0).start().is("send 1 until 2000");
     scene.at(2_000).tick().is("wait 3000 backoff");
     scene.at(3_000).tick().is("send 2 until 5000");
     scene.at(3_100).reply(401).is("refresh until 33100");
     scene.at(3_200).reply_to(1, 503, &[("Retry-After", "10")]).is("in flight until 33100");
-    scene.at(3_300).token(crate::support::REFRESHED).is("wait 13200 retry_after");
+    scene.at(3_300).refreshed(crate::support::REFRESHED).is("wait 13200 retry_after");
     scene.at(13_200).tick().is("send 3 token 1 until 15200");
 }
 
@@ -158,14 +158,14 @@ fn l2_after_a_429_the_wait_is_the_hint_plus_up_to_the_spread() {
 }
 
 #[test]
-fn l2_after_a_429_the_hint_counts_also_where_the_back_off_would_be_longer() {
+fn l2_after_a_429_the_hint_counts_even_if_the_back_off_is_longer() {
     let mut scene = Scene::with(exact().initial_backoff(secs(50)));
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "2")]).is("wait 2000 retry_after");
 }
 
 #[test]
-fn l2_after_a_500_or_503_the_longer_counts() {
+fn l2_after_a_500_or_503_the_longer_of_hint_and_back_off_counts() {
     for status in [500, 503] {
         for (seconds, wait) in [("1", "wait 2000 backoff"), ("2", "wait 2000 backoff"), ("3", "wait 3000 retry_after")]
         {
@@ -177,7 +177,7 @@ fn l2_after_a_500_or_503_the_longer_counts() {
 }
 
 #[test]
-fn l2_a_hint_of_zero_or_in_the_past_says_nothing_about_how_long() {
+fn l2_a_hint_of_zero_or_in_the_past_leaves_the_back_off() {
     let past = [("Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"), ("Date", "Tue, 14 Nov 2023 22:13:20 GMT")];
     for headers in [&[("Retry-After", "0")][..], &past, &[("retry-after-ms", "0")]] {
         let (mut scene, mut now) = (Scene::exact(), 0);
@@ -192,7 +192,7 @@ fn l2_a_hint_of_zero_or_in_the_past_says_nothing_about_how_long() {
 }
 
 #[test]
-fn l3_a_hint_beyond_the_longest_server_wait_is_surfaced_with_its_instant() {
+fn l3_a_hint_beyond_max_server_wait_fails_with_its_instant() {
     for status in [429, 503] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -206,7 +206,7 @@ fn l3_a_hint_beyond_the_longest_server_wait_is_surfaced_with_its_instant() {
 }
 
 #[test]
-fn l3_the_jitter_does_not_count_against_the_longest_server_wait() {
+fn l3_the_jitter_does_not_count_against_max_server_wait() {
     for seed in 0..50 {
         let mut scene = Scene::new(Policy::flextell());
         scene.seed = seed;
@@ -217,12 +217,12 @@ fn l3_the_jitter_does_not_count_against_the_longest_server_wait() {
 }
 
 #[test]
-fn l3_a_wait_that_would_end_at_or_after_the_deadline_is_surfaced_at_once() {
+fn l3_a_wait_that_would_end_at_or_after_the_deadline_fails_at_once() {
     for (deadline, waits) in [(1_001, true), (1_000, false), (999, false)] {
         let mut scene = Scene::with(exact().deadline(Some(ms(deadline))));
         let _ = scene.at(0).start();
         let action = scene.at(0).reply(503);
-        action.is(if waits { "wait 1000 backoff" } else { "surface Deadline" });
+        action.is(if waits { "wait 1000 backoff" } else { "fail Deadline" });
     }
     let mut scene = Scene::with(exact().deadline(Some(secs(10))));
     scene.at(0).start().is("send 1 until 10000");
@@ -240,7 +240,7 @@ fn l3_a_server_that_always_asks_for_900_seconds_costs_one_attempt() {
 
 // ---- F4 ----
 
-/// A request that has given up its first attempt at 1 s and waits until 2 s.
+/// Returns a scene whose request gave up its first attempt at 1 s and waits until 2 s.
 fn given_up(policy: PolicyBuilder) -> Scene {
     let mut scene = Scene::with(policy.attempt_timeout(Some(secs(1))));
     let _ = scene.at(0).start();
@@ -264,7 +264,7 @@ fn f4_a_late_hint_moves_the_end_of_a_wait_at_once_and_without_jitter() {
 #[test]
 fn f4_a_late_hint_that_does_not_end_later_changes_nothing() {
     given_up(exact()).at(1_500).reply_to(1, 503, &[("retry-after-ms", "500")]).is("wait 2000 backoff");
-    // Nor does one of zero, where the tick is late.
+    // A hint of zero does not either, even if the tick is late.
     given_up(exact()).at(3_000).reply_to(1, 503, &[("Retry-After", "0")]).is("wait 2000 backoff");
 }
 
@@ -289,16 +289,16 @@ fn f4_the_wait_for_a_late_hint_names_its_source() {
         let mut scene = given_up(exact().gate(false));
         scene.at(2_000).tick().is("send 2 until 3000");
         scene.at(2_000).reply_to(1, 429, headers).is("in flight until 3000");
-        // Of hints that end together the first is named.
+        // Of two hints that end together the action names the first.
         scene.at(2_000).reply_to(1, 429, &[("Retry-After", "9")]).is("in flight until 3000");
-        // One that ends sooner changes nothing.
+        // A hint that ends sooner changes nothing.
         scene.at(2_000).reply_to(1, 429, &[("retry-after-ms", "1")]).is("in flight until 3000");
         scene.at(2_500).error(TransportErrorKind::Other).is(wait);
     }
 }
 
 #[test]
-fn f4_a_late_hint_on_a_status_that_is_not_retried_moves_nothing() {
+fn f4_a_late_hint_on_a_status_that_is_not_retried_changes_nothing() {
     for status in [400, 401, 403, 404, 502] {
         given_up(exact()).at(1_500).reply_to(1, status, &[("Retry-After", "9")]).is("wait 2000 backoff");
     }

@@ -9,7 +9,7 @@ use retry_machine::{
 
 use crate::support::{Answer, Scene, exact, secs};
 
-/// Opens after three failures, for 10 s.
+/// Returns a policy whose breaker opens after three failures, for 10 s.
 fn policy() -> PolicyBuilder {
     exact().breaker(Some(BreakerPolicy { failure_threshold: 3, open_for: secs(10) })).budget(None)
 }
@@ -19,24 +19,24 @@ fn one_more(scene: &mut Scene, at: u64, request: u64, status: u16) -> Action {
     scene.at(at).request(request).reply(status)
 }
 
-/// Requests 0, 1 and 2 failed at 0 s, and the third opened it.
+/// Returns a scene with an open breaker: requests 0, 1 and 2 failed at 0 s.
 fn open() -> Scene {
     let mut scene = Scene::with(policy());
     one_more(&mut scene, 0, 0, 503).is("wait 1000 backoff");
     one_more(&mut scene, 0, 1, 500).is("wait 1000 backoff");
-    one_more(&mut scene, 0, 2, 503).is("surface BreakerOpen");
+    one_more(&mut scene, 0, 2, 503).is("fail BreakerOpen");
     scene
 }
 
-/// Whether a request would be sent now.
+/// Returns whether the breaker would refuse a request now.
 fn is_open(scene: &Scene, at: u64) -> bool {
     let mut upstream = scene.upstream.clone();
     let mut machine = retry_machine::RetryMachine::new(retry_machine::Idempotency::Idempotent, 0);
-    machine.handle(Timestamp::from_millis(at), Event::Start, &mut upstream).short() == "surface BreakerOpen"
+    machine.handle(Timestamp::from_millis(at), Event::Start, &mut upstream).short() == "fail BreakerOpen"
 }
 
 #[test]
-fn s3_it_is_off_by_default() {
+fn s3_the_breaker_is_off_by_default() {
     let mut scene = Scene::with(exact().budget(None));
     for request in 0..1_000 {
         one_more(&mut scene, 0, request, 500).is("wait 1000 backoff");
@@ -45,7 +45,7 @@ fn s3_it_is_off_by_default() {
 }
 
 #[test]
-fn s3_a_run_of_failures_opens_it() {
+fn s3_a_run_of_failures_opens_the_breaker() {
     let scene = open();
     assert!(is_open(&scene, 0) && is_open(&scene, 9_999) && !is_open(&scene, 10_000));
 }
@@ -67,7 +67,7 @@ fn s3_transport_errors_are_failures_too() {
 #[test]
 fn s3_a_requests_own_retries_count() {
     let mut scene = Scene::with(policy());
-    for (at, end) in [(0, "wait 1000 backoff"), (1_000, "wait 3000 backoff"), (3_000, "surface BreakerOpen")] {
+    for (at, end) in [(0, "wait 1000 backoff"), (1_000, "wait 3000 backoff"), (3_000, "fail BreakerOpen")] {
         let _ = scene.at(at).tick();
         scene.at(at).reply(503).is(end);
     }
@@ -98,14 +98,14 @@ fn s3_every_other_status_is_a_success_and_ends_the_run() {
 }
 
 #[test]
-fn s3_open_it_surfaces_with_the_instant_of_the_next_probe() {
+fn s3_while_open_requests_fail_with_the_instant_of_the_next_probe() {
     let mut scene = open();
     let failure = scene.at(1_000).request(9).start().fails(FailureKind::BreakerOpen);
     assert_eq!((failure.not_before(), failure.attempts()), (Some(Timestamp::from_millis(10_000)), 0));
 }
 
 #[test]
-fn s3_a_request_whose_back_off_would_end_before_the_probe_is_surfaced() {
+fn s3_a_request_whose_back_off_would_end_before_the_probe_fails() {
     let mut scene = Scene::with(policy());
     for request in 0..4 {
         scene.at(0).request(request).start().is("send 1");
@@ -124,13 +124,13 @@ fn s3_after_the_open_time_one_probe_is_let_through() {
     scene.at(10_000).request(4).start().is("send 1");
     scene.at(10_000).request(5).start().fails(FailureKind::BreakerOpen);
     scene.at(10_100).request(4).reply(200).is("done 200");
-    assert!(!is_open(&scene, 10_100), "its success closes it");
+    assert!(!is_open(&scene, 10_100), "the success closes the breaker");
     let _ = one_more(&mut scene, 10_100, 6, 503);
-    assert!(!is_open(&scene, 10_100), "and the run begins anew");
+    assert!(!is_open(&scene, 10_100), "a new run of failures begins");
 }
 
 #[test]
-fn s3_the_probes_failure_opens_it_again() {
+fn s3_the_probes_failure_opens_the_breaker_again() {
     let mut scene = open();
     scene.at(10_000).request(4).start().is("send 1");
     scene.at(10_100).request(4).reply(503).fails(FailureKind::BreakerOpen);
@@ -152,18 +152,18 @@ fn s3_a_neutral_result_of_an_older_probe_frees_nothing() {
     scene.at(10_000).request(4).start().is("send 1");
     scene.at(20_000).request(5).start().is("send 1");
     scene.at(20_100).request(4).reply(401).is("refresh until 50100");
-    assert!(is_open(&scene, 20_100), "the permit is the other's");
+    assert!(is_open(&scene, 20_100), "the other probe holds the permit");
 }
 
 #[test]
-fn s3_a_probe_that_vanishes_blocks_for_the_open_time_only() {
+fn s3_a_probe_without_a_result_blocks_only_for_the_open_time() {
     let mut scene = open();
     scene.at(10_000).request(4).start().is("send 1");
     assert!(is_open(&scene, 19_999) && !is_open(&scene, 20_000));
     scene.at(20_000).request(5).start().is("send 1");
     assert!(is_open(&scene, 20_000));
     scene.at(20_100).request(5).reply(200).is("done 200");
-    assert!(!is_open(&scene, 20_100), "the second probe's success closes it");
+    assert!(!is_open(&scene, 20_100), "the success of the second probe closes the breaker");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn s3_the_permit_is_taken_at_the_send_not_at_the_check() {
     scene.at(0).request(4).start().fails(FailureKind::BreakerOpen);
     scene.upstream.token_expires_in(Timestamp::ZERO, secs(8));
     scene.at(10_000).request(5).start().is("refresh until 40000");
-    assert!(!is_open(&scene, 10_000), "it has not sent yet");
+    assert!(!is_open(&scene, 10_000), "request 5 has not sent yet");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn s3_an_earlier_attempt_of_the_probing_request_is_ignored_too() {
     let _ = one_more(&mut scene, 1_500, 2, 503);
     scene.at(21_000).tick().is("send 2 until 22000");
     scene.at(21_100).reply_to(1, 200, &[]).is("done 200");
-    // The probe gave its permit back, and that is all.
+    // The probe only gave its permit back.
     scene.at(21_100).request(3).start().is("send 1 until 22100");
     scene.at(21_100).request(4).start().fails(FailureKind::BreakerOpen);
 }
@@ -247,7 +247,7 @@ fn f6_a_late_2xx_counts_as_success() {
     scene.at(1_200).reply_to(1, 200, &[]).is("done 200");
     let _ = scene.at(1_300).request(2).start();
     let _ = scene.at(1_300).request(2).reply(503);
-    assert!(!is_open(&scene, 1_300), "the run was ended");
+    assert!(!is_open(&scene, 1_300), "the success ended the run");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn f6_a_late_2xx_of_an_earlier_attempt_counts_as_success() {
     let _ = one_more(&mut scene, 2_100, 1, 503);
     scene.at(2_200).reply_to(1, 200, &[]).is("done 200");
     let _ = one_more(&mut scene, 2_300, 2, 503);
-    assert!(!is_open(&scene, 2_300), "the run was ended");
+    assert!(!is_open(&scene, 2_300), "the success ended the run");
 }
 
 #[test]
@@ -272,10 +272,10 @@ fn t3_f6_after_the_end_an_abandoned_attempt_can_still_fail_once() {
         let _ = one_more(&mut scene, 0, 1, 503);
         for _ in 0..3 {
             scene.at(0).tell(failure).fails(FailureKind::Cancelled);
-            assert!(!is_open(&scene, 0), "it has failed once");
+            assert!(!is_open(&scene, 0), "the attempt failed more than once");
         }
         let _ = one_more(&mut scene, 0, 2, 503);
-        assert!(is_open(&scene, 0), "with the abandoned attempt's there are three");
+        assert!(is_open(&scene, 0), "the abandoned attempt's failure is the third");
     }
 }
 
@@ -286,5 +286,5 @@ fn t3_after_the_end_the_breaker_hears_the_result_of_an_abandoned_attempt() {
     scene.at(10_001).request(4).cancel().fails(FailureKind::Cancelled);
     scene.at(10_002).request(4).reply(200).fails(FailureKind::Cancelled);
     let _ = one_more(&mut scene, 10_003, 5, 503);
-    assert!(!is_open(&scene, 10_003), "its success closed the breaker");
+    assert!(!is_open(&scene, 10_003), "the success closed the breaker");
 }

@@ -1,4 +1,4 @@
-//! What is retried and in which order the limits are checked: D11–D14, P1–P3, F1.
+//! Which attempts are retried, and the order of the limits: D11–D14, P1–P3, F1.
 
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Cause, CodeClass, Event, FailureKind, Policy, PolicyError, Reply,
@@ -13,7 +13,7 @@ const TRANSPORT_ERRORS: [TransportErrorKind; 4] =
 // ---- D11 ----
 
 #[test]
-fn d11_the_set_of_retried_statuses_is_the_policys() {
+fn d11_the_policy_sets_which_statuses_are_retried() {
     let mut scene = Scene::with(exact().retry_statuses(&[404, 599]));
     for (request, status) in [(0, 404), (1, 599)] {
         scene.at(0).request(request).start().is("send 1");
@@ -46,7 +46,7 @@ fn d11_the_second_preset_follows_common_practice() {
 // ---- D12 ----
 
 #[test]
-fn d12_the_status_decides_whatever_the_code_is() {
+fn d12_the_status_decides_whatever_the_code() {
     for code in [CodeClass::None, CodeClass::Other] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -62,7 +62,7 @@ fn d12_the_status_decides_whatever_the_code_is() {
 }
 
 #[test]
-fn d12_a_401_that_a_refresh_cannot_help_is_surfaced() {
+fn d12_a_401_that_a_refresh_cannot_help_fails() {
     for error in ["insufficient_scope", "insufficient_claims", "token_revoked"] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -82,7 +82,7 @@ fn d12_a_401_that_a_refresh_cannot_help_is_surfaced() {
 // ---- D13, D14 ----
 
 #[test]
-fn d13_every_transport_error_is_retried_for_safe_requests() {
+fn d13_every_transport_error_is_retried_for_idempotent_requests() {
     for error in TRANSPORT_ERRORS {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -92,15 +92,15 @@ fn d13_every_transport_error_is_retried_for_safe_requests() {
 }
 
 #[test]
-fn d13_what_surely_was_not_sent_is_retried_for_every_request() {
+fn d13_an_attempt_that_was_not_sent_is_retried_for_every_request() {
     let mut scene = Scene::exact();
-    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).start_non_idempotent().is("send 1");
     scene.at(0).error(TransportErrorKind::NotSent).is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 2");
 }
 
 #[test]
-fn d14_for_an_unsafe_request_the_other_transport_errors_are_surfaced() {
+fn d14_other_transport_errors_fail_a_non_idempotent_request() {
     let kinds = [
         (TransportErrorKind::TimedOut, FailureKind::Ambiguous),
         (TransportErrorKind::Broken, FailureKind::Ambiguous),
@@ -108,7 +108,7 @@ fn d14_for_an_unsafe_request_the_other_transport_errors_are_surfaced() {
     ];
     for (error, kind) in kinds {
         let mut scene = Scene::exact();
-        scene.at(0).start_unsafe().is("send 1");
+        scene.at(0).start_non_idempotent().is("send 1");
         scene.at(0).error(error).fails(kind);
     }
 }
@@ -117,17 +117,17 @@ fn d14_for_an_unsafe_request_the_other_transport_errors_are_surfaced() {
 fn d14_the_guide_retries_500_for_every_method() {
     for status in [429, 500, 503] {
         let mut scene = Scene::exact();
-        scene.at(0).start_unsafe().is("send 1");
+        scene.at(0).start_non_idempotent().is("send 1");
         scene.at(0).reply(status).is("wait 1000 backoff");
     }
 }
 
 #[test]
-fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
+fn d14_ambiguous_5xx_fails_non_idempotent_requests_except_after_a_503() {
     let common = || Scene::with(Policy::common().into_builder().jitter(retry_machine::Jitter::None));
     for (status, ambiguous) in [(500, true), (502, true), (504, true), (503, false), (429, false), (408, false)] {
         let mut scene = common();
-        scene.at(0).start_unsafe().is("send 1");
+        scene.at(0).start_non_idempotent().is("send 1");
         let action = scene.at(0).reply(status);
         if ambiguous {
             action.fails(FailureKind::Ambiguous);
@@ -142,9 +142,9 @@ fn d14_a_switch_makes_retried_5xx_but_503_ambiguous_for_unsafe_requests() {
 
 // ---- P1 ----
 
-/// Request 0 waits until 1 s. Meanwhile everything goes wrong: the token was rejected, the gate is closed until 20 s,
-/// the breaker open until 10 s.
-fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
+/// Returns a scene in which request 0 waits until 1 s, the token is rejected, the gate is closed until 20 s, and the breaker
+/// is open until 10 s.
+fn with_every_obstacle(policy: retry_machine::PolicyBuilder) -> Scene {
     let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let mut scene = Scene::with(policy.breaker(Some(breaker)));
     for request in 0..=3 {
@@ -152,7 +152,7 @@ fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
     }
     scene.at(0).reply(503).is("wait 1000 backoff");
     scene.at(0).request(1).reply(401).is("refresh until 30000");
-    scene.at(0).request(1).token(REJECTED).fails(FailureKind::TokenRejected);
+    scene.at(0).request(1).refreshed(REJECTED).fails(FailureKind::TokenRejected);
     scene.at(0).request(3).reply(500).fails(FailureKind::BreakerOpen);
     scene.at(0).request(2).reply_with(429, &[("Retry-After", "20")]).is("wait 20000 retry_after");
     scene
@@ -160,10 +160,10 @@ fn all_against_it(policy: retry_machine::PolicyBuilder) -> Scene {
 
 #[test]
 fn p1_deadline_then_breaker_then_gate_then_token_then_send() {
-    all_against_it(exact().deadline(Some(secs(30)))).at(30_000).tick().fails(FailureKind::Deadline);
-    all_against_it(exact()).at(1_000).tick().fails(FailureKind::BreakerOpen);
-    let mut scene = all_against_it(exact());
-    // From 10 s on the breaker lets a probe through.
+    with_every_obstacle(exact().deadline(Some(secs(30)))).at(30_000).tick().fails(FailureKind::Deadline);
+    with_every_obstacle(exact()).at(1_000).tick().fails(FailureKind::BreakerOpen);
+    let mut scene = with_every_obstacle(exact());
+    // From 10 s on the breaker lets a probe pass.
     scene.at(10_000).tick().is("wait 20000 gate");
     scene.at(20_000).tick().fails(FailureKind::TokenRejected);
     scene.at(20_000).token_replaced();
@@ -171,13 +171,13 @@ fn p1_deadline_then_breaker_then_gate_then_token_then_send() {
 }
 
 #[test]
-fn p1_the_deadline_comes_before_everything_at_the_start_too() {
+fn p1_at_the_start_too_the_deadline_comes_first() {
     Scene::with(exact().deadline(Some(secs(0)))).at(0).start().fails(FailureKind::Deadline);
 }
 
 // ---- P2 ----
 
-/// The limits after a failed attempt in their order: whichever stands first in the list applies.
+/// Removes the limits one by one, in their order: the first that remains is the failure.
 #[test]
 fn p2_the_first_limit_that_applies_is_the_failure() {
     let policy = exact().max_server_wait(secs(50));
@@ -187,7 +187,7 @@ fn p2_the_first_limit_that_applies_is_the_failure() {
     let fail = |policy: retry_machine::PolicyBuilder, at, headers: &[(&str, &str)]| {
         let mut scene = Scene::with(policy);
         let _ = scene.at(0).start();
-        let Action::Fail(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was passed over") };
+        let Action::Fail(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was ignored") };
         assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(500)));
         failure.kind()
     };
@@ -207,22 +207,22 @@ fn p2_the_first_limit_that_applies_is_the_failure() {
 fn p2_a_status_that_is_not_retried_and_ambiguity_come_before_exhausted() {
     let policy = exact().max_retries(0).ambiguous_5xx(true);
     let mut scene = Scene::with(policy.clone());
-    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).start_non_idempotent().is("send 1");
     scene.at(0).reply(500).fails(FailureKind::Ambiguous);
     let mut scene = Scene::with(policy);
-    scene.at(0).start_unsafe().is("send 1");
+    scene.at(0).start_non_idempotent().is("send 1");
     scene.at(0).reply(404).fails(FailureKind::NotFound);
 }
 
 #[test]
-fn p2_an_unsafe_request_in_flight_at_its_limit_is_ambiguous() {
+fn p2_a_non_idempotent_request_in_flight_at_its_limit_is_ambiguous() {
     for limits in [exact().attempt_timeout(Some(secs(1))), exact().deadline(Some(secs(1)))] {
         let mut scene = Scene::with(limits.clone());
-        scene.at(0).start_unsafe().is("send 1 until 1000");
+        scene.at(0).start_non_idempotent().is("send 1 until 1000");
         scene.at(1_000).tick().fails(FailureKind::Ambiguous);
         for error in [TransportErrorKind::TimedOut, TransportErrorKind::Broken, TransportErrorKind::Other] {
             let mut scene = Scene::with(limits.clone());
-            scene.at(0).start_unsafe().is("send 1 until 1000");
+            scene.at(0).start_non_idempotent().is("send 1 until 1000");
             scene.at(1_000).error(error).fails(FailureKind::Ambiguous);
         }
     }
@@ -280,7 +280,7 @@ fn p3_a_cancel_refunds_nothing() {
 // ---- F1 ----
 
 #[test]
-fn f1_past_the_deadline_only_what_would_have_been_retried_becomes_deadline() {
+fn f1_past_the_deadline_only_a_failure_that_would_be_retried_becomes_deadline() {
     let kinds = [
         (400, FailureKind::BadRequest),
         (403, FailureKind::Forbidden),
@@ -299,10 +299,10 @@ fn f1_past_the_deadline_only_what_would_have_been_retried_becomes_deadline() {
 }
 
 #[test]
-fn f1_an_answered_or_surely_unsent_request_is_never_ambiguous() {
+fn f1_an_answered_or_unsent_request_is_never_ambiguous() {
     let late = || {
         let mut scene = Scene::with(exact().deadline(Some(secs(1))));
-        scene.at(0).start_unsafe().is("send 1 until 1000");
+        scene.at(0).start_non_idempotent().is("send 1 until 1000");
         scene
     };
     late().at(1_000).reply(503).fails(FailureKind::Deadline);
@@ -315,5 +315,5 @@ fn f1_a_sends_limit_is_the_earlier_of_attempt_limit_and_deadline() {
     let mut scene = Scene::with(exact().attempt_timeout(Some(secs(5))).deadline(Some(secs(8))));
     scene.at(0).start().is("send 1 until 5000");
     scene.at(4_000).reply(401).is("refresh until 34000");
-    scene.at(4_500).token(REFRESHED).is("send 2 token 1 until 8000");
+    scene.at(4_500).refreshed(REFRESHED).is("send 2 token 1 until 8000");
 }

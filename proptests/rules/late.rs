@@ -1,11 +1,11 @@
-//! What the budget hears of late successes: F6.
+//! The budget and late successes: F6.
 
 use retry_machine::{BudgetPolicy, FailureKind};
 
 use crate::support::{Answer, Scene, exact, secs};
 
-/// The budget is empty; each success pays for one retry.
-fn broke() -> Scene {
+/// Returns a scene with an empty budget, in which each success pays for one retry.
+fn with_an_empty_budget() -> Scene {
     let budget = BudgetPolicy { capacity: 10, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
     let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
     for request in [100, 101] {
@@ -15,19 +15,19 @@ fn broke() -> Scene {
     scene
 }
 
-/// Whether a new request is granted a retry.
+/// Returns whether a new request is granted a retry.
 fn is_granted(scene: &mut Scene, request: u64) -> bool {
     let _ = scene.at(0).request(request).start();
     !scene.at(0).request(request).reply(503).is_terminal()
 }
 
-/// Whether yet another request is.
+/// Returns whether one more new request is granted a retry.
 fn next_is_granted(scene: &mut Scene) -> bool {
     let next = scene.requests().len() as u64;
     is_granted(scene, next)
 }
 
-/// Request 0 has given up two attempts, and is done since the first of them succeeded.
+/// Returns a scene whose request 0 gave up two attempts, and ended because the first of them succeeded late.
 fn succeeded_late() -> Scene {
     let budget = BudgetPolicy { capacity: 20, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
     let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
@@ -69,7 +69,7 @@ fn f6_a_late_2xx_of_each_attempt_refunds_only_once() {
 }
 
 #[test]
-fn f6_of_the_last_eight_attempts_each_late_2xx_refunds_once() {
+fn f6_each_late_2xx_of_the_last_eight_attempts_refunds_once() {
     let budget = BudgetPolicy { capacity: 100, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
     let policy = exact().initial_backoff(secs(1)).backoff_factor(1).max_retries(9).attempt_timeout(Some(secs(1)));
     let mut scene = Scene::with(policy.budget(Some(budget)));
@@ -90,7 +90,7 @@ fn f6_of_the_last_eight_attempts_each_late_2xx_refunds_once() {
 
 #[test]
 fn f6_after_a_cancel_the_same_2xx_twice_refunds_once() {
-    let mut scene = broke();
+    let mut scene = with_an_empty_budget();
     let _ = scene.at(0).start();
     scene.at(0).cancel().fails(FailureKind::Cancelled);
     scene.at(0).reply(200).fails(FailureKind::Cancelled);
@@ -100,8 +100,8 @@ fn f6_after_a_cancel_the_same_2xx_twice_refunds_once() {
 }
 
 #[test]
-fn f6_of_an_attempt_that_was_never_sent_nothing_is_heard() {
-    let mut scene = broke();
+fn f6_the_budget_ignores_attempts_that_were_never_sent() {
+    let mut scene = with_an_empty_budget();
     let _ = scene.at(0).start();
     scene.at(0).cancel().fails(FailureKind::Cancelled);
     for attempt in [0, 2, u32::MAX] {

@@ -1,4 +1,4 @@
-//! Each rule by examples: a module for each group of them.
+//! Examples of each rule: a module for each group of rules.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::too_many_lines)]
 
 mod backing_off;
@@ -10,10 +10,10 @@ mod meaning;
 mod reading;
 mod reading_bodies;
 mod reading_limits;
+mod reporting;
 mod shared;
 #[path = "../common/support.rs"]
 mod support;
-mod surfacing;
 mod time;
 mod token;
 mod token_expiry;

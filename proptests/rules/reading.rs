@@ -77,7 +77,7 @@ fn h2_retry_after_is_whole_seconds() {
 }
 
 #[test]
-fn h2_optional_white_space_surrounds_it() {
+fn h2_optional_white_space_around_it_is_ignored() {
     for value in [" 30", "30 ", "\t30\t", " \t 30 \t "] {
         assert_eq!(retry_after(value), Some(secs(30)), "{value:?}");
     }
@@ -163,7 +163,7 @@ fn h3_without_a_date_the_wall_clock_is_the_reference_of_short_years() {
 // ---- H4 ----
 
 #[test]
-fn h4_a_date_counts_from_the_responses_own_date_wherever_that_stands() {
+fn h4_a_date_counts_from_the_responses_own_date_in_any_order() {
     let date = ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT");
     assert_eq!(hint(&[date, DATE]), Some((secs(30), HintSource::RetryAfter)));
     assert_eq!(hint(&[DATE, date]), Some((secs(30), HintSource::RetryAfter)));
@@ -179,7 +179,7 @@ fn h4_the_clients_wrong_clock_does_not_matter_beside_a_date() {
 }
 
 #[test]
-fn h4_without_a_usable_date_the_wall_clock_serves() {
+fn h4_without_a_usable_date_the_wall_clock_counts() {
     let after = ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT");
     for headers in [vec![after], vec![after, ("Date", "yesterday")]] {
         let reply = Reply::read(429, headers, Some(ms(NOW * 1_000 + 250)), ResetFormat::Auto);
@@ -203,7 +203,7 @@ fn h4_a_date_in_the_past_is_a_hint_of_zero() {
 // ---- H6 ----
 
 #[test]
-fn h6_milliseconds_come_before_retry_after_before_a_reset() {
+fn h6_milliseconds_win_over_retry_after_and_that_over_a_reset() {
     let millis = ("retry-after-ms", "1500");
     let seconds = ("Retry-After", "9");
     let limits = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")];
@@ -220,7 +220,7 @@ fn h6_zero_is_valid_and_ends_the_search() {
 }
 
 #[test]
-fn h6_given_twice_the_later_time_wins() {
+fn h6_of_two_values_the_later_time_wins() {
     for values in [["5", "60"], ["60", "5"]] {
         let headers = values.map(|value| ("Retry-After", value));
         assert_eq!(hint(&headers), Some((secs(60), HintSource::RetryAfter)));
@@ -234,7 +234,7 @@ fn h6_given_twice_the_later_time_wins() {
 }
 
 #[test]
-fn h6_what_is_said_twice_and_differs_is_named() {
+fn h6_two_different_values_are_reported_as_duplicates() {
     let soon = "Tue, 14 Nov 2023 22:13:30 GMT";
     let later = "Tue, 14 Nov 2023 22:13:50 GMT";
     let [short_soon, short_later] = ["Tuesday, 14-Nov-23 22:13:30 GMT", "Tuesday, 14-Nov-23 22:13:50 GMT"];
@@ -247,7 +247,7 @@ fn h6_what_is_said_twice_and_differs_is_named() {
         &[short_soon, later],
         &["10", later],
         &["29", later],
-        // What lost was said all the same.
+        // The value that lost is reported.
         &["5", "30", later],
         &[soon, later, "30"],
     ];
@@ -292,7 +292,7 @@ fn challenge(lines: &[&str]) -> Option<BearerErrorCode> {
 }
 
 #[test]
-fn h7_the_error_of_a_bearer_challenge_is_learnt() {
+fn h7_the_error_of_a_bearer_challenge_is_read() {
     let expired = r#"Bearer realm="api", error="invalid_token", error_description="it \"expired\", sorry""#;
     assert_eq!(challenge(&[expired]), Some(BearerErrorCode::InvalidToken));
     assert_eq!(challenge(&["bearer ERROR=insufficient_scope"]), Some(BearerErrorCode::InsufficientScope));
@@ -305,14 +305,14 @@ fn h7_the_error_of_a_bearer_challenge_is_learnt() {
 }
 
 #[test]
-fn h7_an_error_in_a_quoted_realm_or_of_another_scheme_is_none() {
+fn h7_an_error_in_a_quoted_realm_or_of_another_scheme_is_ignored() {
     assert_eq!(challenge(&[r#"Bearer realm="error=\"invalid_token\"""#]), None);
     assert_eq!(challenge(&[r#"Bearer realm=a, DPoP error="insufficient_scope""#]), None);
     assert_eq!(challenge(&[r#"Digest error="insufficient_scope""#]), None);
 }
 
 #[test]
-fn h7_of_several_insufficient_scope_wins() {
+fn h7_of_several_errors_insufficient_scope_wins() {
     let (scope, token) = (r#"Bearer error="insufficient_scope""#, r#"Bearer error="invalid_token""#);
     for lines in [[scope, token], [token, scope]] {
         assert_eq!(challenge(&lines), Some(BearerErrorCode::InsufficientScope));

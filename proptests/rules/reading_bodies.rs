@@ -30,7 +30,7 @@ fn h8_the_guides_example_bodies_are_read() {
 }
 
 #[test]
-fn h8_the_decision_sees_a_class_of_the_code() {
+fn h8_the_machine_sees_the_class_of_the_code() {
     assert_eq!(class(r#"{"error": "insufficient_scope"}"#), CodeClass::InsufficientScope);
     assert_eq!(class(r#"{"error": "insufficient_claims"}"#), CodeClass::InsufficientScope);
     assert_eq!(class(r#"{"error": "token_revoked"}"#), CodeClass::TokenRevoked);
@@ -39,7 +39,7 @@ fn h8_the_decision_sees_a_class_of_the_code() {
 }
 
 #[test]
-fn h8_what_is_no_error_body_gives_a_typed_error() {
+fn h8_an_invalid_error_body_gives_a_typed_error() {
     for body in ["", "   ", "<html>", "{", "{}x", "{error: 1}", "{'error': 'x'}", r#"{"error": "x",}"#, "\u{feff}{}"] {
         assert_eq!(refused(body.as_bytes()), BodyError::NotJson, "{body}");
     }
@@ -58,7 +58,7 @@ fn h8_what_is_no_error_body_gives_a_typed_error() {
 }
 
 #[test]
-fn h8_invalid_utf_8_is_refused_even_in_what_is_ignored() {
+fn h8_invalid_utf_8_is_refused_even_in_ignored_fields() {
     assert_eq!(refused(b"{\"error\": \"\xff\"}"), BodyError::NotUtf8);
     assert_eq!(refused(b"{\"error\": \"x\", \"more\": \"\xc3\x28\"}"), BodyError::NotUtf8);
 }
@@ -67,7 +67,7 @@ fn h8_invalid_utf_8_is_refused_even_in_what_is_ignored() {
 fn h8_unknown_fields_are_ignored() {
     let body = ErrorBody::parse(br#"{"trace": {"a": [1, {}]}, "error": "x", "message": "y", "n": 1e9}"#).unwrap();
     assert_eq!((body.code(), body.message()), (Some("x"), Some("y")));
-    // A lone surrogate is no text, which matters where text is read.
+    // A lone surrogate is invalid text, which matters only in a field that is read.
     assert!(ErrorBody::parse(br#"{"error": "x", "more": "\ud800"}"#).is_ok());
     for body in [r#"{"error": "\ud800"}"#, r#"{"error": "x", "\udc00": 1}"#] {
         assert_eq!(refused(body.as_bytes()), BodyError::NotJson, "{body}");
@@ -75,7 +75,7 @@ fn h8_unknown_fields_are_ignored() {
 }
 
 #[test]
-fn f9_error_or_message_alone_may_be_missing() {
+fn f9_either_error_or_message_may_be_missing() {
     let body = ErrorBody::parse(br#"{"error": "x"}"#).unwrap();
     assert_eq!((body.code(), body.message()), (Some("x"), None));
     let body = ErrorBody::parse(br#"{"message": "y"}"#).unwrap();
@@ -99,7 +99,7 @@ fn f9_a_body_is_at_most_64_levels_deep() {
     assert!(ErrorBody::parse(body(64).as_bytes()).is_ok());
     assert_eq!(refused(body(65).as_bytes()), BodyError::TooDeep);
     assert_eq!(refused("[".repeat(60_000).as_bytes()), BodyError::TooDeep);
-    // What closes makes room again, save in a string.
+    // A closing bracket makes room again, except in a string.
     let siblings = format!(r#"{{"error": "x", "wide": [{}{{}}]}}"#, "{},".repeat(100));
     assert!(ErrorBody::parse(siblings.as_bytes()).is_ok());
     let (open, close) = (r#"["]]","#.repeat(64), "]".repeat(64));

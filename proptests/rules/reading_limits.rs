@@ -1,4 +1,4 @@
-//! Reading rate limits and milliseconds, and which of them count: H5, H9, H10, F9.
+//! Reading rate limits and hints in milliseconds, and which of them count: H5, H9, H10, F9.
 
 use std::time::Duration;
 
@@ -158,11 +158,11 @@ fn f9_of_several_dates_the_first_valid_one_counts() {
     let other = ("Date", "Tue, 14 Nov 2023 22:00:00 GMT");
     assert_eq!(wait(read(&[after, ("Date", "never"), DATE, other])), Some(secs(30)));
     assert_eq!(rejected(read(&[DATE, other])), [(HeaderField::Date, RejectReason::Duplicate)]);
-    // The same instant in another form has not lost.
+    // The same instant in another form is not a duplicate.
     for same in ["Tue Nov 14 22:13:20 2023", "Tuesday, 14-Nov-23 22:13:20 GMT"] {
         assert_eq!(rejected(read(&[DATE, ("Date", same), after])), []);
     }
-    // Valid is what there is: by a wall clock of 2080 the year is 2100, which has no 29 February.
+    // Only a date that exists is valid: with a wall clock of 2080 the year is 2100, which has no 29 February.
     let headers = [("Date", "Monday, 29-Feb-00 00:00:00 GMT"), DATE, after];
     let reply = Reply::read(429, headers, Some(secs(3_471_292_800)), ResetFormat::Auto);
     assert_eq!((wait(reply), rejected(reply)), (Some(secs(30)), vec![(HeaderField::Date, RejectReason::Malformed)]));

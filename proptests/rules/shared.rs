@@ -10,7 +10,7 @@ use retry_machine::{
 
 use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
 
-/// Request 0 got a 429 with a hint of 10 s at 0 s.
+/// Returns a scene with a closed gate: request 0 got a 429 with a hint of 10 s at 0 s.
 fn closed() -> Scene {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
@@ -43,7 +43,7 @@ fn s1_a_503s_hint_binds_its_own_request_alone() {
 }
 
 #[test]
-fn s1_a_remaining_of_0_with_a_reset_closes_it() {
+fn s1_a_remaining_of_0_with_a_reset_closes_the_gate() {
     for status in [200, 403, 429, 503] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
@@ -107,12 +107,12 @@ fn f3_a_late_hint_ends_the_time_at_the_gate() {
     scene.at(10_500).request(1).reply_to(1, 503, &[("Retry-After", "250")]).is("wait 260500 retry_after");
     scene.at(250_000).tick().is("send 2 until 251000");
     scene.at(250_000).reply_with(429, &[("Retry-After", "280")]).is("wait 530000 retry_after");
-    // 9.5 s it was there, and 269.5 s are to come.
+    // It has waited at the gate for 9.5 s, and 269.5 s remain.
     scene.at(260_500).request(1).tick().is("wait 530000 gate");
 }
 
 #[test]
-fn s1_f3_an_operator_can_open_it_and_waits_under_way_keep_their_end() {
+fn s1_f3_an_operator_can_open_the_gate_and_waits_under_way_keep_their_end() {
     let mut scene = closed();
     scene.at(0).request(1).start().is("wait 10000 gate");
     scene.at(5_000).open_gate();
@@ -122,7 +122,7 @@ fn s1_f3_an_operator_can_open_it_and_waits_under_way_keep_their_end() {
 }
 
 #[test]
-fn s1_it_never_opens_sooner_than_was_said_before() {
+fn s1_a_later_reply_never_opens_the_gate_sooner() {
     let mut scene = closed();
     scene.at(0).request(1).start().is("wait 10000 gate");
     scene.at(1_000).reply_to(1, 429, &[("Retry-After", "1")]).is("wait 10000 retry_after");
@@ -130,7 +130,7 @@ fn s1_it_never_opens_sooner_than_was_said_before() {
 }
 
 #[test]
-fn s1_it_can_be_switched_off() {
+fn s1_the_gate_can_be_switched_off() {
     let mut scene = Scene::with(exact().gate(false));
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "10")]).is("wait 10000 retry_after");
@@ -149,7 +149,7 @@ fn s1_a_lone_request_waits_at_most_its_hint_and_the_spread() {
 }
 
 #[test]
-fn s1_the_requests_held_do_not_come_through_together() {
+fn s1_the_requests_that_the_gate_holds_do_not_pass_together() {
     let mut scene = Scene::new(Policy::flextell());
     scene.at(0).start().is("send 1");
     let _ = scene.at(0).reply_with(429, &[("Retry-After", "60")]);
@@ -157,12 +157,12 @@ fn s1_the_requests_held_do_not_come_through_together() {
     let (first, last) = (*ends.first().unwrap(), *ends.last().unwrap());
     assert_eq!(ends.len(), 200);
     assert!(first >= Timestamp::from_millis(60_000) && last <= Timestamp::from_millis(120_000));
-    assert!(last.saturating_duration_since(first) > secs(50), "as wide as the closed time");
+    assert!(last.saturating_duration_since(first) > secs(50), "the spread is shorter than the closed time");
 }
 
 #[test]
-fn s1_who_is_throttled_again_is_spread_as_wide_as_the_closed_time() {
-    // How long a second 429 makes a lone request wait. After the first the gate is closed for 60 s.
+fn s1_a_request_throttled_again_is_spread_over_the_closed_time() {
+    // The waits of a lone request after its second 429. After the first the gate is closed for 60 s.
     let waits = |again: Timestamp| -> BTreeSet<Duration> {
         let wait = |seed| {
             let mut scene = Scene::new(Policy::flextell());
@@ -175,18 +175,18 @@ fn s1_who_is_throttled_again_is_spread_as_wide_as_the_closed_time() {
         };
         (0..500).map(wait).collect()
     };
-    // Open for no longer than it was closed.
+    // The spread is at most the time for which the gate was closed.
     for again in [61_000, 120_000] {
         let waits = waits(Timestamp::from_millis(again));
         assert!(*waits.first().unwrap() >= secs(60) && *waits.last().unwrap() <= secs(240), "{waits:?}");
-        assert!(*waits.last().unwrap() > secs(200), "the gate opens later, and those it held are spread");
+        assert!(*waits.last().unwrap() > secs(200), "the gate opens later, and the requests that it held are spread");
     }
     let calm = waits(Timestamp::from_millis(120_001));
     assert!(*calm.first().unwrap() >= secs(60) && *calm.last().unwrap() <= ms(60_500), "{calm:?}");
 }
 
 #[test]
-fn s1_the_spread_can_be_set() {
+fn s1_the_policy_can_set_the_spread() {
     let mut scene = Scene::with(Policy::flextell().into_builder().gate_spread(Some(secs(2))));
     scene.at(0).start().is("send 1");
     let _ = scene.at(0).reply_with(429, &[("Retry-After", "60")]);
@@ -215,7 +215,7 @@ fn budget(capacity: u32, retry_cost: u32, throttle_cost: u32, success_refund: u3
     exact().budget(Some(BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund }))
 }
 
-/// How many of `n` requests are granted a retry after this status.
+/// Returns how many of these requests are granted a retry after this status.
 fn granted(scene: &mut Scene, requests: std::ops::Range<u64>, status: u16) -> usize {
     let tried = requests.map(|request| {
         let _ = scene.at(0).request(request).start();
@@ -225,16 +225,16 @@ fn granted(scene: &mut Scene, requests: std::ops::Range<u64>, status: u16) -> us
 }
 
 #[test]
-fn s2_it_starts_full_and_retries_draw_on_it() {
+fn s2_the_budget_starts_full_and_retries_withdraw_from_it() {
     assert_eq!(granted(&mut Scene::with(budget(50, 5, 0, 1)), 0..100, 503), 10);
-    assert_eq!(granted(&mut Scene::exact(), 0..100, 500), 10, "50/5 is the default");
+    assert_eq!(granted(&mut Scene::exact(), 0..100, 500), 10, "the default is 50 tokens, 5 for a retry");
     assert_eq!(granted(&mut Scene::with(budget(9, 5, 0, 1)), 0..100, 503), 1);
     assert_eq!(granted(&mut Scene::with(budget(0, 5, 0, 1)), 0..100, 503), 0);
     assert_eq!(granted(&mut Scene::with(exact().budget(None)), 0..100, 503), 100);
 }
 
 #[test]
-fn s2_empty_it_surfaces_with_the_original_cause() {
+fn s2_on_an_empty_budget_a_request_fails_with_the_original_cause() {
     let mut scene = Scene::with(budget(0, 5, 0, 1));
     scene.at(0).start().is("send 1");
     let failure = scene.at(0).reply(503).fails(FailureKind::Budget);
@@ -256,7 +256,7 @@ fn s2_a_retry_after_a_429_costs_the_throttle_cost() {
 }
 
 #[test]
-fn s2_successes_refill_it_up_to_the_capacity() {
+fn s2_successes_refill_the_budget_up_to_its_capacity() {
     let mut scene = Scene::exact();
     assert_eq!(granted(&mut scene, 0..20, 503), 10);
     for request in 20..29 {
@@ -268,11 +268,11 @@ fn s2_successes_refill_it_up_to_the_capacity() {
         let _ = scene.at(0).request(request).start();
         let _ = scene.at(0).request(request).reply(200);
     }
-    assert_eq!(granted(&mut scene, 300..400, 503), 10, "never more than its capacity");
+    assert_eq!(granted(&mut scene, 300..400, 503), 10, "the balance exceeds the capacity");
 }
 
 #[test]
-fn s2_only_a_2xx_refills_it() {
+fn s2_only_a_2xx_refills_the_budget() {
     for status in [301, 404] {
         let mut scene = Scene::exact();
         assert_eq!(granted(&mut scene, 0..20, 503), 10);
@@ -296,13 +296,13 @@ fn s2_a_send_after_a_refresh_costs_nothing() {
     let mut scene = Scene::with(budget(0, 5, 5, 0));
     scene.at(0).start().is("send 1");
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(0).token(REFRESHED).is("send 2 token 1");
+    scene.at(0).refreshed(REFRESHED).is("send 2 token 1");
 }
 
 // ---- S4: deadlines ----
 
 #[test]
-fn s4_an_attempt_past_its_limit_is_a_timeout_like_any_failure() {
+fn s4_an_attempt_past_its_limit_has_timed_out() {
     let mut scene = Scene::with(budget(5, 5, 0, 0).attempt_timeout(Some(secs(1))));
     scene.at(0).start().is("send 1 until 1000");
     scene.at(999).tick().is("in flight until 1000");
@@ -313,7 +313,7 @@ fn s4_an_attempt_past_its_limit_is_a_timeout_like_any_failure() {
 }
 
 #[test]
-fn s4_the_deadline_counts_from_the_start_and_covers_all() {
+fn s4_the_deadline_counts_from_the_start_and_covers_the_whole_request() {
     let mut scene = Scene::with(exact().deadline(Some(secs(5))));
     scene.at(1_000).start().is("send 1 until 6000");
     scene.at(2_000).reply(503).is("wait 3000 backoff");
@@ -335,7 +335,7 @@ fn s5_shared_state_never_grows() {
 }
 
 #[test]
-fn s6_a_cancelled_request_is_surfaced_wherever_it_stands() {
+fn s6_a_cancelled_request_fails_in_every_state() {
     type Prepare = fn(&mut Scene);
     let states: [Prepare; 4] = [
         |_| {},
@@ -366,7 +366,7 @@ fn s6_a_cancelled_probe_gives_its_permit_back() {
 // ---- F6 ----
 
 #[test]
-fn f6_a_late_2xx_refunds_and_a_late_failure_is_no_second_one() {
+fn f6_a_late_2xx_refunds_and_a_late_failure_does_not_count_again() {
     let mut scene = Scene::with(budget(5, 5, 0, 5).attempt_timeout(Some(secs(1))));
     let _ = scene.at(0).start();
     scene.at(1_000).tick().is("wait 2000 backoff");

@@ -1,4 +1,4 @@
-//! Time, chance, totality: T1–T6.
+//! Time, random numbers, totality: T1–T6.
 
 use std::collections::HashSet;
 
@@ -25,8 +25,8 @@ fn t1_the_same_seed_and_events_give_the_same_actions() {
 }
 
 #[test]
-fn t1_a_draw_depends_on_the_number_of_the_wait_not_on_draws_before() {
-    // One scene has an extra wait at the gate before the first send, and a late hint: two draws more.
+fn t1_a_draw_depends_on_the_number_of_the_wait_not_on_earlier_draws() {
+    // One scene has two more draws: a wait at the gate before the first send, and a late hint.
     let second_wait = |disturbed: bool| {
         let mut scene = Scene::new(Policy::flextell());
         if disturbed {
@@ -50,7 +50,7 @@ fn t1_a_draw_depends_on_the_number_of_the_wait_not_on_draws_before() {
 // ---- T2 ----
 
 #[test]
-fn t2_a_time_before_the_latest_that_the_upstream_has_seen_counts_as_that() {
+fn t2_a_time_before_the_latest_that_the_upstream_has_seen_counts_as_the_latest() {
     let mut scene = Scene::exact();
     scene.at(5_000).request(1).start().is("send 1");
     scene.at(1_000).start().is("send 1");
@@ -134,7 +134,7 @@ fn t3_before_the_first_send_replies_and_errors_are_ignored() {
 }
 
 #[test]
-fn t3_an_ended_request_answers_the_same_for_ever() {
+fn t3_an_ended_request_always_repeats_its_last_action() {
     let events = |attempt| {
         [
             Event::Start,
@@ -174,7 +174,7 @@ fn t3_after_the_end_the_upstream_still_hears_the_outcome_of_a_lease() {
     scene.at(0).start().is("send 1 until 1000");
     scene.at(10).reply(401).is("refresh until 30010");
     scene.at(1_000).tick().fails(FailureKind::Deadline);
-    scene.at(1_100).token(REFRESHED).fails(FailureKind::Deadline);
+    scene.at(1_100).refreshed(REFRESHED).fails(FailureKind::Deadline);
     scene.at(1_200).request(1).start().is("send 1 token 1 until 2200");
 }
 
@@ -200,7 +200,7 @@ fn t4_ticks_never_cause_a_second_send() {
         scene.at(1_000_000).tick().is("in flight");
         scene.at(1_000_000).start().is("in flight");
     }
-    assert_eq!(scene.next_tick(), None, "nothing ends this attempt but its answer");
+    assert_eq!(scene.next_tick(), None, "only its answer ends this attempt");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn t4_a_machine_says_when_it_wants_a_tick() {
     assert_eq!(scene.machine(0).in_flight(), Some(2));
     scene.at(1_000).reply(401).is("refresh until 31000");
     assert_eq!(scene.next_tick(), Some(Timestamp::from_millis(31_000)));
-    scene.at(2_000).token(REFRESHED).is("send 3 token 1");
+    scene.at(2_000).refreshed(REFRESHED).is("send 3 token 1");
     scene.at(3_000).reply(200).is("done 200");
     assert_eq!(scene.next_tick(), None);
 }

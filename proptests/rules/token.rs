@@ -1,10 +1,10 @@
-//! The token: who refreshes it, and who waits: K1–K6, K8.
+//! The token: leaders and followers of a refresh: K1–K6, K8.
 
 use retry_machine::{Action, FailureKind, PolicyBuilder, RefreshOutcome};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
-/// Requests 0 to `n` − 1 have sent their first attempt.
+/// Returns a scene in which requests 0 to `n` − 1 have sent their first attempt.
 fn all_sent(policy: PolicyBuilder, n: u64) -> Scene {
     let mut scene = Scene::with(policy);
     for request in 0..n {
@@ -13,7 +13,7 @@ fn all_sent(policy: PolicyBuilder, n: u64) -> Scene {
     scene
 }
 
-/// Request 0 leads a refresh until 30 s, the others follow it.
+/// Returns a scene in which request 0 leads a refresh until 30 s, and the others follow it.
 fn one_leads(n: u64) -> Scene {
     let mut scene = all_sent(exact(), n);
     scene.at(0).reply(401).is("refresh until 30000");
@@ -29,37 +29,37 @@ fn one_leads(n: u64) -> Scene {
 fn k1_a_401_is_followed_by_a_send_only_after_a_successful_refresh() {
     let mut scene = one_leads(1);
     scene.at(10).tick().is("in flight until 30000");
-    scene.at(20).token(REFRESHED).is("send 2 token 1");
+    scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
     for outcome in [REJECTED, UNAVAILABLE] {
         let mut scene = one_leads(1);
-        assert!(scene.at(20).token(outcome).is_terminal());
+        assert!(scene.at(20).refreshed(outcome).is_terminal());
     }
 }
 
 #[test]
 fn k2_one_recovery_per_request_by_leading_by_following_or_by_a_newer_token() {
     let mut scene = one_leads(2);
-    scene.at(10).token(REFRESHED).is("send 2 token 1");
+    scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(20).reply(401).fails(FailureKind::Unauthorized);
     scene.at(20).request(1).tick().is("send 2 token 1");
     scene.at(30).request(1).reply(401).fails(FailureKind::Unauthorized);
 
     let mut scene = all_sent(exact(), 2);
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(10).token(REFRESHED).is("send 2 token 1");
+    scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(20).request(1).reply(401).is("send 2 token 1");
     scene.at(30).request(1).reply(401).fails(FailureKind::Unauthorized);
 }
 
 #[test]
-fn k2_attempts_are_bounded_by_one_and_retries_and_recoveries() {
+fn k2_attempts_are_at_most_one_plus_retries_plus_recoveries() {
     let mut scene = Scene::with(exact().max_retries(2).max_token_recoveries(3));
     let (mut now, mut action) = (0, scene.at(0).start());
     let mut statuses = [401, 503, 401, 503, 401, 503].into_iter();
     while !action.is_terminal() {
         action = match action {
             retry_machine::Action::Send { .. } => scene.at(now).reply(statuses.next().unwrap()),
-            retry_machine::Action::RefreshToken { .. } => scene.at(now).token(REFRESHED),
+            retry_machine::Action::RefreshToken { .. } => scene.at(now).refreshed(REFRESHED),
             _ => {
                 now = action.end_of_wait().as_millis_ceil();
                 scene.at(now).tick()
@@ -70,11 +70,11 @@ fn k2_attempts_are_bounded_by_one_and_retries_and_recoveries() {
 }
 
 #[test]
-fn b3_a_send_after_a_refresh_is_no_retry() {
+fn b3_a_send_after_a_refresh_is_not_a_retry() {
     let mut scene = Scene::with(exact().max_retries(1));
     scene.at(0).start().is("send 1");
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(0).token(REFRESHED).is("send 2 token 1");
+    scene.at(0).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(0).reply(503).is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 3 token 1");
     scene.at(1_000).reply(503).fails(FailureKind::Exhausted);
@@ -89,7 +89,7 @@ fn k3_the_first_leads_and_the_others_wait_for_it() {
     for request in 1..50 {
         scene.at(10).request(request).tick().is("await until 30000");
     }
-    scene.at(20).token(REFRESHED).is("send 2 token 1");
+    scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
     for request in 1..50 {
         scene.at(30).request(request).tick().is("send 2 token 1");
     }
@@ -99,7 +99,7 @@ fn k3_the_first_leads_and_the_others_wait_for_it() {
 fn k4_a_401_for_an_older_token_is_sent_again_without_a_refresh() {
     let mut scene = all_sent(exact(), 2);
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(10).token(REFRESHED).is("send 2 token 1");
+    scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(20).request(1).reply(401).is("send 2 token 1");
 }
 
@@ -113,7 +113,7 @@ fn k4_a_replaced_token_counts_as_newer() {
 // ---- K5 ----
 
 #[test]
-fn k5_at_the_leases_end_the_leader_is_surfaced_and_the_next_leads() {
+fn k5_at_the_leases_end_the_leader_fails_and_the_next_leads() {
     let mut scene = one_leads(3);
     scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
     scene.at(30_000).request(1).tick().is("refresh until 60000");
@@ -121,7 +121,7 @@ fn k5_at_the_leases_end_the_leader_is_surfaced_and_the_next_leads() {
 }
 
 #[test]
-fn k5_without_its_leaders_tick_a_lease_ends_all_the_same() {
+fn k5_a_lease_ends_even_without_its_leaders_tick() {
     let mut scene = one_leads(2);
     scene.at(30_000).request(1).tick().is("refresh until 60000");
     scene.at(30_001).tick().fails(FailureKind::TokenUnavailable);
@@ -131,7 +131,7 @@ fn k5_without_its_leaders_tick_a_lease_ends_all_the_same() {
 fn k5_an_outcome_after_the_leases_end_counts_while_the_lease_is_the_newest() {
     let mut scene = one_leads(2);
     scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
-    scene.at(31_000).token(REFRESHED).fails(FailureKind::TokenUnavailable);
+    scene.at(31_000).refreshed(REFRESHED).fails(FailureKind::TokenUnavailable);
     scene.at(32_000).request(1).tick().is("send 2 token 1");
 }
 
@@ -142,16 +142,16 @@ fn k5_an_outcome_of_an_older_lease_is_ignored() {
         scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
         scene.at(30_000).request(1).tick().is("refresh until 60000");
         scene.at(30_000).request(2).tick().is("await until 60000");
-        scene.at(31_000).token(outcome).fails(FailureKind::TokenUnavailable);
+        scene.at(31_000).refreshed(outcome).fails(FailureKind::TokenUnavailable);
         assert_eq!(scene.upstream.generation(), 0);
         scene.at(32_000).request(1).tick().is("in flight until 60000");
         scene.at(32_000).request(2).tick().is("await until 60000");
-        scene.at(33_000).request(1).token(REFRESHED).is("send 2 token 1");
+        scene.at(33_000).request(1).refreshed(REFRESHED).is("send 2 token 1");
     }
 }
 
 #[test]
-fn k5_f5_to_a_leader_whose_lease_was_taken_over_its_outcome_is_a_tick() {
+fn k5_f5_an_outcome_is_a_tick_for_a_leader_whose_lease_was_taken_over() {
     let two = |policy| {
         let mut scene = all_sent(policy, 2);
         scene.at(0).reply(401).is("refresh until 30000");
@@ -160,21 +160,21 @@ fn k5_f5_to_a_leader_whose_lease_was_taken_over_its_outcome_is_a_tick() {
         scene
     };
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
-        two(exact()).at(31_000).token(outcome).fails(FailureKind::TokenUnavailable);
+        two(exact()).at(31_000).refreshed(outcome).fails(FailureKind::TokenUnavailable);
         let deadline = exact().deadline(Some(secs(40)));
-        two(deadline).at(41_000).token(outcome).fails(FailureKind::Deadline);
+        two(deadline).at(41_000).refreshed(outcome).fails(FailureKind::Deadline);
     }
 }
 
 #[test]
-fn k5_an_outcome_of_who_holds_no_lease_is_ignored() {
+fn k5_an_outcome_from_a_request_without_a_lease_is_ignored() {
     let mut scene = one_leads(2);
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
-        scene.at(10).request(1).token(outcome).is("await until 30000");
+        scene.at(10).request(1).refreshed(outcome).is("await until 30000");
     }
-    scene.at(20).token(REFRESHED).is("send 2 token 1");
-    scene.at(30).token(REFRESHED).is("in flight");
-    scene.at(30).token(REJECTED).is("in flight");
+    scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
+    scene.at(30).refreshed(REFRESHED).is("in flight");
+    scene.at(30).refreshed(REJECTED).is("in flight");
     scene.at(30).request(1).tick().is("send 2 token 1");
 }
 
@@ -186,7 +186,7 @@ fn k5_cancel_frees_the_lease_at_once() {
 }
 
 #[test]
-fn k5_who_has_lost_its_lease_frees_no_other() {
+fn k5_a_request_that_lost_its_lease_frees_no_other() {
     let mut scene = one_leads(3);
     scene.at(30_000).request(1).tick().is("refresh until 60000");
     scene.at(30_001).cancel().fails(FailureKind::Cancelled);
@@ -202,7 +202,7 @@ fn k5_a_deadline_keeps_the_lease_until_its_end() {
     scene.at(5_000).request(1).reply(401).is("await until 15000");
     scene.at(10_000).tick().fails(FailureKind::Deadline);
     scene.at(10_001).request(1).tick().is("await until 15000");
-    scene.at(11_000).token(REFRESHED).fails(FailureKind::Deadline);
+    scene.at(11_000).refreshed(REFRESHED).fails(FailureKind::Deadline);
     scene.at(11_001).request(1).tick().is("send 2 token 1 until 15000");
 }
 
@@ -213,7 +213,7 @@ fn k6_all_followers_share_the_outcome() {
     let shared = [(REJECTED, FailureKind::TokenRejected), (UNAVAILABLE, FailureKind::TokenUnavailable)];
     for (outcome, kind) in shared {
         let mut scene = one_leads(4);
-        scene.at(10).token(outcome).fails(kind);
+        scene.at(10).refreshed(outcome).fails(kind);
         for request in 1..4 {
             scene.at(20).request(request).tick().fails(kind);
         }
@@ -222,18 +222,19 @@ fn k6_all_followers_share_the_outcome() {
 
 #[test]
 fn k6_a_follower_that_looks_late_shares_the_outcome_of_a_run_of_failures() {
-    /// Request 0 leads in vain, then others; request 1, which follows the first, looks only after that.
+    /// Lets the refresh of request 0 fail, then those of others. Returns the action of request 1, a follower of request 0
+    /// that gets its tick only after that.
     fn after(others: impl FnOnce(&mut Scene)) -> Action {
         let mut scene = all_sent(exact(), 5);
         scene.at(0).reply(401).is("refresh until 30000");
         scene.at(0).request(1).reply(401).is("await until 30000");
-        scene.at(10).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+        scene.at(10).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
         others(&mut scene);
         scene.at(50).request(1).tick()
     }
     let in_vain = |scene: &mut Scene, request| {
         scene.at(30).request(request).reply(401).is("refresh until 30030");
-        scene.at(30).request(request).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+        scene.at(30).request(request).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
     };
     let comes_to_nothing = |scene: &mut Scene, request| {
         scene.at(30).request(request).reply(401).is("refresh until 30030");
@@ -254,9 +255,9 @@ fn k6_a_follower_that_looks_late_shares_the_outcome_of_a_run_of_failures() {
 fn k6_rejected_sticks_to_its_generation_until_the_token_is_replaced() {
     let mut scene = one_leads(1);
     scene.at(0).request(3).start().is("send 1");
-    scene.at(10).token(REJECTED).fails(FailureKind::TokenRejected);
+    scene.at(10).refreshed(REJECTED).fails(FailureKind::TokenRejected);
     let failure = scene.at(20).request(1).start().fails(FailureKind::TokenRejected);
-    assert_eq!(failure.attempts(), 0, "it was not sent");
+    assert_eq!(failure.attempts(), 0, "the request was sent");
     scene.at(20).request(3).reply(401).fails(FailureKind::TokenRejected);
     scene.at(30).token_replaced();
     scene.at(40).request(2).start().is("send 1 token 1");
@@ -267,7 +268,7 @@ fn k6_a_throttled_token_endpoint_is_left_alone() {
     let mut scene = all_sent(exact(), 3);
     scene.at(0).reply(401).is("refresh until 30000");
     let throttled = RefreshOutcome::Unavailable { retry_after: Some(secs(60)) };
-    scene.at(1_000).token(throttled).fails(FailureKind::TokenUnavailable);
+    scene.at(1_000).refreshed(throttled).fails(FailureKind::TokenUnavailable);
     scene.at(60_999).request(1).reply(401).fails(FailureKind::TokenUnavailable);
     scene.at(61_000).request(2).reply(401).is("refresh until 91000");
 }
@@ -276,7 +277,7 @@ fn k6_a_throttled_token_endpoint_is_left_alone() {
 fn k6_unavailable_does_not_stick() {
     let mut scene = all_sent(exact(), 2);
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(10).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+    scene.at(10).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
     scene.at(20).request(1).reply(401).is("refresh until 30020");
 }
 
@@ -291,11 +292,11 @@ fn k8_a_follower_waits_until_the_leases_end_or_its_deadline() {
 }
 
 #[test]
-fn k8_a_tick_looks_at_the_upstream_first() {
+fn k8_a_followers_tick_looks_at_the_upstream_first() {
     let mut scene = all_sent(exact().deadline(Some(secs(20))), 2);
     scene.at(0).reply(401).is("refresh until 30000");
     scene.at(0).request(1).reply(401).is("await until 20000");
-    scene.at(10).token(REJECTED).fails(FailureKind::TokenRejected);
+    scene.at(10).refreshed(REJECTED).fails(FailureKind::TokenRejected);
     scene.at(25_000).request(1).tick().fails(FailureKind::TokenRejected);
 }
 
@@ -312,13 +313,13 @@ fn k8_f5_after_three_waits_a_fourth_is_not_begun() {
 }
 
 #[test]
-fn k8_the_counter_moves_when_followers_should_be_ticked() {
+fn k8_the_wake_up_counter_changes_when_followers_need_a_tick() {
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
         let mut scene = one_leads(2);
         let before = scene.upstream.wakeups();
         scene.at(10).request(1).tick().is("await until 30000");
-        assert_eq!(scene.upstream.wakeups(), before, "nothing to see");
-        let _ = scene.at(10).token(outcome);
+        assert_eq!(scene.upstream.wakeups(), before, "nothing has changed");
+        let _ = scene.at(10).refreshed(outcome);
         assert_ne!(scene.upstream.wakeups(), before, "{outcome:?}");
     }
     let mut scene = one_leads(2);

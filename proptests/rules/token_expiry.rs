@@ -1,4 +1,4 @@
-//! The token: its expiry and replacement: K7, F5.
+//! The expiry and the replacement of the token: K7, F5.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use retry_machine::{FailureKind, RefreshOutcome, Timestamp};
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
-/// Request 0 leads a refresh until 30 s, the others follow it.
+/// Returns a scene in which request 0 leads a refresh until 30 s, and the others follow it.
 fn one_leads(n: u64) -> Scene {
     let mut scene = Scene::exact();
     for request in 0..n {
@@ -23,7 +23,7 @@ fn expires_in(seconds: u64) -> RefreshOutcome {
     RefreshOutcome::Refreshed { expires_in: Some(secs(seconds)) }
 }
 
-/// A token that is due at 70 s and expires at 100 s.
+/// Returns a scene whose token is due for a refresh at 70 s and expires at 100 s.
 fn expiring() -> Scene {
     let mut scene = Scene::exact();
     scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
@@ -33,12 +33,12 @@ fn expiring() -> Scene {
 // ---- K7 ----
 
 #[test]
-fn k7_f5_a_send_after_expiry_less_margin_refreshes_first() {
+fn k7_f5_a_send_after_expiry_minus_margin_refreshes_first() {
     let mut scene = expiring();
     scene.at(70_000).start().is("send 1");
     let mut scene = expiring();
     scene.at(70_001).start().is("refresh until 100001");
-    scene.at(70_100).token(expires_in(3_600)).is("send 1 token 1");
+    scene.at(70_100).refreshed(expires_in(3_600)).is("send 1 token 1");
 }
 
 #[test]
@@ -50,36 +50,36 @@ fn k7_the_margin_is_at_most_half_of_the_lifetime() {
 }
 
 #[test]
-fn k7_it_does_not_use_the_recovery() {
+fn k7_a_refresh_ahead_of_expiry_does_not_use_up_the_recovery() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_100).token(REFRESHED).is("send 1 token 1");
+    scene.at(80_100).refreshed(REFRESHED).is("send 1 token 1");
     scene.at(80_200).reply(401).is("refresh until 110200");
-    scene.at(80_300).token(REFRESHED).is("send 2 token 2");
+    scene.at(80_300).refreshed(REFRESHED).is("send 2 token 2");
     scene.at(80_400).reply(401).fails(FailureKind::Unauthorized);
 }
 
 #[test]
-fn k7_before_the_real_expiry_an_unavailable_refresh_means_the_old_token() {
+fn k7_before_its_expiry_the_old_token_is_used_if_the_refresh_is_unavailable() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_000).request(1).start().is("await until 110000");
-    scene.at(99_999).token(UNAVAILABLE).is("send 1");
+    scene.at(99_999).refreshed(UNAVAILABLE).is("send 1");
     scene.at(99_999).request(1).tick().is("send 1");
 
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
-    scene.at(100_000).token(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+    scene.at(100_000).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
 }
 
 #[test]
 fn k7_a_token_that_is_due_at_once_does_not_loop() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_100).token(expires_in(0)).is("send 1 token 1");
+    scene.at(80_100).refreshed(expires_in(0)).is("send 1 token 1");
     scene.at(80_200).reply(503).is("wait 81200 backoff");
     scene.at(81_200).tick().is("refresh until 111200");
-    scene.at(81_300).token(RefreshOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
+    scene.at(81_300).refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
 }
 
 // ---- F5 ----
@@ -92,7 +92,7 @@ fn f5_the_first_generation_is_0_and_each_new_token_is_one_more() {
     assert_eq!(scene.upstream.generation(), 1);
     scene.at(0).start().is("send 1 token 1");
     scene.at(0).reply(401).is("refresh until 30000");
-    scene.at(0).token(REFRESHED).is("send 2 token 2");
+    scene.at(0).refreshed(REFRESHED).is("send 2 token 2");
     assert_eq!(scene.upstream.generation(), 2);
 }
 
@@ -102,12 +102,12 @@ fn f5_after_a_proactive_refresh_only_the_expiry_check_is_skipped() {
     scene.at(0).request(1).start().is("send 1");
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_000).request(1).reply_with(429, &[("Retry-After", "60")]).is("wait 140000 retry_after");
-    scene.at(80_100).token(expires_in(1)).is("wait 140000 gate");
+    scene.at(80_100).refreshed(expires_in(1)).is("wait 140000 gate");
     scene.at(140_000).tick().is("send 1 token 1");
 }
 
 #[test]
-fn f5_a_fresh_request_sends_with_the_token_there_is() {
+fn f5_a_new_request_sends_with_the_current_token() {
     let mut scene = one_leads(1);
     scene.at(10).request(1).start().is("send 1");
 }
@@ -118,15 +118,15 @@ fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid(
     scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
     scene.at(80_000).start().is("refresh until 90000");
     scene.at(90_000).tick().is("send 1");
-    // K5: its outcome counts still.
-    scene.at(91_000).token(REFRESHED).is("in flight");
+    // K5: the outcome still counts.
+    scene.at(91_000).refreshed(REFRESHED).is("in flight");
     assert_eq!(scene.upstream.generation(), 1);
     scene.at(92_000).reply(401).is("send 2 token 1");
 
     let mut scene = expiring();
     scene.at(71_000).start().is("refresh until 101000");
     let throttled = RefreshOutcome::Unavailable { retry_after: Some(secs(60)) };
-    scene.at(72_000).token(throttled).is("send 1");
+    scene.at(72_000).refreshed(throttled).is("send 1");
     scene.at(73_000).request(1).start().is("send 1");
 }
 
@@ -143,7 +143,7 @@ fn k5_f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
     for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
         let mut scene = one_leads(1);
         scene.at(10).token_replaced();
-        scene.at(20).token(outcome).is("send 2 token 1");
+        scene.at(20).refreshed(outcome).is("send 2 token 1");
         assert_eq!(scene.upstream.generation(), 1);
     }
 }
@@ -153,17 +153,17 @@ fn k4_f5_after_a_replacement_a_401_is_that_of_the_new_token() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_010).token_replaced();
-    scene.at(80_020).token(REFRESHED).is("send 1 token 1");
+    scene.at(80_020).refreshed(REFRESHED).is("send 1 token 1");
     scene.at(80_030).reply(401).is("refresh until 110030");
 }
 
 #[test]
 fn f5_an_outcome_that_does_not_count_acts_as_a_tick() {
     let mut scene = one_leads(2);
-    scene.at(10).token(REFRESHED).is("send 2 token 1");
-    scene.at(20).request(1).token(UNAVAILABLE).is("send 2 token 1");
+    scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
+    scene.at(20).request(1).refreshed(UNAVAILABLE).is("send 2 token 1");
     scene.at(20).reply(503).is("wait 1020 backoff");
-    scene.at(1_020).token(REJECTED).is("send 3 token 1");
+    scene.at(1_020).refreshed(REJECTED).is("send 3 token 1");
 }
 
 #[test]

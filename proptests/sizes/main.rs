@@ -1,4 +1,4 @@
-//! Sizes, and what the types can do: bounds that the documentation states, most of them held at compile time.
+//! The sizes and the traits of the types that the documentation promises. Most are checked at compile time.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -14,7 +14,7 @@ const fn value<T: Clone + Eq + Hash + std::fmt::Debug>() {}
 const fn copied<T: Copy + Eq + Hash + std::fmt::Debug + Send + Sync>() {}
 const fn error<T: std::error::Error + Send + Sync + 'static>() {}
 
-// T6, and style rule 9.
+// T6.
 const _: () = {
     shared::<RetryMachine>();
     shared::<Upstream>();
@@ -57,7 +57,7 @@ fn s5_a_request_takes_64_bytes_and_an_upstream_less_than_400() {
 }
 
 #[test]
-fn t6_what_is_copied_is_small() {
+fn t6_copied_types_are_small() {
     assert!(size_of::<Action>() <= 128, "{}", size_of::<Action>());
     assert!(size_of::<Event>() <= 128, "{}", size_of::<Event>());
     assert!(size_of::<Reply>() <= 112, "{}", size_of::<Reply>());

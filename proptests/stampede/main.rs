@@ -1,9 +1,9 @@
-//! K3, K5, K8: a thousand requests at once on one upstream, against the loopback server of the main job, while the token
-//! expires. Real threads and tokio tasks, real HTTP: one call reaches the token endpoint, and every request ends well.
+//! K3, K5, K8: a thousand requests at once on one upstream, against the loopback server of the example `flextell`, with an
+//! expired token. Real threads and tokio tasks, real HTTP: one call reaches the token endpoint, and every request succeeds.
 //!
-//! `STAMPEDES=100 cargo test --release --test stampede` does it a hundred times in a row.
+//! `STAMPEDES=100 cargo test --release --test stampede` repeats it a hundred times.
 
-#[allow(dead_code, unused_imports, reason = "the stories of the main job use more of it")]
+#[allow(dead_code, unused_imports, reason = "the example uses more of it")]
 #[path = "../../examples/flextell"]
 mod flextell {
     pub mod server;
@@ -27,13 +27,13 @@ fn rounds() -> u64 {
     std::env::var("STAMPEDES").map_or(1, |rounds| rounds.parse().unwrap())
 }
 
-/// An account whose token has expired, and the requests that will find out all at once.
+/// An account whose token has expired, and its requests, which all get a 401 at once.
 struct Account {
     url: String,
     grant: Mutex<Grant>,
     upstream: SharedUpstream,
     epoch: Instant,
-    /// The first leader does not come back from its refresh.
+    /// Whether the first leader never returns from its refresh.
     leader_vanishes: AtomicBool,
     sent: AtomicU64,
 }
@@ -45,7 +45,7 @@ impl Account {
         Arc::new(Account {
             url: format!("http://{}", server.addr()),
             grant: Mutex::new(grant),
-            // Whoever waits for the end of a lease fails the test by its time limit.
+            // A request that waits for the end of a lease exceeds the time limit of the test.
             upstream: SharedUpstream::new(
                 Policy::flextell().into_builder().refresh_timeout(Duration::from_secs(600)).build().unwrap(),
             ),
@@ -81,7 +81,7 @@ impl Account {
         RefreshOutcome::Refreshed { expires_in: None }
     }
 
-    /// One refresh, and each request was sent once before and once after it.
+    /// Asserts that there was one refresh, and that each request was sent once before and once after it.
     fn assert_single_flight(&self, server: &Server, old: &Grant, done: u64) {
         assert_eq!(server.refreshes(old), 1, "calls of the token endpoint");
         let sent = self.sent.load(Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl blocking::Client for Thread<'_> {
     }
 
     fn refresh(&self, _: Timestamp) -> RefreshOutcome {
-        assert!(!self.account.leader_vanishes.swap(false, Ordering::Relaxed), "the leader dies, as it should");
+        assert!(!self.account.leader_vanishes.swap(false, Ordering::Relaxed), "the leader panics on purpose");
         let url = format!("{}/oauth/token", self.account.url);
         let request = self.agent.post(url).content_type("application/x-www-form-urlencoded");
         self.account.store(&request.send(self.account.form()).unwrap().body_mut().read_to_vec().unwrap())
@@ -183,7 +183,7 @@ impl future::Client for Task {
     }
 }
 
-/// Returns how many requests were answered with 200. The leader that does not come back is dropped.
+/// Returns how many requests were answered with 200. Drops the leader that never returns.
 fn stampede_of_tasks(account: &Arc<Account>) -> u64 {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {

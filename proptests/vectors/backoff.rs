@@ -1,4 +1,4 @@
-//! Back-off sequences and jitter bounds of many libraries.
+//! Back-off sequences and jitter bounds of other libraries.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{account, cases, id, seconds};
 
-/// What follows the `n`th failure, and how long the wait is if it is one.
+/// Returns the action after the `n`th failure, and its length if it is a wait.
 fn after_failures(n: u64, policy: PolicyBuilder, seed: u64) -> (Option<Action>, Option<Duration>) {
     let mut upstream = Upstream::new(policy.budget(None).build().unwrap());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, seed);
@@ -27,7 +27,7 @@ fn after_failures(n: u64, policy: PolicyBuilder, seed: u64) -> (Option<Action>, 
     last
 }
 
-/// The wait before retry `n`, for many seeds.
+/// Returns the waits before retry `n` with many seeds.
 fn waits(n: u64, policy: &PolicyBuilder) -> impl Iterator<Item = Duration> {
     let retries = n.try_into().unwrap();
     (0..20).map(move |seed| after_failures(n, policy.clone().max_retries(retries), seed).1.unwrap())
@@ -83,14 +83,14 @@ fn holds(case: &Value) -> bool {
             let policy = exact().initial_backoff(base.unwrap()).backoff_factor(factor).max_backoff(cap);
             let (n, expect) = (number("attempt").unwrap() + 1, seconds(&case["expect_s"]).unwrap());
             if case["jitter"].is_string() {
-                // The random number is drawn here: the expected wait must be one that could be.
+                // The crate draws its own random number: the expected wait must be within the jitter.
                 let wait = waits(n, &policy).next().unwrap();
                 return wait - wait / 4 <= expect && expect <= wait + wait / 4;
             }
             all_within(n, &policy, expect, expect)
         }
         "property" if case["type"] == "decorrelated jitter v2" => {
-            // Without a cap time itself would end before a thousand such waits.
+            // Without a maximum a thousand such waits would exceed the end of time.
             let cap = seconds(&case["max_s"]).unwrap_or(Duration::from_secs(1_000_000));
             let policy = exact().initial_backoff(base.unwrap()).max_backoff(cap).jitter(Jitter::Decorrelated);
             all_within(number("attempt").unwrap(), &policy, Duration::from_nanos(1), cap)
@@ -100,14 +100,14 @@ fn holds(case: &Value) -> bool {
             let policy = exact().initial_backoff(value).max_backoff(Duration::MAX).jitter(Jitter::Proportional);
             all_within(1, &policy, value - value / 4, value.saturating_add(value / 4))
         }),
-        // In the unit tests of `backoff.rs`: nobody fails four billion times here.
+        // The unit tests of `src/backoff.rs` hold these: a scene cannot fail four billion times.
         "overflow" => true,
         _ => false,
     }
 }
 
 #[test]
-fn b1_b2_f2_backoff_vectors() {
+fn b1_b2_f2_backoff_vectors_hold_or_are_decided_otherwise() {
     let cases = cases("backoff");
     account("backoff", 'h', cases.len(), cases.iter().filter(|case| !holds(case)).map(id).collect());
 }

@@ -1,8 +1,8 @@
-//! Other projects' test vectors and recorded traffic, through the whole reader and, where a vector is about it, the
-//! decision (issue of the vectors: each file of `proptests/data/vectors/` names its sources and licences).
+//! Test vectors and recorded responses of other projects, through the reader and, if a vector is about it, through the
+//! machine. Each file in `proptests/data/vectors/` names its sources and licenses.
 //!
-//! A vector either holds, or we decided otherwise: then it stands in the table of `docs/decisions.md` with what we do
-//! and why. The tests hold the table to the vectors, both ways.
+//! A vector either holds or is decided otherwise. In that case the table in `docs/decisions.md` has its reason. The tests
+//! compare the table with the vectors, in both directions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,7 +41,7 @@ fn read(case: &Value) -> Reply {
     Reply::read(status(case), headers(case), wall_clock, ResetFormat::Auto)
 }
 
-/// What the guide's policy does with a first attempt that is answered like this.
+/// Returns the action after this reply to a first attempt, with the guide's policy.
 fn decide(reply: Reply) -> Action {
     let mut upstream = Upstream::new(Policy::flextell());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
@@ -53,7 +53,7 @@ fn seconds(wait: &Value) -> Option<Duration> {
     wait.as_f64().map(Duration::from_secs_f64)
 }
 
-/// The cases of a file whose rows stand in the table of decisions.
+/// Returns the cases of a file that have rows in the table of decisions.
 fn decided(prefix: char) -> BTreeSet<String> {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/decisions.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
@@ -65,14 +65,14 @@ fn decided(prefix: char) -> BTreeSet<String> {
     ids.filter(is_id).map(String::from).collect()
 }
 
-/// Compares the cases that did not hold with those that stand in the table, and prints the counts.
+/// Compares the cases that did not hold with the rows of the table, and prints the counts.
 fn account(name: &str, prefix: char, all: usize, otherwise: BTreeSet<String>) {
     println!("{name}: {all} vectors, {} held, {} decided otherwise", all - otherwise.len(), otherwise.len());
-    assert_eq!(otherwise, decided(prefix), "left: decided otherwise by the code; right: by docs/decisions.md");
+    assert_eq!(otherwise, decided(prefix), "left: decided otherwise by the code; right: in docs/decisions.md");
 }
 
 #[test]
-fn h2_h6_l3_retry_after_vectors() {
+fn h2_h6_l3_retry_after_vectors_hold_or_are_decided_otherwise() {
     let cases = cases("retry_after");
     let holds = |case: &Value| {
         let expect = &case["expect"];
@@ -84,20 +84,20 @@ fn h2_h6_l3_retry_after_vectors() {
         }
         let wait = match expect.get("wait_seconds") {
             Some(wait) if wait.is_null() => reply.hint().is_none(),
-            // A hint says how long; what it says is read for every status.
+            // The hint is read whatever the status.
             Some(wait) => reply.hint().map(|hint| hint.wait()) == seconds(wait),
             None => true,
         };
         let retry = match (&expect["retry"], expect["is_rate_limit"].as_bool()) {
-            // A 401 is a matter of the token, not of the rate limit that it mentions.
+            // A 401 concerns the token, not the rate limit that it mentions.
             (_, Some(false)) => !matches!(action, Action::Wait { .. }),
             (Value::Bool(retry), None) => *retry == retried,
             _ => true,
         };
-        let surfaced = expect["surface_status"].as_u64().is_none_or(
+        let failed = expect["surface_status"].as_u64().is_none_or(
             |status| matches!(action, Action::Fail(failure) if failure.status().map(u64::from) == Some(status)),
         );
-        wait && retry && surfaced
+        wait && retry && failed
     };
     let otherwise = cases.iter().filter(|case| !holds(case));
     let wrong = otherwise.clone().find(|case| case["class"] == "must");
@@ -106,7 +106,7 @@ fn h2_h6_l3_retry_after_vectors() {
 }
 
 #[test]
-fn h5_rate_limit_vectors() {
+fn h5_rate_limit_vectors_hold_or_are_decided_otherwise() {
     let cases: Vec<_> = cases("rate_limit").into_iter().filter(|case| case["kind"] != "sf").collect();
     let holds = |case: &Value| {
         let expect = &case["expect"];
@@ -142,7 +142,7 @@ fn h5_rate_limit_vectors() {
 }
 
 #[test]
-fn h8_json_vectors() {
+fn h8_json_vectors_hold_or_are_decided_otherwise() {
     let cases = cases("json");
     let mut otherwise = BTreeSet::new();
     for case in &cases {
@@ -151,7 +151,7 @@ fn h8_json_vectors() {
         let expect = &case["expect"];
         let holds = match case["kind"].as_str().unwrap() {
             "nst" => match expect.as_str().unwrap() {
-                // None of them is an error body; what matters is whether it was taken for JSON.
+                // None of them is an error body; the vectors say only whether each is JSON.
                 "accept" => matches!(parsed, Err(BodyError::NotAnObject | BodyError::Empty)),
                 "reject" => matches!(
                     parsed,
@@ -194,7 +194,7 @@ fn json_body(case: &Value) -> Vec<u8> {
     text("text").or_else(|| text("body")).unwrap()
 }
 
-/// Replays each recorded response as the answer to a first attempt. What comes of it is a committed snapshot.
+/// Replays each recorded response as the answer to a first attempt, and compares the result with the committed snapshot.
 #[test]
 fn recorded_responses_are_read_and_decided_as_committed() {
     let cases = cases("recorded_responses");
@@ -204,9 +204,9 @@ fn recorded_responses_are_read_and_decided_as_committed() {
     let mut otherwise = BTreeSet::new();
     for case in &cases {
         let unix_ms = case["now_unix"].as_u64().map(|now| now * 1_000);
-        let mut setting = Settings::new(Policy::flextell());
-        setting.unix_ms = unix_ms;
-        let mut replay = Replay::new(&setting).unwrap();
+        let mut settings = Settings::new(Policy::flextell());
+        settings.unix_ms = unix_ms;
+        let mut replay = Replay::new(&settings).unwrap();
         let start = EventRecord::parse(r#"{"at_ms": 0, "event": "start"}"#).unwrap();
         replay.step(&start).unwrap();
         let headers = headers(case).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();

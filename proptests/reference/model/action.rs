@@ -1,4 +1,4 @@
-//! The action lines of a trace (TRACE.md, "Action lines"), with bounds where chance decides.
+//! The action lines of a trace (`docs/trace_format.md`), with bounds for jittered instants.
 
 use super::super::reading::Source;
 use super::span::{Ns, Span, ceil_ms};
@@ -37,8 +37,7 @@ pub struct Failure {
 }
 
 impl Action {
-    /// The keys of the action line that belong to this action, each jittered instant as `pick`
-    /// chooses.
+    /// Returns the keys of the action line. `pick` chooses each jittered instant.
     pub fn keys(&self, pick: fn(Span) -> Ns) -> Map<String, Value> {
         let value = match self {
             Action::Send { generation, until } => {
@@ -80,7 +79,7 @@ impl Reason {
     }
 }
 
-/// F8: what the user should do.
+/// F8: returns the advice to the user.
 pub fn advice(kind: &str, after_a_500: bool) -> &'static str {
     match kind {
         "bad_request" => "fix_request",

@@ -1,35 +1,35 @@
-//! What comes before a send (P1) and after a failure (P2, P3).
+//! The checks before a send (P1) and after a failure (P2, P3).
 
 use super::Model;
 use super::action::{Action, Reason};
-use super::event::Transport;
-use super::request::{Attempt, Need, Request, Result as Heard, State};
-use super::setting::Jitter;
+use super::event::TransportErrorKind;
+use super::request::{Attempt, AttemptResult, Need, Request, State};
+use super::settings::Jitter;
 use super::span::{Ns, Span, after};
 use super::upstream::{Health, Permit};
 
-/// What an attempt failed of.
+/// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     Status(u64),
-    Transport(Transport),
+    TransportError(TransportErrorKind),
     /// S4: no reply before its limit, found by a tick.
     GivenUp,
 }
 
 impl Model {
     /// P1: deadline, breaker, gate, token, send.
-    pub(super) fn before_send(&mut self, r: &mut Request) -> Action {
+    pub(super) fn try_send(&mut self, r: &mut Request) -> Action {
         if r.past_deadline(self.now) {
             self.rule("P1: deadline");
-            return self.surface(r, "deadline");
+            return self.fail(r, "deadline");
         }
         if self.breaker_blocks() {
             self.rule("P1 S3: breaker");
-            return self.surface(r, "breaker_open");
+            return self.fail(r, "breaker_open");
         }
         match self.planned_wait(r, None) {
-            Err(kind) => return self.surface(r, kind),
+            Err(kind) => return self.fail(r, kind),
             Ok(Some((until, reason))) => {
                 self.rule("P1 S1 L1: gate or hint");
                 return self.wait(r, until, reason);
@@ -38,92 +38,94 @@ impl Model {
         }
         if self.upstream.rejected {
             self.rule("P1 K6: rejected sticks");
-            return self.surface(r, "token_rejected");
+            return self.fail(r, "token_rejected");
         }
-        if !r.skip_expiry && self.upstream.token_expires(self.now, self.setting.refresh_margin) {
+        if !r.skip_expiry && self.upstream.token_is_due(self.now, self.settings.refresh_margin) {
             self.rule("P1 K7");
-            return self.obtain_token(r, Need::Proactive, 0);
+            return self.lead_or_follow(r, Need::Proactive, 0);
         }
         self.send(r)
     }
 
     pub(super) fn send(&mut self, r: &mut Request) -> Action {
         self.rule("P1: send");
-        let limit = match (self.setting.attempt_timeout.map(|limit| after(self.now, limit)), r.deadline) {
+        let limit = match (self.settings.attempt_timeout.map(|limit| after(self.now, limit)), r.deadline) {
             (Some(limit), Some(deadline)) => Some(limit.min(deadline)), // F1
             (limit, deadline) => limit.or(deadline),
         };
         let breaker = &mut self.upstream.breaker;
-        if let (Some(setting), Some(_)) = (&self.setting.breaker, breaker.open) {
-            // S3: the permit is taken at the send and expires after `open_ms`
-            let expires = after(self.now, setting.open);
+        if let (Some(settings), Some(_)) = (&self.settings.breaker, breaker.open) {
+            // S3: the send takes the permit, which expires after `open_ms`.
+            let expires = after(self.now, settings.open);
             breaker.permit = Some(Permit { request: r.id, attempt: r.attempts.len(), expires });
         }
         let generation = self.upstream.generation;
-        r.attempts.push(Attempt { generation, limit, openings: breaker.openings, result: Heard::Open });
+        r.attempts.push(Attempt { generation, limit, openings: breaker.openings, result: AttemptResult::Open });
         r.skip_expiry = false;
         r.state = State::InFlight;
         Action::Send { generation, until: limit }
     }
 
     /// P2, P3. `hint` is the reply's effective hint, where H10 lets it count.
-    pub(super) fn failed(&mut self, r: &mut Request, cause: Cause, hint: Option<(Ns, Reason)>) -> Action {
+    pub(super) fn retry_or_fail(&mut self, r: &mut Request, cause: Cause, hint: Option<(Ns, Reason)>) -> Action {
         let k = r.attempts.len() - 1;
         if !matches!(cause, Cause::Status(_)) {
-            self.heard(r, k, Health::Failure, false);
+            self.record(r, k, Health::Failure, false);
         }
         r.cause = Some(match cause {
             Cause::Status(_) => "status",
-            Cause::GivenUp | Cause::Transport(Transport::TimedOut) => "timed_out",
-            Cause::Transport(Transport::Broken) => "broken",
-            Cause::Transport(Transport::NotSent) => "not_sent",
-            Cause::Transport(Transport::Other) => "other",
+            Cause::GivenUp | Cause::TransportError(TransportErrorKind::TimedOut) => "timed_out",
+            Cause::TransportError(TransportErrorKind::Broken) => "broken",
+            Cause::TransportError(TransportErrorKind::NotSent) => "not_sent",
+            Cause::TransportError(TransportErrorKind::Other) => "other",
         });
         let after_limit = r.attempts[k].limit.is_some_and(|limit| self.now >= limit);
-        if !r.safe {
+        if !r.idempotent {
             // D13, D14, P2, F1
             let kind = match cause {
                 Cause::Status(status) => {
-                    let ambiguous = self.setting.ambiguous_5xx && status >= 500 && status != 503;
+                    let ambiguous = self.settings.ambiguous_5xx && status >= 500 && status != 503;
                     ambiguous.then_some("ambiguous")
                 }
-                Cause::GivenUp | Cause::Transport(Transport::TimedOut | Transport::Broken) => Some("ambiguous"),
-                Cause::Transport(Transport::Other) if after_limit => Some("ambiguous"),
-                Cause::Transport(Transport::Other) => Some("transport"),
-                Cause::Transport(Transport::NotSent) => None,
+                Cause::GivenUp | Cause::TransportError(TransportErrorKind::TimedOut | TransportErrorKind::Broken) => {
+                    Some("ambiguous")
+                }
+                Cause::TransportError(TransportErrorKind::Other) if after_limit => Some("ambiguous"),
+                Cause::TransportError(TransportErrorKind::Other) => Some("transport"),
+                Cause::TransportError(TransportErrorKind::NotSent) => None,
             };
             if let Some(kind) = kind {
                 self.rule("D14 P2: ambiguous");
-                return self.surface(r, kind);
+                return self.fail(r, kind);
             }
         }
         if r.past_deadline(self.now) {
             self.rule("P2 F1: deadline already passed");
-            return self.surface(r, "deadline");
+            return self.fail(r, "deadline");
         }
-        if r.retries >= self.setting.max_retries {
+        if r.retries >= self.settings.max_retries {
             self.rule("P2 B3");
-            return self.surface(r, "exhausted");
+            return self.fail(r, "exhausted");
         }
-        if hint.is_some_and(|(wait, _)| wait > self.setting.max_server_wait) {
+        if hint.is_some_and(|(wait, _)| wait > self.settings.max_server_wait) {
             self.rule("P2 L3");
-            return self.surface(r, "server_wait_too_long");
+            return self.fail(r, "server_wait_too_long");
         }
         let throttled = cause == Cause::Status(429);
         let own = self.own_wait(r, throttled, hint.filter(|(wait, _)| *wait > 0));
         let (until, reason) = match self.planned_wait(r, Some(own)) {
-            Err(kind) => return self.surface(r, kind),
-            Ok(wait) => wait.expect("there is an own wait"),
+            Err(kind) => return self.fail(r, kind),
+            Ok(wait) => wait.expect("a retry has a wait"),
         };
         if let Some(probe) = self.upstream.breaker.next_probe(self.now) {
             if self.guesses.ask(until.lo < probe.hi, until.hi >= probe.lo) {
                 self.rule("P2 S3: the wait would end before the next probe");
-                return self.surface(r, "breaker_open");
+                return self.fail(r, "breaker_open");
             }
         }
-        if !self.upstream.pay(&self.setting, throttled) {
+        if !self.upstream.try_withdraw(&self.settings, throttled) {
             self.rule("P2 P3 S2");
-            return self.surface(r, "budget");
+            return self.fail(r, "budget");
         }
         self.rule("P2: wait");
         r.retries += 1;
@@ -131,19 +133,19 @@ impl Model {
         self.wait(r, until, reason)
     }
 
-    /// B1, B2, L2: when the wait of the next retry would end but for the gate.
+    /// B1, B2, L2: returns the end of the wait before the next retry, without the gate.
     pub(super) fn own_wait(&mut self, r: &mut Request, throttled: bool, hint: Option<(Ns, Reason)>) -> (Span, Reason) {
-        let backoff = self.setting.backoff(r.retries + 1, r.previous_wait);
+        let backoff = self.settings.backoff(r.retries + 1, r.previous_wait);
         r.previous_wait = Some(backoff.hi);
         let backoff = (backoff.after(self.now), Reason::Backoff);
         let Some((wait, reason)) = hint else {
             return backoff;
         };
-        let hint = (Span::new(wait, wait + self.setting.hint_jitter()).after(self.now), reason);
+        let hint = (Span::new(wait, wait + self.settings.hint_jitter()).after(self.now), reason);
         if throttled { hint } else { self.later(backoff, hint) }
     }
 
-    /// What holds a send back: an own wait, a hint heard late, the gate (L1, L3, S1, F3).
+    /// Returns the wait before a send, if there is one: its own, a late hint, or the gate (L1, L3, S1, F3).
     pub(super) fn planned_wait(
         &mut self,
         r: &Request,
@@ -151,13 +153,13 @@ impl Model {
     ) -> Result<Option<(Span, Reason)>, &'static str> {
         let mut wait = own;
         if let Some((until, reason)) = r.not_before.filter(|(until, _)| *until > self.now) {
-            if until - self.now > self.setting.max_server_wait {
+            if until - self.now > self.settings.max_server_wait {
                 self.rule("L3: the hint");
                 return Err("server_wait_too_long");
             }
-            let hint = (Span::new(until, after(until, self.setting.hint_jitter())), reason);
+            let hint = (Span::new(until, after(until, self.settings.hint_jitter())), reason);
             wait = Some(match wait {
-                // a wait that already obeys the hint stays what it is
+                // A wait that already obeys the hint does not change.
                 Some(own) if own.0.lo >= until => own,
                 Some(own) => self.later(own, hint),
                 None => hint,
@@ -171,7 +173,7 @@ impl Model {
                 None => end,
             });
             if wait.is_some_and(|(_, reason)| reason == Reason::Gate)
-                && r.gate_waited + (gate.opens - self.now) > self.setting.max_server_wait
+                && r.gate_waited + (gate.opens - self.now) > self.settings.max_server_wait
             {
                 self.rule("S1 F3: too long at the gate");
                 return Err("server_wait_too_long");
@@ -187,16 +189,16 @@ impl Model {
         Ok(wait)
     }
 
-    /// S1, F2: the widest spread after the gate's opening.
+    /// S1, F2: returns the widest spread after the gate's opening.
     pub(super) fn gate_spread(&self, closed_at: Ns, opens: Ns) -> Ns {
-        if let Some(spread) = self.setting.gate_spread {
+        if let Some(spread) = self.settings.gate_spread {
             return spread;
         }
-        if self.setting.hint_jitter() == 0 && self.setting.jitter == Jitter::None {
+        if self.settings.hint_jitter() == 0 && self.settings.jitter == Jitter::None {
             return 0;
         }
         let lone_first_429 = self.lone_429 && self.started == 1 && self.upstream.throttles == 1;
-        if lone_first_429 { self.setting.spread } else { self.setting.spread.max(opens - closed_at) }
+        if lone_first_429 { self.settings.spread } else { self.settings.spread.max(opens - closed_at) }
     }
 
     pub(super) fn wait(&mut self, r: &mut Request, until: Span, reason: Reason) -> Action {

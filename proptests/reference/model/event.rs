@@ -1,4 +1,4 @@
-//! The event lines of a trace (TRACE.md, "Event lines").
+//! The event lines of a trace (`docs/trace_format.md`).
 
 use super::json::{base64, keys, text, whole, whole_or_null};
 use super::span::{Ns, from_ms};
@@ -14,10 +14,10 @@ pub struct Line {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    Start { safe: bool },
+    Start { idempotent: bool },
     Tick,
     Reply { attempt: Option<u64>, status: u64, headers: Vec<(String, Vec<u8>)>, body: Option<Vec<u8>> },
-    Transport { attempt: Option<u64>, error: Transport },
+    TransportError { attempt: Option<u64>, error: TransportErrorKind },
     Refreshed(Outcome),
     Cancel,
     TokenReplaced { expires_in: Option<Ns> },
@@ -26,7 +26,7 @@ pub enum Event {
 
 /// D13.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
+pub enum TransportErrorKind {
     NotSent,
     TimedOut,
     Broken,
@@ -62,7 +62,7 @@ impl Line {
         keys(map, &[&["at_ms", "event"], own].concat())?;
         let event = match name {
             "start" => Event::Start {
-                safe: match get("repeat").map(|v| text(v, "repeat")).transpose()? {
+                idempotent: match get("repeat").map(|v| text(v, "repeat")).transpose()? {
                     None | Some("safe") => true,
                     Some("unsafe") => false,
                     Some(other) => return Err(format!("repeat: {other} is unknown")),
@@ -82,13 +82,13 @@ impl Line {
                     body: body(map)?,
                 }
             }
-            "transport_error" => Event::Transport {
+            "transport_error" => Event::TransportError {
                 attempt: optional("attempt")?,
                 error: match text(need("kind")?, "kind")? {
-                    "not_sent" => Transport::NotSent,
-                    "timed_out" => Transport::TimedOut,
-                    "broken" => Transport::Broken,
-                    "other" => Transport::Other,
+                    "not_sent" => TransportErrorKind::NotSent,
+                    "timed_out" => TransportErrorKind::TimedOut,
+                    "broken" => TransportErrorKind::Broken,
+                    "other" => TransportErrorKind::Other,
                     other => return Err(format!("kind: {other} is unknown")),
                 },
             },

@@ -1,112 +1,112 @@
-//! What each event does to its request (T3, T4, F4, F7).
+//! The effect of each event on its request (T3, T4, F4, F7).
 
 use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Reason};
 use super::decide::Cause;
-use super::event::{Outcome, Transport};
+use super::event::{Outcome, TransportErrorKind};
 use super::request::{Need, Request, State};
 use super::span::{Ns, Span, after, from_ms};
 
 impl Model {
-    pub(super) fn tick(&mut self, r: &mut Request) -> Action {
+    pub(super) fn on_tick(&mut self, r: &mut Request) -> Action {
         match r.state.clone() {
             State::Waiting { begun, until, reason } => {
                 if self.guesses.ask(self.now < until.hi, self.now >= until.lo) {
-                    return self.same(r); // T4: early
+                    return self.pending_action(r); // T4: early
                 }
                 self.rule("T4 P1");
                 if reason == Reason::Gate {
                     r.gate_waited += self.now - begun; // F3: time actually waited
                 }
-                self.before_send(r)
+                self.try_send(r)
             }
             State::InFlight => {
                 let limit = r.attempts.last().and_then(|a| a.limit);
                 if limit.is_some_and(|limit| self.now >= limit) {
                     self.rule("S4");
-                    return self.failed(r, Cause::GivenUp, None);
+                    return self.retry_or_fail(r, Cause::GivenUp, None);
                 }
-                self.same(r)
+                self.pending_action(r)
             }
             State::Leading { lease, need } => {
                 if r.past_deadline(self.now) {
                     self.rule("P1 K5: the lease is kept");
-                    return self.surface(r, "deadline");
+                    return self.fail(r, "deadline");
                 }
                 if self.now >= self.upstream.leases[lease].end {
                     self.rule("K5: the end of the lease");
-                    return self.lead_over(r, lease, need);
+                    return self.on_lease_end(r, lease, need);
                 }
-                self.same(r)
+                self.pending_action(r)
             }
-            State::Following { lease, need, waits } => self.follow(r, lease, need, waits),
-            State::Starting | State::Ended(_) => self.same(r),
+            State::Following { lease, need, waits } => self.on_follower_tick(r, lease, need, waits),
+            State::Starting | State::Ended(_) => self.pending_action(r),
         }
     }
 
-    /// T3: it is late as any other, but no attempt of ours that breaker and budget could hear.
+    /// T3: the attempt is late like any other, but breaker and budget ignore it.
     fn never_sent(&mut self, r: &mut Request, status: u64, facts: &Facts) -> Action {
         if r.attempts.is_empty() {
             self.rule("T3: before the first send");
-            return self.same(r);
+            return self.pending_action(r);
         }
-        self.hear_gate(status, facts);
+        self.apply_hints_to_gate(status, facts);
         if matches!(r.state, State::Ended(_)) {
-            return self.same(r);
+            return self.pending_action(r);
         }
         if (200..300).contains(&status) {
             self.rule("T3: a late 2xx ends the request");
             return self.end(r, Action::Done { status });
         }
         match facts.hint {
-            Some((ms, source)) if ms > 0 && (status == 429 || self.setting.retries(status)) => {
-                self.late_hint(r, from_ms(ms), Reason::Hint(source))
+            Some((ms, source)) if ms > 0 && (status == 429 || self.settings.retries(status)) => {
+                self.on_late_hint(r, from_ms(ms), Reason::Hint(source))
             }
-            _ => self.same(r),
+            _ => self.pending_action(r),
         }
     }
 
-    pub(super) fn reply(&mut self, r: &mut Request, attempt: Option<u64>, status: u64, facts: &Facts) -> Action {
+    pub(super) fn on_reply(&mut self, r: &mut Request, attempt: Option<u64>, status: u64, facts: &Facts) -> Action {
         let Some(k) = which(r, attempt) else {
             return self.never_sent(r, status, facts);
         };
-        // S1, H10: whoever hears it, the gate hears it.
-        self.hear_gate(status, facts);
-        let hint = facts.hint.filter(|_| status == 429 || self.setting.retries(status)); // H10
+        // S1, H10: the gate counts every reply, late or not.
+        self.apply_hints_to_gate(status, facts);
+        let hint = facts.hint.filter(|_| status == 429 || self.settings.retries(status)); // H10
         let in_flight = matches!(r.state, State::InFlight) && k == r.attempts.len() - 1;
         if !in_flight {
-            self.hear_late(r, k, Some(status));
+            self.record_late(r, k, Some(status));
             if matches!(r.state, State::Ended(_)) {
-                return self.same(r);
+                return self.pending_action(r);
             }
             if (200..300).contains(&status) {
                 self.rule("T3: a late 2xx ends the request");
                 return self.end(r, Action::Done { status });
             }
             return match hint {
-                Some((ms, source)) if ms > 0 => self.late_hint(r, from_ms(ms), Reason::Hint(source)),
-                _ => self.same(r),
+                Some((ms, source)) if ms > 0 => self.on_late_hint(r, from_ms(ms), Reason::Hint(source)),
+                _ => self.pending_action(r),
             };
         }
 
         r.status = Some(status);
         r.code = facts.code.clone();
         r.message = facts.message.clone();
-        self.heard(r, k, self.health(status), (200..300).contains(&status));
+        self.record(r, k, self.health(status), (200..300).contains(&status));
         match status {
             200..=399 => {
                 self.rule("D1");
                 self.end(r, Action::Done { status })
             }
-            401 => self.unauthorized(r, facts.careful),
+            401 => self.on_unauthorized(r, facts.refresh_is_useless),
             _ => {
                 let hint = hint.map(|(ms, source)| (from_ms(ms), Reason::Hint(source)));
                 if let Some((wait, reason)) = hint.filter(|(wait, _)| *wait > 0) {
-                    r.raise(after(self.now, wait), reason); // L1
+                    r.raise_not_before(after(self.now, wait), reason); // L1
                 }
-                if self.setting.retries(status) {
-                    return self.failed(r, Cause::Status(status), hint);
+                if self.settings.retries(status) {
+                    return self.retry_or_fail(r, Cause::Status(status), hint);
                 }
                 self.rule("D2-D10 P2");
                 let kind = match status {
@@ -117,33 +117,38 @@ impl Model {
                     422 => "validation",
                     _ => "unexpected_status",
                 };
-                self.surface(r, kind)
+                self.fail(r, kind)
             }
         }
     }
 
-    pub(super) fn transport_error(&mut self, r: &mut Request, attempt: Option<u64>, error: Transport) -> Action {
+    pub(super) fn on_transport_error(
+        &mut self,
+        r: &mut Request,
+        attempt: Option<u64>,
+        error: TransportErrorKind,
+    ) -> Action {
         let Some(k) = which(r, attempt) else {
-            return self.same(r);
+            return self.pending_action(r);
         };
         if !(matches!(r.state, State::InFlight) && k == r.attempts.len() - 1) {
             self.rule("T3: late, changes nothing");
-            self.hear_late(r, k, None);
-            return self.same(r);
+            self.record_late(r, k, None);
+            return self.pending_action(r);
         }
-        self.failed(r, Cause::Transport(error), None)
+        self.retry_or_fail(r, Cause::TransportError(error), None)
     }
 
     /// K5, K6.
-    pub(super) fn token(&mut self, r: &mut Request, outcome: Outcome) -> Action {
+    pub(super) fn on_outcome(&mut self, r: &mut Request, outcome: Outcome) -> Action {
         let Some(lease) = self.upstream.counting_lease(r.id) else {
             self.rule("K5 F5: does not count, acts as a tick");
             if let State::Leading { lease, need } = r.state {
                 if self.upstream.leases[lease].generation != self.upstream.generation {
-                    return self.lead_over(r, lease, need); // F5: then it sends
+                    return self.on_lease_end(r, lease, need); // F5: then it sends
                 }
             }
-            return self.tick(r);
+            return self.on_tick(r);
         };
         self.rule("K5 K6: counts");
         self.upstream.leases[lease].outcome = Some(outcome);
@@ -156,52 +161,52 @@ impl Model {
             }
         }
         let State::Leading { need, .. } = r.state else {
-            return self.same(r); // F7: no tick
+            return self.pending_action(r); // F7: no tick
         };
         match outcome {
             Outcome::Refreshed { .. } => {
                 r.skip_expiry = need == Need::Proactive; // K7, F5
-                self.before_send(r)
+                self.try_send(r)
             }
-            Outcome::Rejected => self.surface(r, "token_rejected"),
-            Outcome::Unavailable { .. } => self.no_token(r, need),
+            Outcome::Rejected => self.fail(r, "token_rejected"),
+            Outcome::Unavailable { .. } => self.go_on_without_refresh(r, need),
         }
     }
 
     /// S6.
-    pub(super) fn cancel(&mut self, r: &mut Request) -> Action {
+    pub(super) fn on_cancel(&mut self, r: &mut Request) -> Action {
         if matches!(r.state, State::Ended(_)) {
-            return self.same(r);
+            return self.pending_action(r);
         }
         self.rule("S6");
-        self.surface(r, "cancelled")
+        self.fail(r, "cancelled")
     }
 
     /// F4.
-    pub(super) fn late_hint(&mut self, r: &mut Request, hint: Ns, reason: Reason) -> Action {
+    pub(super) fn on_late_hint(&mut self, r: &mut Request, hint: Ns, reason: Reason) -> Action {
         self.rule("T3 F4: a late hint");
         let at = after(self.now, hint);
-        r.raise(at, reason);
+        r.raise_not_before(at, reason);
         let State::Waiting { until, begun, reason: before } = r.state else {
-            return self.same(r);
+            return self.pending_action(r);
         };
-        if hint > self.setting.max_server_wait {
-            return self.surface(r, "server_wait_too_long");
+        if hint > self.settings.max_server_wait {
+            return self.fail(r, "server_wait_too_long");
         }
         if self.guesses.ask(at > until.lo, at <= until.hi) {
             if r.past_deadline(at) {
-                return self.surface(r, "deadline");
+                return self.fail(r, "deadline");
             }
             if before == Reason::Gate {
                 r.gate_waited += self.now - begun; // F3: time actually waited
             }
             r.state = State::Waiting { begun: self.now, until: Span::exactly(at), reason };
         }
-        self.same(r)
+        self.pending_action(r)
     }
 }
 
-/// The attempt that an event names, counted from 0; none if it was never sent.
+/// Returns the index of the attempt that an event names, or `None` if it was never sent.
 fn which(r: &Request, attempt: Option<u64>) -> Option<usize> {
     let newest = r.attempts.len();
     let named = attempt.map_or(newest, |k| usize::try_from(k).unwrap_or(usize::MAX));

@@ -1,8 +1,8 @@
-//! Comparisons that chance decides.
+//! Comparisons of jittered instants.
 //!
-//! Where the bounds of a jittered instant leave a comparison open, the model takes both ways: the
-//! first run answers every open question with no, and [`Guesses::next`] counts up through the
-//! other answers until one run agrees with what was observed.
+//! Where the bounds of a jittered instant leave a comparison open, the model tries both answers: the
+//! first run answers every open question with no, and [`Guesses::next`] counts up through the other
+//! answers until one run agrees with the observed line.
 
 /// The answers given in one run, oldest first.
 #[derive(Clone, Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Guesses {
 }
 
 impl Guesses {
-    /// Is it so? Only open questions are guessed.
+    /// Answers a comparison. Guesses only if both answers are possible.
     pub fn ask(&mut self, can_be: bool, can_fail_to_be: bool) -> bool {
         if !(can_be && can_fail_to_be) {
             return can_be;
@@ -24,7 +24,7 @@ impl Guesses {
         self.answers[self.asked - 1]
     }
 
-    /// The answers to try next, or `None` when all were tried.
+    /// Returns the answers to try next, or `None` after the last.
     pub fn next(mut self) -> Option<Guesses> {
         self.answers.truncate(self.asked);
         self.asked = 0;

@@ -1,23 +1,23 @@
-//! Small readers of JSON values that say which field was wrong.
+//! Small readers of JSON values. Their errors name the invalid field.
 
 use serde_json::{Map, Value};
 
-/// A whole number from 0 to u64's end.
+/// Reads a whole number that fits a `u64`.
 pub fn whole(value: &Value, key: &str) -> Result<u64, String> {
     value.as_u64().ok_or_else(|| format!("{key}: not a whole number"))
 }
 
-/// The same, or `null`.
+/// Reads a whole number or `null`.
 pub fn whole_or_null(value: &Value, key: &str) -> Result<Option<u64>, String> {
     if value.is_null() { Ok(None) } else { whole(value, key).map(Some) }
 }
 
-/// A string.
+/// Reads a string.
 pub fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, String> {
     value.as_str().ok_or_else(|| format!("{key}: not a string"))
 }
 
-/// An error if the object has a key that is not known.
+/// Refuses an object with an unknown key.
 pub fn keys(map: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(format!("{key}: unknown key")),
@@ -25,7 +25,7 @@ pub fn keys(map: &Map<String, Value>, known: &[&str]) -> Result<(), String> {
     }
 }
 
-/// RFC 4648 §4, with padding.
+/// Decodes base64 with padding (RFC 4648 §4).
 pub fn base64(text: &str) -> Option<Vec<u8>> {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits = text.trim_end_matches('=');

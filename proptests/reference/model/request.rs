@@ -1,4 +1,4 @@
-//! One request: what it is doing, and everything that it has been told.
+//! One request: its state, and the facts that it has learned.
 
 use super::action::{Action, Reason};
 use super::span::{Ns, Span};
@@ -6,13 +6,13 @@ use super::span::{Ns, Span};
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: u64,
-    /// D14.
-    pub safe: bool,
+    /// D14: whether the request is idempotent.
+    pub idempotent: bool,
     pub started: Ns,
     /// S4.
     pub deadline: Option<Ns>,
     pub state: State,
-    /// Every attempt ever sent, oldest first.
+    /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
     /// B3: retries granted.
     pub retries: u64,
@@ -20,7 +20,7 @@ pub struct Request {
     pub recoveries: u64,
     /// F2: the longest that the previous wait can have been.
     pub previous_wait: Option<Ns>,
-    /// L1: the latest hint that counts, and where it came from.
+    /// L1: the latest hint that counts, and its source.
     pub not_before: Option<(Ns, Reason)>,
     /// S1, F3: time actually waited at the gate.
     pub gate_waited: Ns,
@@ -30,7 +30,7 @@ pub struct Request {
     pub status: Option<u64>,
     pub code: Option<String>,
     pub message: Option<String>,
-    /// F8: what the last attempt failed of.
+    /// F8: why the last attempt failed.
     pub cause: Option<&'static str>,
 }
 
@@ -58,14 +58,14 @@ pub struct Attempt {
     pub generation: u64,
     /// F1: the earlier of attempt limit and deadline.
     pub limit: Option<Ns>,
-    /// How often the breaker had opened when it was sent.
+    /// Number of openings of the breaker before the send.
     pub openings: u64,
-    pub result: Result,
+    pub result: AttemptResult,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Result {
-    /// Nothing was heard of it, and it was not given up.
+pub enum AttemptResult {
+    /// It has neither a result nor been given up.
     Open,
     /// It failed, or was given up, or was answered other than by a 2xx.
     Over,
@@ -74,10 +74,10 @@ pub enum Result {
 }
 
 impl Request {
-    pub fn new(id: u64, safe: bool, started: Ns, deadline: Option<Ns>) -> Request {
+    pub fn new(id: u64, idempotent: bool, started: Ns, deadline: Option<Ns>) -> Request {
         Request {
             id,
-            safe,
+            idempotent,
             started,
             deadline,
             state: State::Starting,
@@ -99,13 +99,13 @@ impl Request {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
-    /// The earlier of `t` and the deadline.
+    /// Returns the earlier of `t` and the deadline.
     pub fn or_deadline(&self, t: Ns) -> Ns {
         self.deadline.map_or(t, |deadline| deadline.min(t))
     }
 
     /// L1: an effective hint that counts raises the not-before.
-    pub fn raise(&mut self, until: Ns, reason: Reason) {
+    pub fn raise_not_before(&mut self, until: Ns, reason: Reason) {
         if self.not_before.is_none_or(|(old, _)| until > old) {
             self.not_before = Some((until, reason));
         }

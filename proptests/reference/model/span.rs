@@ -1,25 +1,25 @@
-//! Instants that are known exactly, or only to lie between two bounds because chance drew them.
+//! Instants that are exact, or jittered between two bounds.
 
-/// Nanoseconds. Wide enough that nothing in this crate can overflow.
+/// Nanoseconds. Wide enough that no sum in the model overflows.
 pub type Ns = i128;
 
 /// One millisecond.
 pub const MS: Ns = 1_000_000;
 
-/// The last instant that the machine's u64 can hold (T2: arithmetic saturates there).
+/// The last instant that the machine's `u64` can hold (T2: arithmetic saturates there).
 pub const END: Ns = u64::MAX as Ns;
 
-/// `t + d`, saturating as the machine does (T2).
+/// Returns `t + d`, saturating as the machine does (T2).
 pub fn after(t: Ns, d: Ns) -> Ns {
     (t + d).min(END)
 }
 
-/// Rounded up to whole milliseconds, as every instant in a trace is (B4).
+/// Rounds up to whole milliseconds, as a trace does with every instant (B4).
 pub fn ceil_ms(t: Ns) -> u64 {
     u64::try_from((t + MS - 1) / MS).expect("at most END")
 }
 
-/// Milliseconds of a trace as nanoseconds, saturating.
+/// Converts milliseconds of a trace to nanoseconds, saturating.
 pub fn from_ms(ms: u64) -> Ns {
     (Ns::from(ms) * MS).min(END)
 }
@@ -40,12 +40,12 @@ impl Span {
         Span { lo: t, hi: t }
     }
 
-    /// The instants `t + d` for every `d` of this span.
+    /// Returns the instants `t + d` for every `d` of this span.
     pub fn after(self, t: Ns) -> Span {
         Span::new(after(t, self.lo), after(t, self.hi))
     }
 
-    /// What is left once a trace has printed this instant as `ms`, rounded up.
+    /// Returns the part of this span that rounds up to `ms`, the instant in a trace.
     pub fn seen_as(self, ms: u64) -> Span {
         let t = Ns::from(ms) * MS;
         Span::new(self.lo.max(t - MS + 1), self.hi.min(t))

@@ -1,26 +1,26 @@
-//! What all requests of one upstream share: token, gate, budget, breaker.
+//! The state that all requests of one upstream share: token, gate, budget, breaker.
 
 use super::event::Outcome;
-use super::setting::{BreakerSetting, Setting};
+use super::settings::{BreakerSettings, Settings};
 use super::span::{Ns, Span, after};
 
 #[derive(Clone, Debug)]
 pub struct Upstream {
     /// K4.
     pub generation: u64,
-    /// K7: when the token expires and for how long it was given, if the driver said so.
+    /// K7: when the token expires and its lifetime, if the driver reported them.
     pub expiry: Option<Expiry>,
     /// K6: the current generation's refresh was rejected.
     pub rejected: bool,
     /// K6: no new lease before this instant.
     pub throttled_until: Ns,
-    /// Every lease ever given, oldest first.
+    /// Every lease, oldest first.
     pub leases: Vec<Lease>,
-    /// S1: the last closing of the gate that nobody undid by hand.
+    /// S1: the last closing of the gate, unless the user has opened it since.
     pub gate: Option<Gate>,
-    /// How many 429s this upstream ever heard.
+    /// Number of 429s that this upstream has got.
     pub throttles: u64,
-    /// S2: what is left.
+    /// S2: the balance.
     pub budget: u64,
     /// S3.
     pub breaker: Breaker,
@@ -37,7 +37,7 @@ pub struct Expiry {
 pub struct Lease {
     pub holder: u64,
     pub end: Ns,
-    /// The generation that was to be replaced.
+    /// The generation that the refresh replaces.
     pub generation: u64,
     pub outcome: Option<Outcome>,
     /// Given back before its end.
@@ -54,9 +54,9 @@ pub struct Gate {
 pub struct Breaker {
     /// The run of failures while closed.
     pub failures: u64,
-    /// How often it has opened: an attempt sent under a smaller count was sent before the opening.
+    /// Number of openings. An attempt with a smaller number was sent before the latest opening.
     pub openings: u64,
-    /// While open: when the next probe may go, as far as known.
+    /// While open: the bounds of the instant of the next probe.
     pub open: Option<Span>,
     pub permit: Option<Permit>,
 }
@@ -68,7 +68,7 @@ pub struct Permit {
     pub expires: Ns,
 }
 
-/// What an attempt's result says to the breaker.
+/// The meaning of an attempt's result for the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
     Failure,
@@ -77,52 +77,52 @@ pub enum Health {
 }
 
 impl Upstream {
-    pub fn new(setting: &Setting) -> Upstream {
+    pub fn new(settings: &Settings) -> Upstream {
         Upstream {
             generation: 0, // F5
-            expiry: setting.token_expires_in.map(|lifetime| Expiry { at: lifetime, lifetime }),
+            expiry: settings.token_expires_in.map(|lifetime| Expiry { at: lifetime, lifetime }),
             rejected: false,
             throttled_until: 0,
             leases: Vec::new(),
             gate: None,
             throttles: 0,
-            budget: setting.budget.as_ref().map_or(0, |b| b.capacity), // S2: it starts full
+            budget: settings.budget.as_ref().map_or(0, |b| b.capacity), // S2: it starts full
             breaker: Breaker::default(),
         }
     }
 
-    /// A new token, by refresh or by hand (K4, K6, K7).
+    /// Installs a new token, from a refresh or from the user (K4, K6, K7).
     pub fn new_token(&mut self, now: Ns, expires_in: Option<Ns>) {
         self.generation += 1;
         self.expiry = expires_in.map(|lifetime| Expiry { at: after(now, lifetime), lifetime });
         self.rejected = false;
     }
 
-    /// K7, F5: strictly later than the expiry less the margin, which is at most half the lifetime.
-    pub fn token_expires(&self, now: Ns, margin: Ns) -> bool {
+    /// K7, F5: returns whether `now` is strictly later than the expiry less the margin, which is at most half the lifetime.
+    pub fn token_is_due(&self, now: Ns, margin: Ns) -> bool {
         self.expiry.is_some_and(|e| now > e.at - margin.min(e.lifetime / 2))
     }
 
-    /// The newest lease, while it is neither over nor answered (I6). Replacing the token ends it (F5).
+    /// Returns the newest lease while it has neither ended nor got an outcome (I6). Replacing the token ends it (F5).
     pub fn active_lease(&self, now: Ns) -> Option<usize> {
         let lease = self.leases.last()?;
         let active = !lease.freed && lease.outcome.is_none() && lease.generation == self.generation && now < lease.end;
         active.then(|| self.leases.len() - 1)
     }
 
-    /// K5: the lease of which this request's outcome counts.
+    /// K5: returns the lease for which this request's outcome counts.
     pub fn counting_lease(&self, request: u64) -> Option<usize> {
         let lease = self.leases.last()?;
         let counts = lease.holder == request && lease.outcome.is_none() && lease.generation == self.generation;
         counts.then(|| self.leases.len() - 1)
     }
 
-    /// S1: the instant of the opening, while the gate is closed.
+    /// S1: returns the gate while it is closed.
     pub fn gate_opens(&self, now: Ns) -> Option<Gate> {
         self.gate.filter(|gate| gate.opens > now)
     }
 
-    /// S1: closed until `until`; never for a shorter time than before.
+    /// S1: closes the gate until `until`, and never opens it sooner than before.
     pub fn close_gate(&mut self, now: Ns, until: Ns) {
         match self.gate_opens(now) {
             Some(gate) => self.gate = Some(Gate { opens: gate.opens.max(until), ..gate }),
@@ -131,16 +131,16 @@ impl Upstream {
         }
     }
 
-    /// S2: each 2xx.
-    pub fn refund(&mut self, setting: &Setting) {
-        if let Some(budget) = &setting.budget {
+    /// S2: deposits the refund of a 2xx.
+    pub fn deposit(&mut self, settings: &Settings) {
+        if let Some(budget) = &settings.budget {
             self.budget = self.budget.saturating_add(budget.success_refund).min(budget.capacity);
         }
     }
 
-    /// S2, P3: true if the cost could be paid, and was.
-    pub fn pay(&mut self, setting: &Setting, throttled: bool) -> bool {
-        let Some(budget) = &setting.budget else {
+    /// S2, P3: withdraws the cost of a retry. Returns whether the balance was enough.
+    pub fn try_withdraw(&mut self, settings: &Settings, throttled: bool) -> bool {
+        let Some(budget) = &settings.budget else {
             return true;
         };
         let cost = if throttled { budget.throttle_cost } else { budget.retry_cost };
@@ -155,10 +155,10 @@ impl Upstream {
 }
 
 impl Breaker {
-    /// S3: the result of an attempt that was sent when the breaker had opened `openings` times.
-    pub fn hear(
+    /// S3: records the result of an attempt that was sent after `openings` openings.
+    pub fn record(
         &mut self,
-        s: &BreakerSetting,
+        s: &BreakerSettings,
         now: Ns,
         exact: bool,
         openings: u64,
@@ -189,17 +189,17 @@ impl Breaker {
         }
     }
 
-    /// S6: the permit of this attempt, if it holds one, is free again.
+    /// S6: frees the permit of this attempt, if it holds one.
     pub fn release(&mut self, request: u64, attempt: usize) {
         self.permit = self.permit.filter(|p| (p.request, p.attempt) != (request, attempt));
     }
 
-    /// The permit of a probe that is under way and has not expired.
+    /// Returns the permit of a probe that is under way and has not expired.
     pub fn probing(&self, now: Ns) -> Option<Permit> {
         self.permit.filter(|p| self.open.is_some() && now < p.expires)
     }
 
-    /// When the next probe may go, while open: the expiry of the permit while one is under way.
+    /// Returns the instant of the next probe while open. That is the expiry of the permit while a probe is under way.
     pub fn next_probe(&self, now: Ns) -> Option<Span> {
         let open = self.open?;
         Some(self.probing(now).map_or(open, |p| Span::exactly(p.expires)))

@@ -1,6 +1,6 @@
 //! The error body (H8, F9): a JSON object with `error` and `message`.
 
-/// What a body says.
+/// The text of an error body.
 pub struct ErrorBody {
     pub error: Option<String>,
     pub message: Option<String>,
@@ -9,7 +9,7 @@ pub struct ErrorBody {
 const MOST_BYTES: usize = 64 * 1024;
 const MOST_DEPTH: usize = 64;
 
-/// `None` for everything that is not such an object: the status decides alone then.
+/// Reads a body. Returns `None` if it is not an error body: only the status counts then.
 pub fn parse(body: &[u8]) -> Option<ErrorBody> {
     if body.len() > MOST_BYTES {
         return None;
@@ -28,7 +28,7 @@ pub fn parse(body: &[u8]) -> Option<ErrorBody> {
         match (found.next(), found.next()) {
             (None, _) => Some(None),
             (Some((_, Json::Text(text))), None) => text.clone().map(Some),
-            _ => None, // a wrong type, or twice
+            _ => None, // A wrong type, or a duplicate.
         }
     };
     let (error, message) = (field("error")?, field("message")?);
@@ -37,7 +37,7 @@ pub fn parse(body: &[u8]) -> Option<ErrorBody> {
 
 enum Json {
     Object(Vec<(String, Json)>),
-    /// `None` if its escapes are no text (a lone surrogate).
+    /// `None` if its escapes are invalid text (a lone surrogate).
     Text(Option<String>),
     Other,
 }
@@ -98,7 +98,7 @@ impl Text {
         }
         loop {
             self.space();
-            let key = self.string()??; // a name that is no text spoils it all
+            let key = self.string()??; // A name that is invalid text voids the body.
             self.space();
             self.need(':')?;
             members.push((key, self.value(depth + 1)?));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn h8_code_and_message() {
+    fn h8_code_and_message_are_read() {
         assert_eq!(read(r#"{"error":"a","message":"b"}"#), Some((Some("a".into()), Some("b".into()))));
         assert_eq!(
             read(r#" {"x":[1,{"y":-0.5e+3}],"error":"\u00e9\ud83d\ude00\n"} "#),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn h8_what_is_no_error_body_says_nothing() {
+    fn h8_an_invalid_error_body_says_nothing() {
         for bad in [
             "",
             "{}",

@@ -1,6 +1,6 @@
 //! `WWW-Authenticate` (H7, RFC 9110 §11.6.1): a whole line of challenges, or nothing.
 
-/// The `error` parameters of a line's Bearer challenges, in order.
+/// Returns the `error` parameters of a line's Bearer challenges, in order.
 pub fn bearer_errors(line: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
     let challenges = challenges(line)?;
     if challenges.is_empty() {
@@ -19,7 +19,7 @@ pub fn bearer_errors(line: &[u8]) -> Result<Vec<Vec<u8>>, ()> {
     Ok(errors)
 }
 
-/// The error that counts, by the names that the machine knows.
+/// Returns the error that counts, if the machine knows its name.
 pub fn weightiest(errors: &[Vec<u8>]) -> Option<&'static str> {
     let known = ["insufficient_scope", "insufficient_claims", "token_revoked"];
     let said = |name: &str| errors.iter().any(|e| e == name.as_bytes());
@@ -35,7 +35,7 @@ type Parameter = (Vec<u8>, Vec<u8>);
 
 struct Challenge {
     scheme: Vec<u8>,
-    /// A parameter may follow: there was white space after the scheme, and no token68.
+    /// Whether a parameter may follow: there was white space after the scheme, and there is no token68.
     takes_parameters: bool,
     parameters: Vec<Parameter>,
 }
@@ -46,7 +46,7 @@ fn challenges(line: &[u8]) -> Result<Vec<Challenge>, ()> {
     let mut scanner = Scanner(line);
     let mut found: Vec<Challenge> = Vec::new();
     loop {
-        // empty list elements
+        // Empty list elements.
         while scanner.white_space() || scanner.take(b',') {}
         if scanner.0.is_empty() {
             return Ok(found);
@@ -98,7 +98,7 @@ impl Scanner<'_> {
         (length > 0).then(|| token.to_vec())
     }
 
-    /// A token68 that fills its list element.
+    /// Reads a token68 that fills its list element.
     fn token68(&mut self) -> bool {
         let char68 = |c: &u8| c.is_ascii_alphanumeric() || b"-._~+/".contains(c);
         let length = self.0.iter().take_while(|c| char68(c)).count();
@@ -113,7 +113,7 @@ impl Scanner<'_> {
         fills
     }
 
-    /// `token BWS "=" BWS ( token / quoted-string )`, if a token with `=` is next.
+    /// Reads `token BWS "=" BWS ( token / quoted-string )`, if a token with `=` is next.
     fn parameter(&mut self) -> Result<Option<Parameter>, ()> {
         let mut ahead = Scanner(self.0);
         let Some(name) = ahead.token() else {
@@ -129,7 +129,7 @@ impl Scanner<'_> {
         Ok(Some((name, value)))
     }
 
-    /// The rest of a quoted-string, after its first quote.
+    /// Reads the rest of a quoted-string, after its first quote.
     fn quoted(&mut self) -> Result<Vec<u8>, ()> {
         let text = |c: u8| c == b'\t' || (c >= b' ' && c != 0x7f);
         let mut value = Vec::new();
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn h7_bearer_errors_are_found_wherever_they_stand() {
+    fn h7_bearer_errors_are_found_in_any_position() {
         assert_eq!(error(&["Bearer realm=\"x\", error=\"invalid_token\""]), Some("invalid_token"));
         assert_eq!(error(&["bearer ERROR=invalid_token"]), Some("invalid_token"));
         assert_eq!(error(&["Negotiate, , Bearer error = \"invalid_request\""]), Some("invalid_request"));

@@ -1,16 +1,16 @@
-//! HTTP-date (H3, RFC 9110 §5.6.7), by the letter of its grammar.
+//! HTTP-date (H3, RFC 9110 §5.6.7), as its grammar says.
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 const LONG_DAYS: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
-/// Unix seconds, or `None` if malformed. Two-digit years need the reference year.
+/// Reads a date as Unix seconds. Returns `None` if it is malformed. Two-digit years need the reference year.
 pub fn parse(value: &[u8], reference: Option<i128>) -> Option<i128> {
     let text = std::str::from_utf8(value).ok()?;
     imf_fixdate(text).or_else(|| rfc850(text, reference)).or_else(|| asctime(text))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`
+/// Reads `Sun, 06 Nov 1994 08:49:37 GMT`.
 fn imf_fixdate(text: &str) -> Option<i128> {
     let (day_name, rest) = text.split_once(", ")?;
     let [day, month, year, time, zone] = parts(rest)?;
@@ -18,21 +18,21 @@ fn imf_fixdate(text: &str) -> Option<i128> {
     unix(number(year, 4)?, month, number(day, 2)?, time)
 }
 
-/// `Sunday, 06-Nov-94 08:49:37 GMT`
+/// Reads `Sunday, 06-Nov-94 08:49:37 GMT`.
 fn rfc850(text: &str, reference: Option<i128>) -> Option<i128> {
     let (day_name, rest) = text.split_once(", ")?;
     let [date, time, zone] = parts(rest)?;
     (LONG_DAYS.contains(&day_name) && zone == "GMT").then_some(())?;
     let [day, month, year] = <[&str; 3]>::try_from(date.split('-').collect::<Vec<_>>()).ok()?;
-    // F9: the latest year with these two digits that is at most the reference plus 50
+    // F9: the latest year with these two digits that is at most the reference plus 50.
     let last = reference? + 50;
     let year = last - (last - number(year, 2)?).rem_euclid(100);
     unix(year, month, number(day, 2)?, time)
 }
 
-/// `Sun Nov  6 08:49:37 1994`
+/// Reads `Sun Nov  6 08:49:37 1994`.
 fn asctime(text: &str) -> Option<i128> {
-    // the day is two digits, or a space and one
+    // The day is two digits, or a space and one digit.
     let (head, tail) = (text.get(..8)?, text.get(10..)?);
     let day = text.get(8..10)?;
     let [day_name, month, ""] = parts(head)? else {
@@ -53,7 +53,7 @@ fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
     text.split(' ').collect::<Vec<_>>().try_into().ok()
 }
 
-/// Exactly `length` digits.
+/// Reads exactly `length` digits.
 fn number(text: &str, length: usize) -> Option<i128> {
     (text.len() == length && text.bytes().all(|c| c.is_ascii_digit())).then(|| text.parse().ok())?
 }
@@ -76,13 +76,13 @@ fn month_lengths(year: i128) -> [i128; 12] {
     [31, if leap(year) { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 }
 
-/// Days from 1 January of year 0 to 1 January of `year`.
+/// Returns the days from 1 January of year 0 to 1 January of `year`.
 fn days_before_year(year: i128) -> i128 {
     let past = year - 1;
     year * 365 + past.div_euclid(4) - past.div_euclid(100) + past.div_euclid(400)
 }
 
-/// The year of a Unix time.
+/// Returns the year of a Unix time.
 pub fn year_of(seconds: i128) -> i128 {
     let days = seconds.div_euclid(86_400) + days_before_year(1970);
     let mut year = days.div_euclid(366);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn h3_impossible_and_misspelt_dates_are_malformed() {
+    fn h3_impossible_and_misspelled_dates_are_malformed() {
         for text in [
             "Thu, 31 Feb 2000 00:00:00 GMT",
             "Thu, 29 Feb 1900 00:00:00 GMT",

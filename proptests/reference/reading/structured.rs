@@ -3,12 +3,12 @@
 #[derive(Clone, Debug, PartialEq)]
 enum Bare {
     Integer(i64),
-    /// A String or a Token: what a member's name may be (F9).
+    /// A String or a Token: a possible name of a member (F9).
     Name,
     Other,
 }
 
-/// One member of a list: an item, or an inner list, whose contents are of no interest.
+/// One member of a list: an item, or an inner list, whose contents do not matter.
 #[derive(Debug)]
 pub struct Member {
     item: Bare,
@@ -16,12 +16,12 @@ pub struct Member {
 }
 
 impl Member {
-    /// F9: its name is a String or a Token.
+    /// F9: returns whether the name is a String or a Token.
     pub fn named(&self) -> bool {
         self.item == Bare::Name
     }
 
-    /// A parameter that is to be a non-negative Integer. The last of several counts.
+    /// Returns a parameter that must be a non-negative Integer. The last of several counts.
     pub fn number(&self, name: &str) -> Result<Option<u64>, ()> {
         match self.parameters.iter().rev().find(|(key, _)| key == name) {
             None => Ok(None),
@@ -31,7 +31,7 @@ impl Member {
     }
 }
 
-/// All lines of a field, each a list; `None` if there is a syntax error anywhere.
+/// Reads all lines of a field, each of which is a list. Returns `None` if any has a syntax error.
 pub fn list(lines: &[&[u8]]) -> Option<Vec<Member>> {
     let lists: Option<Vec<_>> = lines.iter().map(|line| line_list(line)).collect();
     Some(lists?.into_iter().flatten().collect())
@@ -53,7 +53,7 @@ fn line_list(line: &[u8]) -> Option<Vec<Member>> {
         input.take(b',').then_some(())?;
         input.white_space();
         if input.0.is_empty() {
-            return None; // a comma with nothing after it
+            return None; // A trailing comma.
         }
     }
 }
@@ -201,7 +201,7 @@ impl<'a> Input<'a> {
 fn is_base64(digits: &[u8]) -> bool {
     let padding = digits.iter().rev().take_while(|c| **c == b'=').count();
     let digits = &digits[..digits.len() - padding];
-    // RFC 9651 §4.2.7: the padding may be missing; one digit over is less than a byte
+    // RFC 9651 §4.2.7: the padding may be missing; one more digit is less than a byte.
     !digits.contains(&b'=') && digits.len() % 4 != 1 && padding <= (4 - digits.len() % 4) % 4
 }
 
@@ -209,7 +209,7 @@ fn is_base64(digits: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether each member is named, and its `r`.
+    /// Whether each member has a name, and its `r`.
     type Read = Option<Vec<(bool, Result<Option<u64>, ()>)>>;
 
     fn read(text: &str) -> Read {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn h5_members_with_their_numbers() {
+    fn h5_members_are_read_with_their_numbers() {
         assert_eq!(read("\"a\";r=5;t=3, b;r=0"), Some(vec![(true, Ok(Some(5))), (true, Ok(Some(0)))]));
         assert_eq!(read("a;r=-1"), Some(vec![(true, Err(()))]));
         assert_eq!(read("a;r=1.5"), Some(vec![(true, Err(()))]));

@@ -1,4 +1,4 @@
-//! The setting line of a trace (TRACE.md, first line).
+//! The settings line of a trace (`docs/trace_format.md`).
 
 use super::super::reading::Reset;
 use super::json::{keys, text, whole, whole_or_null};
@@ -26,14 +26,14 @@ pub struct Budget {
 
 /// S3.
 #[derive(Clone, Debug)]
-pub struct BreakerSetting {
+pub struct BreakerSettings {
     pub failures: u64,
     pub open: Ns,
 }
 
 /// The policy of a trace, all durations in nanoseconds.
 #[derive(Clone, Debug)]
-pub struct Setting {
+pub struct Settings {
     pub unix_ms: Option<u64>,
     pub base: Ns,
     pub factor: u64,
@@ -50,33 +50,33 @@ pub struct Setting {
     pub reset: Reset,
     pub gate_spread: Option<Ns>,
     pub budget: Option<Budget>,
-    pub breaker: Option<BreakerSetting>,
+    pub breaker: Option<BreakerSettings>,
     pub refresh_timeout: Ns,
     pub refresh_margin: Ns,
     pub token_expires_in: Option<Ns>,
 }
 
-impl Setting {
-    pub fn read(line: &Value) -> Result<Setting, String> {
-        let line = line.as_object().ok_or("the setting is not an object")?;
-        let mut setting = Setting::flextell();
+impl Settings {
+    pub fn read(line: &Value) -> Result<Settings, String> {
+        let line = line.as_object().ok_or("the settings are not an object")?;
+        let mut settings = Settings::flextell();
         match line.get("preset").map(|v| text(v, "preset")).transpose()? {
             None | Some("flextell") => {}
             Some("common") => {
                 // D11, D14
-                setting.retry_statuses = vec![408, 425, 429, 500, 502, 503, 504];
-                setting.ambiguous_5xx = true;
+                settings.retry_statuses = vec![408, 425, 429, 500, 502, 503, 504];
+                settings.ambiguous_5xx = true;
             }
             Some(other) => return Err(format!("preset: {other} is unknown")),
         }
         for (key, value) in line {
-            setting.set(key, value)?;
+            settings.set(key, value)?;
         }
-        Ok(setting)
+        Ok(settings)
     }
 
-    fn flextell() -> Setting {
-        Setting {
+    fn flextell() -> Settings {
+        Settings {
             unix_ms: None,
             base: from_ms(1_000),
             factor: 2,
@@ -142,7 +142,7 @@ impl Setting {
             }
             "gate_spread" => self.gate_spread = ms_or_null()?,
             "budget" => self.budget = part(value, key)?.map(Budget::read).transpose()?,
-            "breaker" => self.breaker = part(value, key)?.map(BreakerSetting::read).transpose()?,
+            "breaker" => self.breaker = part(value, key)?.map(BreakerSettings::read).transpose()?,
             "refresh_timeout_ms" => self.refresh_timeout = ms()?,
             "refresh_margin_ms" => self.refresh_margin = ms()?,
             "token_expires_in_ms" => self.token_expires_in = ms_or_null()?,
@@ -167,7 +167,7 @@ impl Setting {
         self.retry_statuses.contains(&status)
     }
 
-    /// B1: `min(cap, base * factor^(n-1))` for retry `n`, counted from 1.
+    /// B1: returns `min(cap, base * factor^(n-1))` for retry `n`, counted from 1.
     pub fn base_wait(&self, n: u64) -> Ns {
         let mut wait = self.base;
         for _ in 1..n {
@@ -179,8 +179,8 @@ impl Setting {
         wait.min(self.cap)
     }
 
-    /// B2, F2: between which durations the back-off of retry `n` lies. `previous` is the longest
-    /// that this request's previous wait can have been, for decorrelated jitter.
+    /// B2, F2: returns the bounds of the back-off of retry `n`. For decorrelated jitter `previous` is the
+    /// longest that this request's previous wait can have been.
     pub fn backoff(&self, n: u64, previous: Option<Ns>) -> Span {
         let wait = self.base_wait(n);
         let around = |s: Ns| Span::new((wait - s).max(0), (wait + s).min(self.cap));
@@ -197,7 +197,7 @@ impl Setting {
         }
     }
 
-    /// L2: the widest jitter on top of a hint.
+    /// L2: returns the widest jitter after a hint.
     pub fn hint_jitter(&self) -> Ns {
         if self.jitter == Jitter::None { 0 } else { self.spread }
     }
@@ -224,10 +224,10 @@ impl Budget {
     }
 }
 
-impl BreakerSetting {
-    fn read(map: &Map<String, Value>) -> Result<BreakerSetting, String> {
+impl BreakerSettings {
+    fn read(map: &Map<String, Value>) -> Result<BreakerSettings, String> {
         keys(map, &["failures", "open_ms"])?;
         let get = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key));
-        Ok(BreakerSetting { failures: get("failures", 10)?, open: from_ms(get("open_ms", 10_000)?) })
+        Ok(BreakerSettings { failures: get("failures", 10)?, open: from_ms(get("open_ms", 10_000)?) })
     }
 }

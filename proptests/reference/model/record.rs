@@ -1,61 +1,61 @@
-//! What the upstream hears, how a request ends, and what is said when nothing changes.
+//! Results that the upstream records, the end of a request, and its pending action.
 
 use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Failure, Reason, advice};
-use super::request::{Request, Result as Heard, State};
-use super::setting::Jitter;
+use super::request::{AttemptResult, Request, State};
+use super::settings::Jitter;
 use super::span::{END, Span, after, from_ms};
 use super::upstream::Health;
 
 impl Model {
-    /// S1, F3, H10.
-    pub(super) fn hear_gate(&mut self, status: u64, facts: &Facts) {
+    /// S1, F3, H10: a reply may close the gate.
+    pub(super) fn apply_hints_to_gate(&mut self, status: u64, facts: &Facts) {
         let mut until = 0;
         if status == 429 {
             self.upstream.throttles += 1;
             until = until.max(facts.hint.map_or(0, |(ms, _)| ms));
         }
-        if status == 403 || (200..300).contains(&status) || status == 429 || self.setting.retries(status) {
-            until = until.max(facts.used_up_for.unwrap_or(0));
+        if status == 403 || (200..300).contains(&status) || status == 429 || self.settings.retries(status) {
+            until = until.max(facts.closed_for.unwrap_or(0));
         }
         self.upstream.close_gate(self.now, after(self.now, from_ms(until)));
     }
 
-    /// S3: what a status says to the breaker.
+    /// S3: returns the meaning of a status for the breaker.
     pub(super) fn health(&self, status: u64) -> Health {
         match status {
             401 | 429 => Health::Neutral,
-            500..600 if self.setting.retries(status) => Health::Failure,
+            500..600 if self.settings.retries(status) => Health::Failure,
             _ => Health::Success,
         }
     }
 
-    /// F6: a late result counts if it is a 2xx that was not heard before, or the first that is
-    /// heard of an attempt that was in flight when its request ended.
-    pub(super) fn hear_late(&mut self, r: &mut Request, k: usize, status: Option<u64>) {
+    /// F6: a late result counts if it is the first 2xx of its attempt, or the first result of an
+    /// attempt that was in flight when its request ended.
+    pub(super) fn record_late(&mut self, r: &mut Request, k: usize, status: Option<u64>) {
         let success = status.is_some_and(|status| (200..300).contains(&status));
         let health = status.map_or(Health::Failure, |status| self.health(status));
-        let never_heard = r.attempts[k].result == Heard::Open;
-        if never_heard || (success && r.attempts[k].result != Heard::Succeeded) {
-            self.heard(r, k, health, success);
+        let is_first = r.attempts[k].result == AttemptResult::Open;
+        if is_first || (success && r.attempts[k].result != AttemptResult::Succeeded) {
+            self.record(r, k, health, success);
         }
     }
 
-    /// S2, S3: the result of attempt `k`, counted from 0.
-    pub(super) fn heard(&mut self, r: &mut Request, k: usize, health: Health, success: bool) {
-        r.attempts[k].result = if success { Heard::Succeeded } else { Heard::Over };
+    /// S2, S3: records the result of attempt `k`, counted from 0.
+    pub(super) fn record(&mut self, r: &mut Request, k: usize, health: Health, success: bool) {
+        r.attempts[k].result = if success { AttemptResult::Succeeded } else { AttemptResult::Over };
         if success {
-            self.upstream.refund(&self.setting);
+            self.upstream.deposit(&self.settings);
         }
-        if let Some(setting) = &self.setting.breaker {
-            let exact = self.setting.jitter == Jitter::None;
+        if let Some(settings) = &self.settings.breaker {
+            let exact = self.settings.jitter == Jitter::None;
             let openings = r.attempts[k].openings;
-            self.upstream.breaker.hear(setting, self.now, exact, openings, (r.id, k), health);
+            self.upstream.breaker.record(settings, self.now, exact, openings, (r.id, k), health);
         }
     }
 
-    /// S3: may no attempt be sent now?
+    /// S3: returns whether the breaker forbids a send now.
     pub(super) fn breaker_blocks(&mut self) -> bool {
         let Some(probe) = self.upstream.breaker.next_probe(self.now) else {
             return false;
@@ -79,7 +79,7 @@ impl Model {
     }
 
     /// E1, F8.
-    pub(super) fn surface(&mut self, r: &mut Request, kind: &'static str) -> Action {
+    pub(super) fn fail(&mut self, r: &mut Request, kind: &'static str) -> Action {
         if kind == "deadline" && matches!(r.state, State::Leading { .. }) {
             r.state = State::Starting; // F5: a deadline keeps the lease
         }
@@ -99,7 +99,7 @@ impl Model {
         self.end(r, Action::Fail(failure))
     }
 
-    /// F8: the latest future instant known.
+    /// F8: returns the latest future instant known.
     pub(super) fn not_before(&mut self, r: &Request) -> Option<Span> {
         let now = self.now;
         let hint = r.not_before.map(|(until, _)| Span::exactly(until));
@@ -113,8 +113,8 @@ impl Model {
             .reduce(|a, b| Span::new(a.lo.max(b.lo), a.hi.max(b.hi)))
     }
 
-    /// The answer to an event that changes nothing for this request (T3, T4).
-    pub(super) fn same(&mut self, r: &Request) -> Action {
+    /// Returns the action that repeats after an event without effect on this request (T3, T4).
+    pub(super) fn pending_action(&mut self, r: &Request) -> Action {
         match &r.state {
             State::Ended(action) => action.clone(),
             State::Waiting { until, reason, .. } => Action::Wait { until: *until, reason: *reason },
@@ -129,7 +129,7 @@ impl Model {
         }
     }
 
-    /// F3: the later of two ends; equal ends keep the first.
+    /// F3: returns the later of two ends, and of equal ends the first.
     pub(super) fn later(&mut self, a: (Span, Reason), b: (Span, Reason)) -> (Span, Reason) {
         let lo = a.0.lo.max(b.0.lo);
         if self.guesses.ask(b.0.hi > a.0.lo, b.0.lo <= a.0.hi) {

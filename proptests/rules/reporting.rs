@@ -1,4 +1,4 @@
-//! What the user gets to know: E1–E3, F7, F8.
+//! The facts that a user gets: E1–E3, F7, F8.
 
 use retry_machine::replay::{EventRecord, Replay, Settings};
 use retry_machine::{
@@ -49,7 +49,7 @@ fn e1_without_a_response_there_is_no_status() {
 }
 
 #[test]
-fn e1_the_last_status_stays_when_the_last_attempt_brought_none() {
+fn e1_the_last_status_stays_if_the_last_attempt_has_none() {
     let mut scene = Scene::with(exact().max_retries(1));
     scene.at(0).start().is("send 1");
     scene.at(0).reply(503).is("wait 1000 backoff");
@@ -75,7 +75,7 @@ fn e2_every_wait_names_the_facts_used() {
 }
 
 #[test]
-fn e2_the_sentences_of_each_action() {
+fn e2_every_action_explains_itself_in_a_sentence() {
     let mut scene = Scene::exact();
     let said = |action: retry_machine::Action| action.to_string();
     assert_eq!(said(scene.at(0).start()), "sending attempt 1 with token 0");
@@ -85,7 +85,7 @@ fn e2_the_sentences_of_each_action() {
     assert_eq!(said(scene.at(30_000).tick()), "the wait is over; sending attempt 2 with token 0");
     assert_eq!(said(scene.at(30_000).tick()), "an attempt or a refresh is under way");
     assert_eq!(said(scene.at(30_000).reply(401)), "attempt 2 of 7 got 401; refreshing the token");
-    assert_eq!(said(scene.at(30_100).token(REFRESHED)), "there is a new token; sending attempt 3 with token 1");
+    assert_eq!(said(scene.at(30_100).refreshed(REFRESHED)), "there is a new token; sending attempt 3 with token 1");
     let gone = said(scene.at(30_200).error(TransportErrorKind::Broken));
     assert_eq!(gone, "attempt 3 of 7 was cut off; waiting 2 s (back-off 2 s)");
     let _ = scene.at(32_200).tick();
@@ -116,7 +116,7 @@ fn e2_every_wait_names_its_reason() {
 }
 
 #[test]
-fn e2_every_failure_names_what_the_last_attempt_failed_of() {
+fn e2_every_failure_says_why_the_last_attempt_failed() {
     let said = |error| Scene::with(exact().max_retries(0)).after_the_start().error(error).to_string();
     for (error, last) in [
         (TransportErrorKind::NotSent, "could not be sent"),
@@ -143,7 +143,7 @@ fn e2_every_failure_names_what_the_last_attempt_failed_of() {
 }
 
 #[test]
-fn e2_every_status_that_is_surfaced_has_its_sentence() {
+fn e2_every_failure_by_a_status_has_its_sentence() {
     for (status, clauses) in [
         (400, "the request is invalid; fix the request: check its required fields and data types"),
         (403, "the token lacks a permission; authorize again with the right scopes"),
@@ -167,21 +167,21 @@ fn e2_a_failed_refresh_ahead_of_expiry_has_its_sentences() {
         scene
     };
     assert_eq!(
-        refreshing().at(6_000).token(UNAVAILABLE).to_string(),
+        refreshing().at(6_000).refreshed(UNAVAILABLE).to_string(),
         "the refresh failed, but the current token is still valid; sending attempt 1 with token 0"
     );
     assert_eq!(
-        refreshing().at(11_000).token(UNAVAILABLE).to_string(),
+        refreshing().at(11_000).refreshed(UNAVAILABLE).to_string(),
         "gave up after 0 attempts and 5 s: there is no new token; try later"
     );
     assert_eq!(
-        refreshing().at(6_000).token(REJECTED).to_string(),
+        refreshing().at(6_000).refreshed(REJECTED).to_string(),
         "gave up after 0 attempts and 0 s: the token refresh was rejected; authorize again"
     );
 }
 
 #[test]
-fn e2_every_action_tells_its_attempt() {
+fn e2_every_action_says_its_attempt() {
     let mut scene = Scene::exact();
     let attempts = [
         scene.at(0).start(),
@@ -189,7 +189,7 @@ fn e2_every_action_tells_its_attempt() {
         scene.at(0).reply(503),
         scene.at(1_000).tick(),
         scene.at(1_000).reply(401),
-        scene.at(1_000).token(REFRESHED),
+        scene.at(1_000).refreshed(REFRESHED),
         scene.at(1_000).reply(200),
     ]
     .map(|action| action.attempt());
@@ -280,7 +280,7 @@ fn f8_not_before_is_the_latest_future_instant_known() {
     assert_eq!(at(first_failure(exact(), 404, &limits)), None);
     let breaker = exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) }));
     assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Timestamp::from_millis(30_250)));
-    // At its end a hint has passed.
+    // A hint has passed at its end.
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &limits[2..]).is("wait 20000 retry_after");
@@ -289,7 +289,7 @@ fn f8_not_before_is_the_latest_future_instant_known() {
 }
 
 #[test]
-fn f8_a_cause_stands_beside_the_limits_only() {
+fn f8_only_failures_by_a_limit_have_a_cause() {
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
     let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) });
     let limits = [
@@ -309,7 +309,7 @@ fn f8_a_cause_stands_beside_the_limits_only() {
 }
 
 #[test]
-fn f8_the_cause_names_what_the_last_attempt_failed_of() {
+fn f8_the_cause_says_why_the_last_attempt_failed() {
     let causes = [
         (TransportErrorKind::NotSent, Cause::NotSent),
         (TransportErrorKind::TimedOut, Cause::TimedOut),
@@ -324,7 +324,7 @@ fn f8_the_cause_names_what_the_last_attempt_failed_of() {
 }
 
 #[test]
-fn f8_the_advice_of_each_kind() {
+fn f8_each_kind_of_failure_has_its_advice() {
     let of_status = |status| first_failure(exact().max_token_recoveries(0), status, &[]).advice();
     #[rustfmt::skip]
     let table = [
@@ -341,14 +341,14 @@ fn f8_the_advice_of_each_kind() {
         let mut scene = Scene::exact();
         let _ = scene.at(0).start();
         let _ = scene.at(0).reply(401);
-        let retry_machine::Action::Fail(failure) = scene.at(0).token(outcome) else { panic!("{outcome:?}") };
+        let retry_machine::Action::Fail(failure) = scene.at(0).refreshed(outcome) else { panic!("{outcome:?}") };
         assert_eq!(failure.advice(), advice);
     }
     for (error, advice) in
         [(TransportErrorKind::Broken, Advice::CheckWhetherApplied), (TransportErrorKind::Other, Advice::TryLater)]
     {
         let mut scene = Scene::exact();
-        let _ = scene.at(0).start_unsafe();
+        let _ = scene.at(0).start_non_idempotent();
         let retry_machine::Action::Fail(failure) = scene.at(0).error(error) else { panic!("{error:?}") };
         assert_eq!(failure.advice(), advice);
     }
