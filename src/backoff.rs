@@ -82,7 +82,11 @@ fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInc
             return low..=previous.saturating_mul(3).clamp(low, cap);
         }
     };
-    if wait >= cap { cap.saturating_sub(down.max(up))..=cap } else { wait.saturating_sub(down)..=wait.saturating_add(up).min(cap) }
+    if wait >= cap {
+        cap.saturating_sub(down.max(up))..=cap
+    } else {
+        wait.saturating_sub(down)..=wait.saturating_add(up).min(cap)
+    }
 }
 
 /// "back-off 4 s ± 0.5 s".

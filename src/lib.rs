@@ -130,11 +130,12 @@ pub use self::event::{Event, Idempotency, RefreshOutcome, TransportErrorKind};
 pub use self::failure::{Advice, Cause, Failure, FailureKind};
 pub use self::machine::{RequestLimits, RetryMachine};
 pub use self::policy::{
-    BreakerPolicy, BudgetPolicy, Charge, Jitter, Policy, PolicyBuilder, PolicyError, Refund, StatusMeaning, ThrottleBackoff,
+    BreakerPolicy, BudgetPolicy, Charge, Jitter, Policy, PolicyBuilder, PolicyError, Refund, StatusMeaning,
+    ThrottleBackoff,
 };
 pub use self::reply::{
-    DialectField, FieldMeaning, TimeUnit, Verdict,
-    BearerErrorCode, CodeClass, HeaderField, Hint, HintSource, Reader, RejectReason, RejectedFields, Reply, ResetFormat,
+    BearerErrorCode, CodeClass, DialectField, FieldMeaning, HeaderField, Hint, HintSource, Reader, RejectReason,
+    RejectedFields, Reply, ResetFormat, TimeUnit, Verdict,
 };
 #[cfg(feature = "json")]
 pub use self::reply::{BodyError, ErrorBody};

@@ -135,7 +135,8 @@ impl RetryMachine {
     /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
     pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
         let now = upstream.advance(now);
-        let mut step = Step { machine: self, upstream, now, explanation: Explanation::default(), refused: None, is_new: false };
+        let mut step =
+            Step { machine: self, upstream, now, explanation: Explanation::default(), refused: None, is_new: false };
         step.transition(event);
         step.action()
     }

@@ -27,7 +27,7 @@ pub fn run(out: &mut impl Write) -> Result<(), Error> {
     let mut upstream = Upstream::new(Policy::flextell());
     let now = request(Timestamp::ZERO, 0, &mut upstream, EVERY_FAILURE, out)?;
     request(now, 1, &mut upstream, DOWN, out)?;
-    for jitter in [Jitter::None, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional] {
+    for jitter in [Jitter::None, Jitter::FULL, Jitter::EQUAL, Jitter::Decorrelated, Jitter::PROPORTIONAL] {
         writeln!(out, "{jitter:?}")?;
         let Ok(policy) = Policy::flextell().into_builder().jitter(jitter).build() else { continue };
         request(Timestamp::ZERO, 2, &mut Upstream::new(policy), DOWN, out)?;
@@ -80,7 +80,7 @@ fn answer(attempt: u32, response: &str, policy: &Policy) -> Event {
 fn read(response: &str, policy: &Policy) -> Option<Reply> {
     let mut lines = response.lines();
     let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-    let mut reader = Reader::new(status, None, policy.rate_limit_reset());
+    let mut reader = policy.reader(None, status);
     for (name, value) in lines.filter_map(|line| line.split_once(':')) {
         reader.feed(name.as_bytes(), value.as_bytes());
     }

@@ -10,9 +10,7 @@ use std::time::Duration;
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use retry_machine::drive::{RequestError, SharedUpstream};
-use retry_machine::{
-    ErrorBody, Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp, derive_seed,
-};
+use retry_machine::{ErrorBody, Idempotency, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp, derive_seed};
 
 use self::tokens::TokenStore;
 use crate::server::{Clock, Grant};
@@ -36,7 +34,7 @@ pub struct Account {
     base_url: String,
     upstream: SharedUpstream,
     tokens: TokenStore,
-    reset_format: ResetFormat,
+    policy: Policy,
     clock: Clock,
     entropy: u64,
     calls: AtomicU64,
@@ -56,8 +54,8 @@ impl Account {
     pub fn new(base_url: String, policy: Policy, grant: &Grant, clock: Clock, entropy: u64) -> Account {
         Account {
             base_url,
-            reset_format: policy.rate_limit_reset(),
-            upstream: SharedUpstream::new(policy),
+            upstream: SharedUpstream::new(policy.clone()),
+            policy,
             tokens: TokenStore::new(grant),
             clock,
             entropy,
@@ -110,7 +108,7 @@ impl Account {
     /// Reads the facts of a response for the machine.
     fn reply(&self, response: &Response) -> Reply {
         let wall_clock = Some(Duration::from_millis(self.clock.unix_ms()));
-        let reply = Reply::read(response.status().as_u16(), response.headers(), wall_clock, self.reset_format);
+        let reply = self.policy.read_at(wall_clock, response.status().as_u16(), response.headers());
         reply.with_code(error_body(response).as_ref().map(ErrorBody::class).unwrap_or_default())
     }
 

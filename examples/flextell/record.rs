@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::SET_COOKIE;
 use retry_machine::replay::{EventRecord, RecordKind, Replay, ReplayError, RequestEvent, Settings};
-use retry_machine::{Action, Event, Idempotency};
+use retry_machine::{Action, Event, Idempotency, RequestLimits};
 use serde_json::json;
 
 use crate::client::Response;
@@ -29,7 +29,7 @@ pub fn trace(seed: u64, unix_ms: u64, idempotency: Idempotency, steps: &[Step]) 
 /// Converts the event of a step to its recorded form, in which a reply is still unread.
 fn request_event(idempotency: Idempotency, step: &Step) -> RequestEvent {
     match step.event {
-        Event::Start => RequestEvent::Start { idempotency },
+        Event::Start => RequestEvent::Start { idempotency, limits: RequestLimits::default() },
         Event::Tick => RequestEvent::Tick,
         Event::Cancel => RequestEvent::Cancel,
         Event::Refreshed(outcome) => RequestEvent::Refreshed(outcome),
@@ -43,6 +43,8 @@ fn request_event(idempotency: Idempotency, step: &Step) -> RequestEvent {
                 status: reply.status(),
                 headers: headers.map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect(),
                 body: body.cloned(),
+                verdict: None,
+                hint_ms: None,
             }
         }
     }

@@ -77,6 +77,8 @@ fn event_name(event: &Event) -> String {
         Event::TransportError { kind: TransportErrorKind::NotSent, .. } => "not sent",
         Event::TransportError { kind: TransportErrorKind::TimedOut, .. } => "timed out",
         Event::TransportError { kind: TransportErrorKind::Broken, .. } => "cut off",
+        Event::TransportError { kind: TransportErrorKind::Unprocessed, .. } => "unprocessed",
+        Event::TransportError { kind: TransportErrorKind::Permanent, .. } => "permanent",
         Event::TransportError { kind: TransportErrorKind::Other, .. } => "failed",
         Event::Refreshed(RefreshOutcome::Refreshed { .. }) => "token refreshed",
         Event::Refreshed(RefreshOutcome::Rejected) => "token rejected",

@@ -4,9 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use fastrand::Rng;
-use retry_machine::{
-    Action, Event, HintSource, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream, derive_seed,
-};
+use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream, derive_seed};
 use slab::Slab;
 
 use crate::figures::Figures;
@@ -138,7 +136,7 @@ impl Simulation {
         if answer.retry_after == 0 || !self.setting.obeys_hints {
             return reply;
         }
-        reply.with_hint(Duration::from_millis(answer.retry_after.into()), HintSource::RetryAfter)
+        reply.with_hint(Duration::from_millis(answer.retry_after.into()))
     }
 
     /// Reports an event to a machine, and carries out the action.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use allocation_counter::measure;
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Event, Idempotency, Policy, Reader, RefreshOutcome, Reply, ResetFormat,
-    RetryMachine, Timestamp, TransportErrorKind, Upstream, derive_seed,
+    Action, BreakerPolicy, BudgetPolicy, Event, Idempotency, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream, derive_seed,
 };
 
 const HEADERS: [(&str, &str); 12] = [
@@ -40,9 +40,9 @@ fn i11_the_counter_counts() {
 fn h1_i11_reading_allocates_nothing() {
     allocates_nothing(|| {
         for status in [200, 401, 429, 503] {
-            let reply = Reply::read(status, HEADERS, None, ResetFormat::Auto);
+            let reply = Policy::flextell().read(status, HEADERS);
             assert!(reply.hint().is_some() && !reply.rejected().is_empty());
-            let mut reader = Reader::new(status, None, ResetFormat::Unix);
+            let mut reader = Policy::flextell().reader(None, status);
             for (name, value) in HEADERS {
                 reader.feed(name.as_bytes(), value.as_bytes());
                 reader.feed(value.as_bytes(), name.as_bytes());
@@ -60,7 +60,7 @@ fn i11_deciding_allocates_nothing() {
     let policy = policy.deadline(Some(Duration::from_secs(1_000))).build().unwrap();
     allocates_nothing(|| {
         let mut upstream = Upstream::new(policy);
-        let hinted = Reply::read(429, [("Retry-After", "1")], None, ResetFormat::Auto);
+        let hinted = Policy::flextell().read(429, [("Retry-After", "1")]);
         let mut sends = 0;
         for request in 0..200 {
             let idempotency = if request % 2 == 0 { Idempotency::Idempotent } else { Idempotency::NonIdempotent };

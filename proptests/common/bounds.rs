@@ -160,9 +160,9 @@ pub fn back_off(settings: &Settings, retry: u32) -> (u64, u64) {
     match settings.jitter {
         Jitter::None => (w, w),
         Jitter::Spread => around(spread),
-        Jitter::Full => (0, w),
-        Jitter::Equal => (w / 2, w),
-        Jitter::Proportional => around(w / 4),
+        Jitter::FULL => (0, w),
+        Jitter::EQUAL => (w / 2, w),
+        Jitter::PROPORTIONAL => around(w / 4),
         Jitter::Decorrelated => (base.min(cap), grown(3).saturating_mul(3).clamp(base.min(cap), cap)),
     }
 }

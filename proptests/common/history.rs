@@ -153,7 +153,7 @@ impl Response {
             number("X-RateLimit-Remaining", self.limit.map(|limit| limit.0)),
             number("X-RateLimit-Reset", self.limit.map(|limit| limit.1)),
         ];
-        Reply::read(self.status, headers.into_iter().flatten(), None, ResetFormat::Delta)
+        Policy::flextell().read(self.status, headers.into_iter().flatten())
     }
 }
 

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use retry_machine::drive::{Attempt, blocking, future};
-use retry_machine::{Action, Event, RefreshOutcome, Reply, ResetFormat, Timestamp, TransportErrorKind};
+use retry_machine::{Action, Event, Policy, RefreshOutcome, Reply, Timestamp, TransportErrorKind};
 
 use crate::support::Answer;
 
@@ -108,7 +108,7 @@ impl Send {
     /// Returns the result; its response is the number of the attempt and the status.
     fn result(self, attempt: u32) -> Sent {
         let read = |status, headers: Option<(&str, &str)>| {
-            let reply = Reply::read(status, headers, None, ResetFormat::Auto);
+            let reply = Policy::flextell().read(status, headers);
             Ok((reply, format!("{attempt}: {status}")))
         };
         match self {

@@ -46,7 +46,7 @@ impl Settings {
         Policy::flextell()
             .into_builder()
             .initial_backoff(nanos(self.base))
-            .backoff_factor(self.factor)
+            .backoff_factor(self.factor, 1)
             .max_backoff(nanos(self.cap))
             .jitter(self.jitter)
             .jitter_spread(nanos(self.spread))
@@ -88,7 +88,7 @@ pub fn jitter() -> impl Strategy<Value = Jitter> {
 
 pub fn budget() -> impl Strategy<Value = BudgetPolicy> {
     (0_u32..8, 1_u32..4, 0_u32..4, 0_u32..4).prop_map(|(capacity, retry_cost, throttle_cost, success_refund)| {
-        BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund }
+        BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund, ..BudgetPolicy::DEFAULT }
     })
 }
 

@@ -139,7 +139,7 @@ impl Moment<'_> {
 
     /// Answers any attempt, perhaps late.
     pub fn reply_to(self, attempt: u32, status: u16, headers: &[(&str, &str)]) -> Action {
-        let reply = Reply::read(status, headers.iter().copied(), None, self.scene.upstream.policy().rate_limit_reset());
+        let reply = self.scene.upstream.policy().read(status, headers.iter().copied());
         self.tell(Event::Reply { attempt, reply })
     }
 
@@ -237,6 +237,8 @@ fn name(reason: WaitReason) -> &'static str {
         WaitReason::Hint(HintSource::RetryAfter) => "retry_after",
         WaitReason::Hint(HintSource::RetryAfterMs) => "retry_after_ms",
         WaitReason::Hint(HintSource::RateLimitReset) => "rate_limit_reset",
+        WaitReason::Hint(HintSource::Told) => "told",
+        WaitReason::Hint(HintSource::Pushback) => "pushback",
         WaitReason::Gate => "gate",
     }
 }

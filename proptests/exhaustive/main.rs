@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, HintSource, Idempotency, Jitter, Policy, RefreshOutcome,
-    Reply, ResetFormat, RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason,
+    Action, BreakerPolicy, BudgetPolicy, Event, FailureKind, Idempotency, Jitter, Policy, RefreshOutcome, Reply,
+    RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -26,12 +26,18 @@ fn policy(capacity: u32) -> Policy {
     Policy::flextell()
         .into_builder()
         .jitter(Jitter::None)
-        .max_retries(RETRIES)
+        .max_retries(u16::try_from(RETRIES).unwrap())
         .max_server_wait(LONGEST_WAIT)
         .deadline(Some(Duration::from_secs(12)))
         .attempt_timeout(Some(Duration::from_secs(4)))
         .refresh_timeout(Duration::from_secs(4))
-        .budget(Some(BudgetPolicy { capacity, retry_cost: RETRY_COST, throttle_cost: 0, success_refund: REFUND }))
+        .budget(Some(BudgetPolicy {
+            capacity,
+            retry_cost: RETRY_COST,
+            throttle_cost: 0,
+            success_refund: REFUND,
+            ..BudgetPolicy::DEFAULT
+        }))
         .breaker(Some(BreakerPolicy { failure_threshold: 2, open_for: Duration::from_secs(2) }))
         .build()
         .unwrap()
@@ -322,12 +328,12 @@ fn seconds(seconds: u32) -> Duration {
 }
 
 fn hinted(status: u16, wait: u32) -> Reply {
-    Reply::new(status).with_hint(seconds(wait), HintSource::RetryAfter)
+    Reply::new(status).with_hint(seconds(wait))
 }
 
 fn exhausted(status: u16, wait: u32) -> Reply {
     let headers = [("x-ratelimit-remaining", "0".to_owned()), ("x-ratelimit-reset", wait.to_string())];
-    Reply::read(status, headers, None, ResetFormat::Delta)
+    Policy::flextell().read(status, headers)
 }
 
 /// Planted: a send ignores `not_before`; a send ignores the gate; half of each hint is waited.

@@ -42,15 +42,15 @@ fn t1_the_first_waits_of_every_jitter_never_change() {
     let golden = [
         (7, Jitter::None, [1_000_000_000, 2_000_000_000, 4_000_000_000, 8_000_000_000, 16_000_000_000, 32_000_000_000]),
         (7, Jitter::Spread, [624_323_271, 1_911_331_165, 4_142_255_097, 8_123_888_284, 16_031_928_289, 31_533_148_684]),
-        (7, Jitter::Full, [124_323_271, 822_662_330, 2_569_020_387, 4_991_106_271, 8_510_852_619, 1_060_757_918]),
-        (7, Jitter::Equal, [562_161_635, 1_411_331_165, 3_284_510_194, 6_495_553_136, 12_255_426_310, 16_530_378_959]),
+        (7, Jitter::FULL, [124_323_271, 822_662_330, 2_569_020_387, 4_991_106_271, 8_510_852_619, 1_060_757_918]),
+        (7, Jitter::EQUAL, [562_161_635, 1_411_331_165, 3_284_510_194, 6_495_553_136, 12_255_426_310, 16_530_378_959]),
         (7, Jitter::Decorrelated, [1_248_646_542, 2_129_490_545, 4_460_773_371, 8_725_184_446, 14_391_589_004, 2_398_038_064]),
-        (7, Jitter::Proportional, [812_161_635, 1_911_331_165, 4_284_510_194, 8_495_553_136, 16_255_426_310, 24_530_378_959]),
+        (7, Jitter::PROPORTIONAL, [812_161_635, 1_911_331_165, 4_284_510_194, 8_495_553_136, 16_255_426_310, 24_530_378_959]),
         (8, Jitter::Spread, [1_214_900_913, 1_761_084_303, 4_010_765_843, 8_327_204_395, 15_870_764_009, 31_775_705_622]),
-        (8, Jitter::Full, [714_900_913, 522_168_606, 2_043_063_371, 6_617_635_158, 5_932_224_143, 8_822_579_921]),
-        (8, Jitter::Equal, [857_450_457, 1_261_084_303, 3_021_531_686, 7_308_817_579, 10_966_112_071, 20_411_289_960]),
+        (8, Jitter::FULL, [714_900_913, 522_168_606, 2_043_063_371, 6_617_635_158, 5_932_224_143, 8_822_579_921]),
+        (8, Jitter::EQUAL, [857_450_457, 1_261_084_303, 3_021_531_686, 7_308_817_579, 10_966_112_071, 20_411_289_960]),
         (8, Jitter::Decorrelated, [2_429_801_826, 2_642_065_045, 4_537_663_896, 11_433_522_154, 13_346_651_522, 11_763_534_977]),
-        (8, Jitter::Proportional, [1_107_450_457, 1_761_084_303, 4_021_531_686, 9_308_817_579, 14_966_112_071, 28_411_289_960]),
+        (8, Jitter::PROPORTIONAL, [1_107_450_457, 1_761_084_303, 4_021_531_686, 9_308_817_579, 14_966_112_071, 28_411_289_960]),
     ];
     for (seed, jitter, expected) in golden {
         assert_eq!(waits(seed, jitter), expected, "seed {seed}, {jitter:?}");
@@ -118,19 +118,24 @@ fn t1_a_settings_line_makes_its_policy() {
     let policy = Policy::common()
         .into_builder()
         .initial_backoff(ms(100))
-        .backoff_factor(3)
+        .backoff_factor(3, 1)
         .max_backoff(secs(9))
-        .jitter(Jitter::Equal)
+        .jitter(Jitter::EQUAL)
         .jitter_spread(ms(50))
         .max_retries(2)
         .max_token_recoveries(3)
         .max_server_wait(secs(4))
         .deadline(Some(secs(60)))
         .attempt_timeout(Some(secs(7)))
-        .ambiguous_5xx(false)
         .rate_limit_reset(ResetFormat::Delta)
         .gate_spread(Some(ms(80)))
-        .budget(Some(BudgetPolicy { capacity: 20, retry_cost: 4, throttle_cost: 2, success_refund: 1 }))
+        .budget(Some(BudgetPolicy {
+            capacity: 20,
+            retry_cost: 4,
+            throttle_cost: 2,
+            success_refund: 1,
+            ..BudgetPolicy::DEFAULT
+        }))
         .breaker(Some(BreakerPolicy { failure_threshold: 6, open_for: ms(700) }))
         .refresh_timeout(secs(8))
         .refresh_margin(ms(900))

@@ -284,7 +284,7 @@ fn b3_the_policy_sets_the_limit() {
         let mut scene = Scene::with(exact().max_retries(retries));
         assert_eq!(scene.upstream.policy().max_retries(), retries);
         let (waits, end) = scene.fail_until_the_end(500);
-        assert_eq!(waits.len(), retries as usize);
-        assert_eq!(end.fails(FailureKind::Exhausted).attempts(), retries + 1);
+        assert_eq!(waits.len(), usize::from(retries));
+        assert_eq!(end.fails(FailureKind::Exhausted).attempts(), u32::from(retries) + 1);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
+use retry_machine::{HeaderField, HintSource, Policy, RejectReason, Reply};
 
 const NAMES: [&str; 13] = [
     "retry-after-ms",
@@ -49,7 +49,7 @@ const PIECES: [&str; 22] = [
 ];
 
 fn read(headers: &[(&str, &[u8])]) -> Reply {
-    Reply::read(429, headers.iter().copied(), Some(Duration::from_secs(1_700_000_000)), ResetFormat::Auto)
+    Policy::flextell().read_at(Some(Duration::from_secs(1_700_000_000)), 429, headers.iter().copied())
 }
 
 #[test]

@@ -322,7 +322,8 @@ fn i11_plans_reach_every_kind_of_action_and_of_failure() {
 /// No bug to plant: the upstream has no way in but `&mut`.
 #[test]
 fn i9_under_many_threads_no_more_is_granted_than_the_budget_holds() {
-    let budget = BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let budget =
+        BudgetPolicy { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 0, ..BudgetPolicy::DEFAULT };
     let upstream = std::sync::Mutex::new(Upstream::new(support::exact().budget(Some(budget)).build().unwrap()));
     let granted = std::sync::atomic::AtomicU32::new(0);
     std::thread::scope(|scope| {

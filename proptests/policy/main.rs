@@ -27,7 +27,7 @@ use strategies::Settings;
 use support::{Answer, Scene, ms, secs};
 
 const JITTERS: [Jitter; 6] =
-    [Jitter::None, Jitter::Spread, Jitter::Full, Jitter::Equal, Jitter::Decorrelated, Jitter::Proportional];
+    [Jitter::None, Jitter::Spread, Jitter::FULL, Jitter::EQUAL, Jitter::Decorrelated, Jitter::PROPORTIONAL];
 
 fn flextell() -> PolicyBuilder {
     Policy::flextell().into_builder()
@@ -49,7 +49,7 @@ fn d11_a_refused_status_is_named() {
 
 #[test]
 fn f2_a_factor_of_0_is_refused() {
-    let error = flextell().backoff_factor(0).build().unwrap_err();
+    let error = flextell().backoff_factor(0, 1).build().unwrap_err();
     assert_eq!(error, PolicyError::FactorIsZero);
     assert_eq!(error.to_string(), "backoff_factor: 0 would make every wait after the first zero: use at least 1");
 }
@@ -74,7 +74,7 @@ fn b1_the_guides_numbers_are_the_defaults() {
     let written_out = Policy::common()
         .into_builder()
         .initial_backoff(secs(1))
-        .backoff_factor(2)
+        .backoff_factor(2, 1)
         .max_backoff(secs(60))
         .jitter(Jitter::Spread)
         .jitter_spread(ms(500))
@@ -113,7 +113,7 @@ fn waits(policy: PolicyBuilder, count: usize) -> Vec<u64> {
 fn b1_attempts_57_64_70_and_beyond_stay_under_the_cap() {
     for jitter in JITTERS {
         for factor in [1, 2, 3, 1_000, u32::MAX] {
-            let waits = waits(flextell().jitter(jitter).backoff_factor(factor), 300);
+            let waits = waits(flextell().jitter(jitter).backoff_factor(factor, 1), 300);
             assert_eq!(waits.len(), 300);
             assert!(waits.iter().all(|wait| *wait <= 60_000_000_000), "{jitter:?}, {factor}");
             let distinct: std::collections::BTreeSet<_> = waits[100..].iter().collect();
@@ -143,7 +143,7 @@ fn b1_attempt_four_billion_stays_under_the_cap() {
     for jitter in JITTERS {
         for attempts in [57, 64, 70, 1 << 31, u32::MAX - 1] {
             let wait = wait_after(attempts, flextell().jitter(jitter));
-            let shortest = if matches!(jitter, Jitter::Full | Jitter::Decorrelated) { 0 } else { 30_000_000_000 };
+            let shortest = if matches!(jitter, Jitter::FULL | Jitter::Decorrelated) { 0 } else { 30_000_000_000 };
             assert!((shortest..=60_000_000_000).contains(&wait), "{jitter:?}, attempt {attempts}: {wait}");
         }
     }
@@ -173,7 +173,7 @@ fn b2_the_widest_of_everything_is_no_overflow() {
     for jitter in JITTERS {
         let widest = flextell()
             .initial_backoff(Duration::MAX)
-            .backoff_factor(u32::MAX)
+            .backoff_factor(u32::MAX, 1)
             .max_backoff(Duration::MAX)
             .jitter_spread(Duration::MAX);
         let waits = waits(widest.jitter(jitter), 70);

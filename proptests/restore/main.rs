@@ -66,8 +66,8 @@ impl World {
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency } = event {
-            self.requests.insert(number, RetryMachine::new(*idempotency, derive_seed(7, number)));
+        if let RequestEvent::Start { idempotency, limits } = event {
+            self.requests.insert(number, RetryMachine::new(*idempotency, derive_seed(7, number)).with_limits(*limits));
         }
         let machine = self.requests.get_mut(&number)?;
         let newest = machine.attempts();
@@ -79,9 +79,11 @@ impl World {
             RequestEvent::TransportError { attempt, kind } => {
                 Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
             }
-            RequestEvent::Reply { attempt, status, headers, body } => {
+            RequestEvent::Reply { attempt, status, headers, body, verdict, hint_ms } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = Reply::read(*status, headers, None, self.upstream.policy().rate_limit_reset());
+                let reply = self.upstream.policy().read(*status, headers);
+                let reply = verdict.map_or(reply, |verdict| reply.with_verdict(verdict));
+                let reply = hint_ms.map_or(reply, |ms| reply.with_hint(Duration::from_millis(ms)));
                 let class = body.as_deref().and_then(|body| ErrorBody::parse(body).ok()).map(|body| body.class());
                 Event::Reply { attempt: attempt.unwrap_or(newest), reply: reply.with_code(class.unwrap_or_default()) }
             }
@@ -273,7 +275,7 @@ fn t7_an_impossible_state_is_refused() {
 
 #[test]
 fn i2_the_last_attempt_number_is_not_used_twice() {
-    let mut upstream = Upstream::new(Policy::flextell().into_builder().max_retries(u32::MAX).build().unwrap());
+    let mut upstream = Upstream::new(Policy::flextell().into_builder().max_retries(u16::MAX).build().unwrap());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
     let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
     for (attempts, ends) in [(u32::MAX - 1, false), (u32::MAX, true)] {
@@ -335,7 +337,8 @@ fn first_action(field: &str, value: Value, now: Timestamp) -> Action {
 fn i9_a_stored_budget_is_clamped_to_the_capacity() {
     let now = Timestamp::ZERO;
     let snapshot = UpstreamSnapshot::new(&Upstream::new(Policy::flextell()), now);
-    let budget = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let budget =
+        BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0, ..BudgetPolicy::DEFAULT };
     let policy = Policy::flextell().into_builder().budget(Some(budget)).build().unwrap();
     let mut upstream = snapshot.restore(policy, now).unwrap();
     let granted = [7, 8].map(|seed| {

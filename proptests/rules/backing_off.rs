@@ -41,14 +41,14 @@ fn fill(policy: &PolicyBuilder, intervals: &[(u64, u64)]) {
 
 #[test]
 fn b1_the_policy_sets_the_initial_backoff_the_factor_and_the_maximum() {
-    let policy = exact().initial_backoff(ms(100)).backoff_factor(3).max_backoff(ms(1_000));
+    let policy = exact().initial_backoff(ms(100)).backoff_factor(3, 1).max_backoff(ms(1_000));
     let (waits, _) = Scene::with(policy).fail_until_the_end(500);
     assert_eq!(waits, [ms(100), ms(300), ms(900), ms(1_000), ms(1_000)]);
 }
 
 #[test]
 fn b1_a_factor_of_one_gives_constant_waits() {
-    let (waits, _) = Scene::with(exact().backoff_factor(1)).fail_until_the_end(500);
+    let (waits, _) = Scene::with(exact().backoff_factor(1, 1)).fail_until_the_end(500);
     assert_eq!(waits, [secs(1); 5]);
 }
 
@@ -67,17 +67,17 @@ fn b2_a_spread_above_the_back_off_begins_at_zero() {
 
 #[test]
 fn f2_full_jitter_spreads_over_the_whole_wait() {
-    fill(&flextell().jitter(Jitter::Full).max_retries(3), &[(0, 1_000), (0, 2_000), (0, 4_000)]);
+    fill(&flextell().jitter(Jitter::FULL).max_retries(3), &[(0, 1_000), (0, 2_000), (0, 4_000)]);
 }
 
 #[test]
 fn f2_equal_jitter_spreads_over_the_upper_half() {
-    fill(&flextell().jitter(Jitter::Equal).max_retries(3), &[(500, 1_000), (1_000, 2_000), (2_000, 4_000)]);
+    fill(&flextell().jitter(Jitter::EQUAL).max_retries(3), &[(500, 1_000), (1_000, 2_000), (2_000, 4_000)]);
 }
 
 #[test]
 fn f2_proportional_jitter_spreads_a_quarter_to_either_side() {
-    let policy = flextell().jitter(Jitter::Proportional).max_retries(4).max_backoff(secs(4));
+    let policy = flextell().jitter(Jitter::PROPORTIONAL).max_retries(4).max_backoff(secs(4));
     fill(&policy, &[(750, 1_250), (1_500, 2_500), (3_000, 4_000), (3_000, 4_000)]);
 }
 

@@ -2,7 +2,7 @@
 
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Cause, CodeClass, Event, FailureKind, Policy, PolicyError, Reply,
-    TransportErrorKind,
+    StatusMeaning, TransportErrorKind,
 };
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, secs};
@@ -29,18 +29,29 @@ fn d11_the_policy_sets_which_statuses_are_retried() {
 fn d11_statuses_outside_400_to_599_and_401_are_refused() {
     for status in (0..=u16::MAX).filter(|status| !(400..=599).contains(status) || *status == 401) {
         let refused = exact().retry_statuses(&[503, status]).build().unwrap_err();
-        assert_eq!(refused, PolicyError::StatusCannotBeRetried { status });
+        assert_eq!(refused, PolicyError::StatusHasNoMeaning { status });
     }
     for status in (400..=599).filter(|status| *status != 401) {
         let policy = exact().retry_statuses(&[status]).build().unwrap();
-        assert!((0..=u16::MAX).all(|other| policy.retries(other) == (other == status)), "{status}");
+        let is_retried = |other| policy.meaning(other, false) != StatusMeaning::Surface;
+        assert!((0..=u16::MAX).all(|other| is_retried(other) == (other == status)), "{status}");
     }
 }
 
 #[test]
 fn d11_the_second_preset_follows_common_practice() {
-    let retried: Vec<u16> = (0..=u16::MAX).filter(|status| Policy::common().retries(*status)).collect();
-    assert_eq!(retried, [408, 425, 429, 500, 502, 503, 504]);
+    use StatusMeaning::{Retry, RetryIfSafe, Surface, Throttle};
+    for status in 0..=u16::MAX {
+        let expected = match status {
+            408 | 500 | 502..=504 | 520..=524 => (RetryIfSafe, Retry),
+            425 | 529 => (Retry, Retry),
+            429 => (Throttle, Throttle),
+            403 => (Surface, Throttle),
+            _ => (Surface, Surface),
+        };
+        let policy = Policy::common();
+        assert_eq!((policy.meaning(status, false), policy.meaning(status, true)), expected, "{status}");
+    }
 }
 
 // ---- D12 ----
@@ -205,7 +216,7 @@ fn p2_the_first_limit_that_applies_is_the_failure() {
 
 #[test]
 fn p2_a_status_that_is_not_retried_and_ambiguity_come_before_exhausted() {
-    let policy = exact().max_retries(0).ambiguous_5xx(true);
+    let policy = exact().max_retries(0).on(500..=500, StatusMeaning::RetryIfSafe);
     let mut scene = Scene::with(policy.clone());
     scene.at(0).start_non_idempotent().is("send 1");
     scene.at(0).reply(500).fails(FailureKind::Ambiguous);
@@ -242,7 +253,7 @@ fn p2_a_reply_is_on_time_if_no_tick_gave_its_attempt_up() {
 
 #[test]
 fn p3_only_a_granted_wait_is_charged() {
-    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0 };
+    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0, ..BudgetPolicy::DEFAULT };
     let policy = || exact().budget(Some(one)).max_server_wait(secs(50));
     let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
     let (in_5, in_60) = (("Retry-After", "5"), ("Retry-After", "60"));
@@ -267,7 +278,7 @@ fn p3_only_a_granted_wait_is_charged() {
 
 #[test]
 fn p3_a_cancel_refunds_nothing() {
-    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 5 };
+    let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 5, ..BudgetPolicy::DEFAULT };
     let mut scene = Scene::with(exact().budget(Some(one)));
     for request in 0..2 {
         scene.at(0).request(request).start().is("send 1");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{BearerErrorCode, HeaderField, HintSource, Reader, RejectReason, Reply, ResetFormat};
+use retry_machine::{BearerErrorCode, HeaderField, HintSource, Policy, RejectReason, Reply};
 
 use crate::support::{ms, secs};
 
@@ -11,7 +11,7 @@ const NOW: u64 = 1_700_000_000;
 const DATE: (&str, &str) = ("Date", "Tue, 14 Nov 2023 22:13:20 GMT");
 
 fn read(headers: &[(&str, &str)]) -> Reply {
-    Reply::read(429, headers.iter().copied(), None, ResetFormat::Auto)
+    Policy::flextell().read(429, headers.iter().copied())
 }
 
 fn hint(headers: &[(&str, &str)]) -> Option<(Duration, HintSource)> {
@@ -47,7 +47,7 @@ fn h1_values_may_be_any_bytes() {
     for byte in 0..=u8::MAX {
         for value in [vec![byte], vec![b'1', byte], vec![byte, b'1'], vec![0xff, byte, 0xc3]] {
             for name in ["Retry-After", "Date", "RateLimit", "WWW-Authenticate", "X-RateLimit-Reset"] {
-                let reply = Reply::read(429, [(name.as_bytes(), &value)], None, ResetFormat::Auto);
+                let reply = Policy::flextell().read(429, [(name.as_bytes(), &value)]);
                 let known_wait = reply.hint().is_none_or(|hint| hint.wait() <= secs(99));
                 assert!(known_wait, "{name}: {value:?}");
             }
@@ -58,7 +58,7 @@ fn h1_values_may_be_any_bytes() {
 #[test]
 fn h1_headers_can_be_fed_one_by_one() {
     let headers = [("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT"), DATE, ("X-RateLimit-Limit", "60")];
-    let mut reader = Reader::new(429, None, ResetFormat::Auto);
+    let mut reader = Policy::flextell().reader(None, 429);
     for (name, value) in headers {
         reader.feed(name.as_bytes(), value.as_bytes());
     }
@@ -156,7 +156,7 @@ fn h3_without_a_date_the_wall_clock_is_the_reference_of_short_years() {
     // 2080-01-01: 81 is a year ahead.
     let wall_clock = secs(3_471_292_800);
     let headers = [("Retry-After", "Wednesday, 01-Jan-81 00:00:00 GMT")];
-    let reply = Reply::read(429, headers, Some(wall_clock), ResetFormat::Auto);
+    let reply = Policy::flextell().read_at(Some(wall_clock), 429, headers);
     assert_eq!(reply.hint().unwrap().wait(), secs(366 * 86_400));
 }
 
@@ -173,7 +173,7 @@ fn h4_a_date_counts_from_the_responses_own_date_in_any_order() {
 fn h4_the_clients_wrong_clock_does_not_matter_beside_a_date() {
     for wall_clock in [0, NOW - 86_400, NOW + 86_400] {
         let headers = [("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT"), DATE];
-        let reply = Reply::read(429, headers, Some(secs(wall_clock)), ResetFormat::Auto);
+        let reply = Policy::flextell().read_at(Some(secs(wall_clock)), 429, headers);
         assert_eq!(reply.hint().unwrap().wait(), secs(30));
     }
 }
@@ -182,7 +182,7 @@ fn h4_the_clients_wrong_clock_does_not_matter_beside_a_date() {
 fn h4_without_a_usable_date_the_wall_clock_counts() {
     let after = ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT");
     for headers in [vec![after], vec![after, ("Date", "yesterday")]] {
-        let reply = Reply::read(429, headers, Some(ms(NOW * 1_000 + 250)), ResetFormat::Auto);
+        let reply = Policy::flextell().read_at(Some(ms(NOW * 1_000 + 250)), 429, headers);
         assert_eq!(reply.hint().unwrap().wait(), ms(29_750));
     }
 }
@@ -265,9 +265,9 @@ fn h6_two_different_values_are_reported_as_duplicates() {
 }
 
 #[test]
-fn h6_a_driver_may_set_the_hint_itself() {
-    let reply = read(&[("Retry-After", "9")]).with_hint(ms(1_500), HintSource::RetryAfterMs);
-    assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), Some((ms(1_500), HintSource::RetryAfterMs)));
+fn h6_d16_a_driver_may_set_the_hint_itself() {
+    let reply = read(&[("Retry-After", "9")]).with_hint(ms(1_500));
+    assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), Some((ms(1_500), HintSource::Told)));
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn h6_a_malformed_field_falls_through_and_is_reported() {
 
 fn challenge(lines: &[&str]) -> Option<BearerErrorCode> {
     let headers: Vec<_> = lines.iter().map(|line| ("WWW-Authenticate", *line)).collect();
-    Reply::read(401, headers, None, ResetFormat::Auto).challenge()
+    Policy::flextell().read(401, headers).challenge()
 }
 
 #[test]

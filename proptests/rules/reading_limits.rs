@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{FailureKind, HeaderField, HintSource, RejectReason, Reply, ResetFormat};
+use retry_machine::{FailureKind, HeaderField, HintSource, Policy, RejectReason, Reply, ResetFormat};
 
 use crate::support::{Answer, Scene, exact, ms, secs};
 
@@ -13,7 +13,7 @@ fn read(headers: &[(&str, &str)]) -> Reply {
 }
 
 fn read_as(reset: ResetFormat, headers: &[(&str, &str)]) -> Reply {
-    Reply::read(429, headers.iter().copied(), None, reset)
+    exact().rate_limit_reset(reset).build().unwrap().read(429, headers.iter().copied())
 }
 
 fn wait(reply: Reply) -> Option<Duration> {
@@ -164,7 +164,7 @@ fn f9_of_several_dates_the_first_valid_one_counts() {
     }
     // Only a date that exists is valid: with a wall clock of 2080 the year is 2100, which has no 29 February.
     let headers = [("Date", "Monday, 29-Feb-00 00:00:00 GMT"), DATE, after];
-    let reply = Reply::read(429, headers, Some(secs(3_471_292_800)), ResetFormat::Auto);
+    let reply = Policy::flextell().read_at(Some(secs(3_471_292_800)), 429, headers);
     assert_eq!((wait(reply), rejected(reply)), (Some(secs(30)), vec![(HeaderField::Date, RejectReason::Malformed)]));
 }
 
@@ -178,7 +178,7 @@ fn h9_nothing_secret_is_kept() {
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
     let action = scene.at(10).reply_with(401, &headers);
-    let reply = Reply::read(401, headers, None, ResetFormat::Auto);
+    let reply = Policy::flextell().read(401, headers);
     let failure = scene.at(30_010).tick().fails(FailureKind::TokenUnavailable);
     let seen = [
         format!("{reply:?} {action:?} {action}"),
@@ -226,7 +226,7 @@ fn h10_on_2xx_and_403_a_remaining_of_0_closes_the_gate_and_nothing_else_counts()
 fn h10_elsewhere_a_hint_is_a_fact_without_effect() {
     for status in [301, 400, 401, 404, 409, 422, 502, 999] {
         let headers = [REMAINING_0[0], REMAINING_0[1], ("Retry-After", "60")];
-        assert_eq!(wait(Reply::read(status, headers, None, ResetFormat::Auto)), Some(secs(60)));
+        assert_eq!(wait(Policy::flextell().read(status, headers)), Some(secs(60)));
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
         assert!(!matches!(scene.at(0).reply_with(status, &headers), retry_machine::Action::Wait { .. }), "{status}");

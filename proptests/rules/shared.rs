@@ -212,7 +212,7 @@ fn f3_at_equal_ends_the_reason_is_back_off_before_hint_before_gate() {
 // ---- S2: the budget ----
 
 fn budget(capacity: u32, retry_cost: u32, throttle_cost: u32, success_refund: u32) -> PolicyBuilder {
-    exact().budget(Some(BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund }))
+    exact().budget(Some(BudgetPolicy { capacity, retry_cost, throttle_cost, success_refund, ..BudgetPolicy::DEFAULT }))
 }
 
 /// Returns how many of these requests are granted a retry after this status.

@@ -289,7 +289,7 @@ fn t5_requests_with_derived_seeds_do_not_come_back_together() {
 
 #[test]
 fn t6_a_clone_goes_on_as_its_original_would() {
-    let mut upstream = Upstream::new(Policy::flextell().into_builder().jitter(Jitter::Full).build().unwrap());
+    let mut upstream = Upstream::new(Policy::flextell().into_builder().jitter(Jitter::FULL).build().unwrap());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, 3);
     let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
     let (mut twin, mut other_upstream) = (machine.clone(), upstream.clone());

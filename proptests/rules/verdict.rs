@@ -2,8 +2,8 @@
 
 use retry_machine::{
     Action, Advice, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, Idempotency, Jitter, Policy,
-    PolicyBuilder, Reply, RequestLimits, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind, Upstream,
-    Verdict,
+    PolicyBuilder, Reply, RequestLimits, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind,
+    Upstream, Verdict,
 };
 
 use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
@@ -85,7 +85,7 @@ fn d15_token_expired_is_a_401_of_any_status() {
         let said = Reply::new(status).with_verdict(Verdict::TokenExpired);
         let mut scene = sent(exact(), true);
         scene.at(0).tell(reply(said)).is("refresh until 30000");
-        scene.at(10).token(REFRESHED).is("send 2 token 1");
+        scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
         let failure = scene.at(20).tell(Event::Reply { attempt: 2, reply: said }).fails(FailureKind::Unauthorized);
         assert_eq!((failure.status(), failure.advice()), (Some(status), Advice::AuthorizeAgain));
     }
@@ -154,7 +154,7 @@ fn d12_the_switch_answers_scope_and_claims_with_one_refresh_that_names_them() {
         }
         let Action::RefreshToken { challenge: Some(named), .. } = action else { panic!("{action}") };
         assert_eq!(named.name(), error);
-        scene.at(0).token(REFRESHED).is("send 2 token 1");
+        scene.at(0).refreshed(REFRESHED).is("send 2 token 1");
         // K2: the limit of recoveries holds; F8: the advice names the scope.
         let failure = scene.at(0).reply_with(401, &headers).fails(FailureKind::Unauthorized);
         assert_eq!(failure.advice(), Advice::AuthorizeWithScopes);
@@ -282,7 +282,7 @@ fn e1_not_before_knows_the_last_replys_hint_whatever_its_status() {
     // Also of a 401 whose refresh comes to nothing later.
     let mut scene = sent(exact(), false);
     scene.at(0).reply_with(401, &[("Retry-After", "30")]).is("refresh until 30000");
-    let failure = scene.at(10).token(crate::support::UNAVAILABLE).fails(FailureKind::TokenUnavailable);
+    let failure = scene.at(10).refreshed(crate::support::UNAVAILABLE).fails(FailureKind::TokenUnavailable);
     assert_eq!(failure.not_before(), Some(Timestamp::from_millis(30_000)));
     assert_eq!(Policy::flextell().max_retries(), 5);
 }

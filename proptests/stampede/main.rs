@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use flextell::server::{Clock, Grant, Server};
 use retry_machine::drive::{Attempt, SharedUpstream, blocking, future};
 use retry_machine::{
-    Idempotency, Policy, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp, TransportErrorKind, derive_seed,
+    Idempotency, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind, derive_seed,
 };
 use serde_json::Value;
 
@@ -91,7 +91,7 @@ impl Account {
 }
 
 fn reply(status: u16) -> Reply {
-    Reply::read(status, [("", ""); 0], None, ResetFormat::Auto)
+    Policy::flextell().read(status, [("", ""); 0])
 }
 
 // ---- Threads ----

@@ -58,7 +58,7 @@ fn holds(case: &Value) -> bool {
         }
         "table" if is_about("go-retryablehttp") => within(number("attempt_index").unwrap() + 1, exact()),
         "table" if is_about("botocore") => {
-            within(number("attempt").unwrap(), exact().jitter(Jitter::Full).max_backoff(Duration::from_secs(20)))
+            within(number("attempt").unwrap(), exact().jitter(Jitter::FULL).max_backoff(Duration::from_secs(20)))
         }
         "table" if is_about("huggingface") => {
             let policy = exact().initial_backoff(Duration::from_millis(100)).max_backoff(Duration::from_millis(500));
@@ -66,7 +66,7 @@ fn holds(case: &Value) -> bool {
         }
         "table" if is_about("cenkalti") => {
             let policy = exact().initial_backoff(Duration::from_millis(500)).max_backoff(Duration::from_secs(5));
-            within(number("attempt").unwrap(), policy.jitter(Jitter::Proportional))
+            within(number("attempt").unwrap(), policy.jitter(Jitter::PROPORTIONAL))
         }
         "elapsed" => {
             let elapsed = Timestamp::ZERO.saturating_add(seconds(&case["elapsed_s"]).unwrap());
@@ -80,7 +80,7 @@ fn holds(case: &Value) -> bool {
         "delay" => {
             let factor = if case["type"] == "exponential" { 2 } else { 1 };
             let cap = seconds(&case["max_s"]).unwrap_or(Duration::from_secs(300));
-            let policy = exact().initial_backoff(base.unwrap()).backoff_factor(factor).max_backoff(cap);
+            let policy = exact().initial_backoff(base.unwrap()).backoff_factor(factor, 1).max_backoff(cap);
             let (n, expect) = (number("attempt").unwrap() + 1, seconds(&case["expect_s"]).unwrap());
             if case["jitter"].is_string() {
                 // The crate draws its own random number: the expected wait must be within the jitter.
@@ -97,7 +97,7 @@ fn holds(case: &Value) -> bool {
         }
         "property" => [0, 1, 3, 1_000, u64::MAX].into_iter().all(|nanos| {
             let value = Duration::from_nanos(nanos);
-            let policy = exact().initial_backoff(value).max_backoff(Duration::MAX).jitter(Jitter::Proportional);
+            let policy = exact().initial_backoff(value).max_backoff(Duration::MAX).jitter(Jitter::PROPORTIONAL);
             all_within(1, &policy, value - value / 4, value.saturating_add(value / 4))
         }),
         // The unit tests of `src/backoff.rs` hold these: a scene cannot fail four billion times.

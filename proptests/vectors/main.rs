@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use retry_machine::replay::{EventRecord, RecordKind, Replay, RequestEvent, Settings};
 use retry_machine::{
-    Action, BodyError, ErrorBody, Event, Idempotency, Policy, Reply, ResetFormat, RetryMachine, Timestamp, Upstream,
+    Action, BodyError, ErrorBody, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream,
 };
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ fn status(case: &Value) -> u16 {
 
 fn read(case: &Value) -> Reply {
     let wall_clock = case["now_unix"].as_u64().map(Duration::from_secs);
-    Reply::read(status(case), headers(case), wall_clock, ResetFormat::Auto)
+    Policy::flextell().read_at(wall_clock, status(case), headers(case))
 }
 
 /// Returns the action after this reply to a first attempt, with the guide's policy.
@@ -211,7 +211,8 @@ fn recorded_responses_are_read_and_decided_as_committed() {
         replay.step(&start).unwrap();
         let headers = headers(case).into_iter().map(|(name, value)| (name, value.into_bytes())).collect();
         let body = case["body"].as_str().map(|body| body.as_bytes().to_vec());
-        let event = RequestEvent::Reply { attempt: None, status: status(case), headers, body };
+        let event =
+            RequestEvent::Reply { attempt: None, status: status(case), headers, body, verdict: None, hint_ms: None };
         let event = EventRecord { at_ms: 0, kind: RecordKind::Request { number: 0, event } };
         let line = replay.step(&event).unwrap().unwrap().to_json_with_facts();
         let (facts, action) = (&line["facts"], line["action"].as_str().unwrap());

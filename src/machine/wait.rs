@@ -11,12 +11,7 @@ use crate::upstream::budget::Price;
 impl Step<'_> {
     /// Waits until `own`, or until the gate opens if that is later, or fails if a limit forbids it (the end of P2, the
     /// gate of P1). `price` is that of a retry.
-    pub(super) fn wait_or_fail(
-        &mut self,
-        own: (Timestamp, WaitReason),
-        number: (Purpose, u32),
-        price: Option<Price>,
-    ) {
+    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<Price>) {
         let policy = &self.upstream.policy;
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;

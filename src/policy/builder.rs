@@ -148,13 +148,7 @@ impl PolicyBuilder {
         self.set(*statuses.start(), *statuses.end(), None, Some(meaning))
     }
 
-    const fn set(
-        mut self,
-        first: u16,
-        last: u16,
-        plain: Option<StatusMeaning>,
-        hinted: Option<StatusMeaning>,
-    ) -> Self {
+    const fn set(mut self, first: u16, last: u16, plain: Option<StatusMeaning>, hinted: Option<StatusMeaning>) -> Self {
         if first > last {
             return self.refuse(PolicyError::EmptyStatusRange { first, last });
         }

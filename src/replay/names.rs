@@ -105,7 +105,8 @@ impl<'de> Deserialize<'de> for Statuses {
         match StatusesForm::deserialize(deserializer)? {
             StatusesForm::One(status) => Ok(Statuses(status, status)),
             StatusesForm::Range(range) => {
-                let ends = range.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+                let ends =
+                    range.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
                 let (first, last) = ends.ok_or_else(|| D::Error::custom("a range of statuses is \"500-599\""))?;
                 Ok(Statuses(first, last))
             }

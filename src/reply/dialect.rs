@@ -122,7 +122,8 @@ pub(crate) const fn check(fields: &'static [DialectField]) -> Result<(), Dialect
 const fn is_token(name: &[u8]) -> bool {
     let mut rest = name;
     while let [byte, others @ ..] = rest {
-        if !byte.is_ascii_alphanumeric() && !matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+        if !byte.is_ascii_alphanumeric()
+            && !matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
         {
             return false;
         }

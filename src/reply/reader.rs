@@ -145,7 +145,9 @@ impl Reader {
             FieldMeaning::Limit => (HeaderField::XRateLimitLimit, smaller(&mut self.x_limits.limit, count(value))),
             FieldMeaning::UsedOfLimit => (HeaderField::XRateLimitRemaining, self.add_usage(value)),
             FieldMeaning::Verdict => (HeaderField::Verdict, self.add_verdict(value)),
-            FieldMeaning::Pushback(unit) => (HeaderField::Pushback, self.add_pushback(retry_after::in_unit(value, unit))),
+            FieldMeaning::Pushback(unit) => {
+                (HeaderField::Pushback, self.add_pushback(retry_after::in_unit(value, unit)))
+            }
         };
         if let Err(why) = result {
             self.rejected.add(field, why);

@@ -1,11 +1,11 @@
 //! `Retry-After` and its kin: fields that say when, as a wait or as a date.
 
+use super::header_time::HeaderTime;
+use super::http_date::HttpDate;
 use super::number::Decimal;
 #[cfg(feature = "vendor-times")]
 use super::vendor_times;
 use super::{ResetFormat, TimeUnit};
-use super::header_time::HeaderTime;
-use super::http_date::HttpDate;
 use crate::time;
 
 /// `Retry-After`: seconds or an HTTP-date (rules H2, H3).
@@ -54,7 +54,9 @@ pub(super) fn in_unit(value: &[u8], unit: TimeUnit) -> Option<HeaderTime> {
         TimeUnit::Unix => Decimal::parse(value).map(|seconds| at(seconds.thousandfold())),
         TimeUnit::UnixMilliseconds => Decimal::parse(value).map(|millis| at(millis.ceil())),
         #[cfg(feature = "vendor-times")]
-        TimeUnit::Duration => vendor_times::duration_millis(value).map(|millis| HeaderTime::After(time::millis(millis))),
+        TimeUnit::Duration => {
+            vendor_times::duration_millis(value).map(|millis| HeaderTime::After(time::millis(millis)))
+        }
         #[cfg(feature = "vendor-times")]
         TimeUnit::Rfc3339 => vendor_times::rfc3339_millis(value).map(HeaderTime::At),
     }
