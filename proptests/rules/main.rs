@@ -9,9 +9,9 @@ mod reading;
 mod reading_bodies;
 mod reading_limits;
 mod shared;
+#[path = "../common/support.rs"]
+mod support;
 mod surfacing;
 mod time;
 mod token;
 mod token_expiry;
-#[path = "../common/support.rs"]
-mod support;
