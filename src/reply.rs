@@ -8,19 +8,18 @@ use crate::time;
 
 #[cfg(feature = "json")]
 mod body;
-// These three stand alone: each could be a crate of its own, with more in it than is used here.
-#[allow(unreachable_pub, dead_code)]
-mod challenge;
-#[allow(unreachable_pub)]
-mod http_date;
-#[allow(unreachable_pub, dead_code)]
-mod structured_field;
-
 mod header_time;
 mod rate_limit;
 mod reader;
 mod rejected;
 mod retry_after;
+
+// The grammars depend on no other module.
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "only `fuzzing` opens it")]
+pub(crate) mod challenge;
+pub(crate) mod http_date;
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "only `fuzzing` opens it")]
+pub(crate) mod structured_field;
 
 #[cfg(feature = "json")]
 pub use self::body::{BodyError, ErrorBody};
