@@ -5,6 +5,14 @@
 
 pub mod body;
 pub mod challenge;
+/// The oracle of the property tests.
+#[path = "../../proptests/common"]
+pub mod common {
+    pub mod bounds;
+    pub mod history;
+    pub mod oracle;
+    pub mod settings;
+}
 pub mod events;
 pub mod http_date;
 pub mod model;

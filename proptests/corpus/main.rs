@@ -1,11 +1,12 @@
-//! The fuzz targets' committed inputs, through the same checks, on stable: what fuzzing once found stays found.
+//! The committed inputs of the fuzz targets, which pass the same checks on a stable toolchain. A bug that fuzzing found once
+//! stays found.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
 use std::fs;
 
-/// One test for each target, so that they run side by side.
+/// Checks the inputs of one target. Each target has its own test, so that they run side by side.
 fn check_corpus(target: &str) {
     let (_, check) = fuzz::CHECKS.into_iter().find(|(name, _)| *name == target).unwrap();
     let folder = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));

@@ -212,7 +212,7 @@ proptest! {
         prop_assert_eq!(HttpDate::parse(&value), HttpDate::parse(&value));
     }
 
-    /// The crate `httpdate` accepts no more mutated dates than this reader, except for white space around them and any
+    /// Checks that `httpdate` accepts no more mutated dates than this reader, except for white space around them and any
     /// byte between date and time in the form of RFC 850.
     #[test]
     fn h3_what_httpdate_accepts_we_accept(value in mutated_date()) {
