@@ -25,6 +25,7 @@ pub fn check(history: &History) {
     ambiguous_failures_end(history);
     the_deadline_binds(history);
     only_ticks_end_waits(history);
+    steps_repeat(history);
     histories_repeat(history);
     early_ticks_change_nothing(history);
 }
@@ -326,6 +327,12 @@ pub fn only_ticks_end_waits(history: &History) {
             _ => {}
         }
     }
+}
+
+/// I12, I13, T7, E2: each step gives the same action and state from a copy of the state, the same action from a restored
+/// one, and each action has a sentence.
+pub fn steps_repeat(history: &History) {
+    assert!(history.broken.is_empty(), "{:#?}", history.broken);
 }
 
 /// I12: the same input gives the same output.

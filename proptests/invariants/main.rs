@@ -1,4 +1,4 @@
-//! The invariants I1–I12, over any policy and any order of events of several requests to one upstream.
+//! The invariants I1–I13, over any policy and any order of events of several requests to one upstream.
 //!
 //! The oracle judges each history. Each test was seen to fail with the planted bugs that its comment names.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
@@ -110,6 +110,12 @@ proptest! {
     #[test]
     fn i12_the_same_input_gives_the_same_output(plan in plan()) {
         oracle::histories_repeat(&plan.play());
+    }
+
+    /// Planted: a restored lease has half of its time.
+    #[test]
+    fn i13_a_restored_state_gives_the_same_action(plan in plan()) {
+        oracle::steps_repeat(&plan.play());
     }
 
     /// Planted: an early tick prolongs its wait; an early tick gives the attempt up.
