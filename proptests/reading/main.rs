@@ -1,6 +1,5 @@
 //! The readers of single fields: case by case, against other implementations, as a round trip of generated fields, and
 //! against other projects' test vectors (H3, H5, H7, F9).
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod cases {
     mod challenge;

@@ -2,6 +2,73 @@
 
 use core::fmt;
 
+/// A set of rejected fields with the reasons.
+///
+/// Its `Display` form is a list such as "retry-after is malformed, date is malformed".
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RejectedFields(u64);
+
+impl RejectedFields {
+    pub(crate) const NONE: RejectedFields = RejectedFields(0);
+
+    /// Returns whether every field could be used.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the fields and reasons in the set, in the order of the fields' precedence.
+    pub fn iter(self) -> impl Iterator<Item = (HeaderField, RejectReason)> {
+        HeaderField::ALL
+            .into_iter()
+            .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
+            .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
+    }
+
+    pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
+        self.0 |= bit(field, why);
+        // H5: a void field has no parts that could be malformed.
+        if self.0 & bit(field, RejectReason::Void) != 0 {
+            self.0 &= !bit(field, RejectReason::Malformed);
+        }
+    }
+
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> RejectedFields {
+        RejectedFields(bits)
+    }
+}
+
+/// Returns the place of a pair in the set: four bits for each field, one for each reason.
+const fn bit(field: HeaderField, why: RejectReason) -> u64 {
+    1 << (field as u32 * 4 + why as u32)
+}
+
+impl fmt::Display for RejectedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (field, why)) in self.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            let why = match why {
+                RejectReason::Malformed => "malformed",
+                RejectReason::NoClock => "a date without a clock to judge it by",
+                RejectReason::Duplicate => "given twice",
+                RejectReason::Void => "void for a syntax error",
+            };
+            write!(f, "{separator}{} is {why}", field.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RejectedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
 /// A header field that is read (rule H1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -92,72 +159,5 @@ impl RejectReason {
             RejectReason::Duplicate => "duplicate",
             RejectReason::Void => "void",
         }
-    }
-}
-
-/// A set of rejected fields with the reasons.
-///
-/// Its `Display` form is a list such as "retry-after is malformed, date is malformed".
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RejectedFields(u64);
-
-impl RejectedFields {
-    pub(crate) const NONE: RejectedFields = RejectedFields(0);
-
-    /// Returns whether every field could be used.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Returns the fields and reasons in the set, in the order of the fields' precedence.
-    pub fn iter(self) -> impl Iterator<Item = (HeaderField, RejectReason)> {
-        HeaderField::ALL
-            .into_iter()
-            .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
-            .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
-    }
-
-    pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
-        self.0 |= bit(field, why);
-        // H5: a void field has no parts that could be malformed.
-        if self.0 & bit(field, RejectReason::Void) != 0 {
-            self.0 &= !bit(field, RejectReason::Malformed);
-        }
-    }
-
-    pub(crate) const fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) const fn from_bits(bits: u64) -> RejectedFields {
-        RejectedFields(bits)
-    }
-}
-
-/// Returns the place of a pair in the set: four bits for each field, one for each reason.
-const fn bit(field: HeaderField, why: RejectReason) -> u64 {
-    1 << (field as u32 * 4 + why as u32)
-}
-
-impl fmt::Display for RejectedFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (field, why)) in self.iter().enumerate() {
-            let separator = if n == 0 { "" } else { ", " };
-            let why = match why {
-                RejectReason::Malformed => "malformed",
-                RejectReason::NoClock => "a date without a clock to judge it by",
-                RejectReason::Duplicate => "given twice",
-                RejectReason::Void => "void for a syntax error",
-            };
-            write!(f, "{separator}{} is {why}", field.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for RejectedFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
     }
 }
