@@ -69,7 +69,7 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
         4 => json!({"Failed": u.choose(&["deadline", "exhausted", "ambiguous"])?}),
         5 => json!({"Closed": {"failures_in_a_row": u.arbitrary::<u32>()?}}),
         6 => json!({"Open": {"until": until}}),
-        7 => json!({"Probing": {"ticket": u.arbitrary::<u8>()?, "until": until}}),
+        7 => json!({"Probing": {"epoch": u.arbitrary::<u8>()?, "until": until}}),
         _ => json!(u.choose(&names)?),
     })
 }
