@@ -1,4 +1,4 @@
-//! Reads headers in one pass, one by one, as a parser yields them.
+//! Reading a response header by header, in one pass.
 
 use core::time::Duration;
 
@@ -9,11 +9,11 @@ use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after::{self, count, trim};
 use super::{Hint, HintSource, Reply, ResetFormat};
 
-/// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
+/// A reader of a response, header by header: [`feed`](Reader::feed) it each header, then [`finish`](Reader::finish).
 ///
-/// Takes one pass, allocates nothing, and looks at the known names only (rule H1), so it can sit behind an HTTP parser
-/// on a microcontroller. The order of the headers does not matter (rule H4). For a whole response at once there is
-/// [`Reply::read`].
+/// It takes one pass, does not allocate, and uses only the names that it knows (rule H1). So it can follow an HTTP parser
+/// on a microcontroller. The order of the headers does not matter (rule H4). [`Reply::read`] reads a whole response at
+/// once.
 ///
 /// ```
 /// use retry_machine::{Reader, ResetFormat};
@@ -24,7 +24,7 @@ use super::{Hint, HintSource, Reply, ResetFormat};
 /// assert_eq!(reader.finish().hint().unwrap().wait().as_secs(), 30);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a reader that is not finished has read in vain"]
+#[must_use = "`finish` returns the reply"]
 pub struct Reader {
     status: u16,
     wall_clock: Option<Duration>,
@@ -42,7 +42,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Begins to read a response. The arguments are those of [`Reply::read`].
+    /// Starts to read a response. The arguments are those of [`Reply::read`].
     pub fn new(status: u16, wall_clock: Option<Duration>, reset: ResetFormat) -> Reader {
         Reader {
             status,
@@ -60,7 +60,9 @@ impl Reader {
         }
     }
 
-    /// Takes one header. Names are matched in any case, values may be any bytes (rule H1).
+    /// Reads one header. The name matches in any case, and the value may be any bytes (rule H1).
+    ///
+    /// A value that cannot be used has no effect, and [`Reply::rejected`] lists it.
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
         let Some(field) = HeaderField::named(name) else { return };
         let value = trim(value);
@@ -78,15 +80,15 @@ impl Reader {
             HeaderField::RateLimit => self.structured.add_limits(value),
             HeaderField::RateLimitPolicy => self.structured.add_policies(value),
             HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
-                // H7: of several, the one that makes the machine most careful.
+                // H7: the code that makes the machine most careful counts.
                 Ok(error) => {
                     self.challenge = BearerErrorCode::most_careful(self.challenge, error);
                     Ok(())
                 }
-                // F9: a malformed challenge voids its line only.
+                // F9: a malformed challenge voids only its line.
                 Err(_) => Err(RejectReason::Malformed),
             },
-            // F9: of several `Date` fields the first valid one.
+            // F9: the first valid `Date` counts.
             HeaderField::Date => match header_time::own_date(value, self.wall_clock) {
                 Some(date) if self.date.is_none_or(|first| first == date) => {
                     self.date = Some(date);
@@ -101,14 +103,14 @@ impl Reader {
         }
     }
 
-    /// Ends the response and weighs what it said (rules H4, H6).
+    /// Ends the response and returns its facts (rules H4, H6).
     #[must_use]
     pub fn finish(mut self) -> Reply {
         let clock = Clock::of(self.date, self.wall_clock);
-        self.judge_times(clock);
+        self.reject_times(clock);
 
         let families = [self.x_limits.family(clock), self.limits.family(clock), self.structured.family()];
-        // H5, S1: whatever limit has nothing left; the latest, so that none is called too soon.
+        // H5, S1: the latest reset of the limits with nothing left, so that none is called too soon.
         let closed_for = families.iter().filter(|family| family.remaining == Some(0)).filter_map(|f| f.reset).max();
         // H6: milliseconds, else `Retry-After`, else a reset.
         let millis = self.millis.resolve(clock).max(self.x_millis.resolve(clock));
@@ -130,8 +132,8 @@ impl Reader {
         }
     }
 
-    /// Notes which times lost against others, and which dates could not be judged.
-    fn judge_times(&mut self, clock: Clock) {
+    /// Records the times that lost against others, and the dates that no clock could place.
+    fn reject_times(&mut self, clock: Clock) {
         let times = [
             (HeaderField::RetryAfterMs, &self.millis),
             (HeaderField::XMsRetryAfterMs, &self.x_millis),
@@ -140,7 +142,7 @@ impl Reader {
             (HeaderField::RateLimitReset, &self.limits.reset),
         ];
         for (field, time) in times {
-            time.objections(clock).for_each(|why| self.rejected.add(field, why));
+            time.rejections(clock).for_each(|why| self.rejected.add(field, why));
         }
     }
 }
@@ -150,7 +152,7 @@ fn time(slot: &mut LatestTime, value: Option<HeaderTime>) -> Result<(), RejectRe
     Ok(())
 }
 
-/// F9: given twice, the smaller number wins.
+/// Keeps the smaller of two numbers (rule F9).
 fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), RejectReason> {
     let value = value.ok_or(RejectReason::Malformed)?;
     let first = slot.get_or_insert(value);
