@@ -70,7 +70,9 @@
 
 #![no_std]
 #![forbid(unsafe_code)]
-#![warn(unreachable_pub, clippy::pedantic)]
+#![warn(clippy::pedantic)]
+// Without the feature the items that `fuzzing` opens are out of reach.
+#![cfg_attr(any(fuzzing, feature = "fuzzing"), warn(unreachable_pub))]
 #![allow(clippy::missing_errors_doc, clippy::module_name_repetitions)]
 // Each public type decides whether it is exhaustive, and says why. I11: nothing panics.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs)]
@@ -87,6 +89,9 @@ mod backoff;
 pub mod drive;
 mod event;
 mod failure;
+#[cfg(any(fuzzing, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod machine;
 mod policy;
 pub mod presets;

@@ -1,6 +1,6 @@
-//! The facts of one HTTP response that matter here, distilled once from status, headers and body.
+//! One HTTP response as a [`Reply`]: the facts that decide about a retry, read once from status, headers and body.
 //!
-//! Bytes are touched in this module and nowhere else: what leaves it is a small `Copy` value.
+//! Only this module and its submodules look at bytes. A [`Reply`] is a small `Copy` value.
 
 use core::time::Duration;
 
@@ -8,14 +8,6 @@ use crate::time;
 
 #[cfg(feature = "json")]
 mod body;
-// These three stand alone: each could be a crate of its own, with more in it than is used here.
-#[allow(unreachable_pub, dead_code)]
-mod challenge;
-#[allow(unreachable_pub)]
-mod http_date;
-#[allow(unreachable_pub, dead_code)]
-mod structured_field;
-
 mod dialect;
 mod header_time;
 mod number;
@@ -26,6 +18,13 @@ mod retry_after;
 #[cfg(feature = "vendor-times")]
 mod vendor_times;
 
+// The grammars depend on no other module.
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "only `fuzzing` opens it")]
+pub(crate) mod challenge;
+pub(crate) mod http_date;
+#[allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "only `fuzzing` opens it")]
+pub(crate) mod structured_field;
+
 #[cfg(feature = "json")]
 pub use self::body::{BodyError, ErrorBody};
 pub use self::challenge::BearerErrorCode;
@@ -34,10 +33,10 @@ pub use self::dialect::{DialectField, FieldMeaning, TimeUnit};
 pub use self::reader::Reader;
 pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 
-/// What a response said, as far as it matters for trying again.
+/// The facts of a response that decide about a retry.
 ///
-/// Made by [`Reply::read`] from a whole response, by a [`Reader`] header by header, or by hand with [`Reply::new`].
-/// Nothing secret is kept: numbers and small enumerations only (rule H9).
+/// [`Reply::read`] makes one from a whole response, a [`Reader`] header by header, and [`Reply::new`] by hand. It keeps
+/// numbers and small enumerations only, so that it never holds a secret (rule H9).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Reply {
     status: u16,
@@ -56,7 +55,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// A reply of which only the status is known. Any number is taken; what is no HTTP status is surfaced (rule D10).
+    /// Makes a reply of which only the status is known. It takes any number; one that is not an HTTP status ends the
+    /// request (rule D10).
     #[must_use]
     pub const fn new(status: u16) -> Reply {
         Reply {
@@ -98,63 +98,65 @@ impl Reply {
         Reply { verdict: Some(verdict), ..self }
     }
 
-    /// The same reply with this class of error code: what the body's `error` says, where the driver has read it
-    /// (rule H8). [`ErrorBody::class`](crate::ErrorBody::class) gives it.
+    /// Sets the class of the error code in the body, for drivers that read the body (rule H8).
+    ///
+    /// With the feature `json`, `ErrorBody::class` returns it.
     #[must_use]
     pub const fn with_code(self, code: CodeClass) -> Reply {
         Reply { code, ..self }
     }
 
-    /// The status, as it came.
+    /// Returns the status as it was given.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.status
     }
 
-    /// The effective hint, if there is one (rule H6).
+    /// Returns the effective hint, if there is one (rule H6).
     #[must_use]
     pub const fn hint(&self) -> Option<Hint> {
         self.hint
     }
 
-    /// How many calls are left in the service's rate limit. Facts about limits are taken from `X-RateLimit-*` before
-    /// `RateLimit-*` before `RateLimit` (rule F9).
+    /// Returns the number of calls left in the service's rate limit.
+    ///
+    /// Facts about limits come from `X-RateLimit-*`, else from `RateLimit-*`, else from `RateLimit` (rule F9).
     #[must_use]
     pub const fn remaining(&self) -> Option<u64> {
         self.remaining
     }
 
-    /// How many calls the service's rate limit allows in its window.
+    /// Returns the number of calls that the service's rate limit allows in its window (rule F9).
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
         self.limit
     }
 
-    /// How long after the receipt of the response the service's rate limit is reset.
+    /// Returns the time from the receipt of the response to the reset of the service's rate limit (rule H5).
     #[must_use]
     pub fn reset(&self) -> Option<Duration> {
         self.reset.map(Duration::from_nanos)
     }
 
-    /// The `error` of the Bearer challenge (rule H7).
+    /// Returns the `error` of the Bearer challenge (rule H7).
     #[must_use]
     pub const fn challenge(&self) -> Option<BearerErrorCode> {
         self.challenge
     }
 
-    /// The class of the body's error code.
+    /// Returns the class of the body's error code (rule H8).
     #[must_use]
     pub const fn code(&self) -> CodeClass {
         self.code
     }
 
-    /// What was found in the headers and could not be used, and why (rule H6).
+    /// Returns the header fields that could not be used, with the reasons (rule H6).
     #[must_use]
     pub const fn rejected(&self) -> RejectedFields {
         self.rejected
     }
 
-    /// 2xx (rule D1).
+    /// Returns whether the status is 2xx (rule D1).
     pub(crate) const fn is_success(&self) -> bool {
         matches!(self.status, 200..=299)
     }
@@ -169,12 +171,12 @@ impl Reply {
         self.pushback
     }
 
-    /// Whether a rate limit has nothing left (rule S1).
+    /// Returns whether a rate limit has nothing left (rule S1).
     pub(crate) const fn is_exhausted(&self) -> bool {
         self.is_exhausted
     }
 
-    /// The reason why a refresh does not help, as challenge or code name it (rule D12).
+    /// Returns the reason why a refresh does not help, as challenge or code name it (rule D12).
     pub(crate) const fn refresh_obstacle(&self) -> Option<BearerErrorCode> {
         use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
         match (self.challenge, self.code) {
@@ -213,7 +215,7 @@ pub(crate) enum Pushback {
     Stop,
 }
 
-/// A time before which the server asked not to be called again.
+/// A wait that the server asked for: the time before which it must not be called again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Hint {
     /// Nanoseconds.
@@ -222,14 +224,15 @@ pub struct Hint {
 }
 
 impl Hint {
-    /// How long after the receipt of the response. Zero, or a date in the past, says nothing about how long (rule
-    /// L2).
+    /// Returns the wait, counted from the receipt of the response.
+    ///
+    /// It is zero for a zero or for a date in the past; then the back-off alone decides (rule L2).
     #[must_use]
     pub const fn wait(&self) -> Duration {
         Duration::from_nanos(self.wait)
     }
 
-    /// Which field said so.
+    /// Returns the field that the hint was read from.
     #[must_use]
     pub const fn source(&self) -> HintSource {
         self.source
@@ -239,12 +242,13 @@ impl Hint {
         Hint { wait, source }
     }
 
+    /// Returns the wait in nanoseconds.
     pub(crate) const fn nanos(&self) -> u64 {
         self.wait
     }
 }
 
-/// Which field of a response a hint was read from.
+/// The field of a response that a hint was read from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "rules H6, D16 and H11 name five")]
@@ -253,7 +257,7 @@ pub enum HintSource {
     RetryAfterMs,
     /// `Retry-After`: seconds or an HTTP-date (RFC 9110 §10.2.3).
     RetryAfter,
-    /// The reset of a rate limit with nothing left: `X-RateLimit-*`, `RateLimit-*` or `RateLimit`.
+    /// The reset of a rate limit that has nothing left: `X-RateLimit-*`, `RateLimit-*` or `RateLimit`.
     RateLimitReset,
     /// The driver, who read it where no field says it ([`Reply::with_hint`]).
     Told,
@@ -261,27 +265,27 @@ pub enum HintSource {
     Pushback,
 }
 
-/// What the machine knows of an error body's code: its class and nothing else (rule H8).
+/// The class of an error body's code, which is all that the machine knows of it (rule H8).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[allow(clippy::exhaustive_enums, reason = "rule H8 names four classes")]
 pub enum CodeClass {
-    /// There was no code, or no body that could be read.
+    /// There is no code, or no body that can be read.
     #[default]
     None,
     /// The token lacks a scope or a claim: `insufficient_scope`, `insufficient_claims`. A refresh would not help.
     InsufficientScope,
     /// The token was revoked: `token_revoked`. A refresh would not help.
     TokenRevoked,
-    /// Any other code. The status decides alone.
+    /// Any other code. The status alone decides.
     Other,
 }
 
-/// How a bare number in `X-RateLimit-Reset` and `RateLimit-Reset` is meant (rule H5).
+/// The meaning of a bare number in `X-RateLimit-Reset` and `RateLimit-Reset` (rule H5).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "rule H5 names three")]
 pub enum ResetFormat {
-    /// From 10^12 on a Unix time in milliseconds, from 10^9 on in seconds, below that seconds from now.
+    /// A Unix time in milliseconds from 10^12 on, a Unix time in seconds from 10^9 on, and seconds from now below that.
     #[default]
     Auto,
     /// A Unix time in seconds.

@@ -3,7 +3,7 @@
 use retry_machine::{BodyError, CodeClass, ErrorBody};
 use serde_json::{Map, Value};
 
-/// `data` is a body.
+/// Checks `data` as a body.
 pub fn check(data: &[u8]) {
     let body = ErrorBody::parse(data);
     assert_eq!(ErrorBody::parse(data), body, "I12");
@@ -14,7 +14,7 @@ pub fn check(data: &[u8]) {
     if let Ok(value) = serde_json::from_slice::<Value>(data) {
         compare(&value, &body, data.len());
     }
-    // Without leave to look inside strings, a byte more or less of white space changes nothing.
+    // White space around the object changes nothing.
     if data.len() + 2 <= ErrorBody::MAX_LENGTH {
         assert_eq!(ErrorBody::parse(&[b" ", data, b"\n"].concat()), body);
     }
@@ -31,7 +31,7 @@ fn accepted(body: &ErrorBody) {
     assert_eq!(body.class(), class, "H8");
 }
 
-/// H8, where it is JSON. Which of two equal keys counted is not to be seen in a `Value`.
+/// Compares with a `Value`, which does not show which of two equal keys counted (H8).
 fn compare(value: &Value, body: &Result<ErrorBody, BodyError>, length: usize) {
     if body == &Err(BodyError::Duplicate) && value.is_object() {
         return;
@@ -43,7 +43,7 @@ fn compare(value: &Value, body: &Result<ErrorBody, BodyError>, length: usize) {
         _ => Err(BodyError::NotAnObject),
     };
     let texts = |body: &ErrorBody| [body.code().map(str::to_owned), body.message().map(str::to_owned)];
-    // Keys that come twice can hide how deep the first one's value was.
+    // A key that comes twice can hide the depth of its first value.
     assert!(body.as_ref().map(texts) == expected.as_ref().cloned() || body == &Err(BodyError::TooDeep), "{body:?}");
 }
 

@@ -1,32 +1,20 @@
-//! Several requests of one upstream under any policy and any order of events: the invariants of the rules, as far as
-//! they show from outside.
+//! Several requests to one upstream, under any policy and any order of events. The oracle of the property tests judges the
+//! history.
 
-pub mod policy;
 pub mod script;
-mod world;
+pub mod settings;
 
 use arbitrary::Unstructured;
 
-use self::world::World;
+use super::common::oracle::{self, Order};
 
-/// `data` says what the policy is and what happens; when it ends every request is driven to its end.
+/// Checks a history: `data` chooses the policy and the events. After them every request comes to its end.
 pub fn check(data: &[u8]) {
     let mut script = Unstructured::new(data);
-    let Ok(mut world) = script::world(&mut script) else { return };
-    while !script.is_empty() && script::step(&mut script, &mut world).is_ok() {}
-    world.finish(data.first().copied().unwrap_or(0));
-}
-
-impl World {
-    /// I7: drivers that do what they are told come to an end.
-    fn finish(&mut self, habit: u8) {
-        for request in 0..self.requests() {
-            let mut steps = 0;
-            while !self.is_over(request) {
-                script::obey(self, request, habit);
-                steps += 1;
-                assert!(steps <= self.longest(), "I7: request {request} does not end");
-            }
-        }
+    let Ok(mut player) = script::player(&mut script) else { return };
+    while !script.is_empty() && script::step(&mut script, &mut player).is_ok() {}
+    let results = [script::habit(data.first().copied().unwrap_or(0))];
+    for order in [Order::OneByOne, Order::ByTime] {
+        oracle::check(&oracle::every_request_ends(player.clone(), order, &results));
     }
 }

@@ -1,16 +1,13 @@
-//! HTTP-dates against a second reader of them.
+//! HTTP-dates against a second reader.
 
-#[allow(dead_code, clippy::all, clippy::pedantic)]
-#[path = "../../src/reply/http_date.rs"]
-mod subject;
+use retry_machine::fuzzing::http_date::{HttpDate, year_of};
 
-use self::subject::{HttpDate, year_of};
-use super::oracle;
+use super::second_reader;
 
-/// `data` is read as a date.
+/// Checks `data` as a date.
 pub fn check(data: &[u8]) {
     let date = HttpDate::parse(data);
-    let expected = oracle::Date::parse(data);
+    let expected = second_reader::Date::parse(data);
     assert_eq!(date.is_some(), expected.is_some(), "H3: {:?}", data.escape_ascii().to_string());
     let (Some(date), Some(expected)) = (date, expected) else { return };
     assert_eq!(HttpDate::parse(data), Some(date), "I12");
@@ -20,7 +17,7 @@ pub fn check(data: &[u8]) {
         let seconds = date.unix_seconds(year);
         assert_eq!(seconds, expected.unix_seconds(year.into()), "F9: {date:?} near {year}");
         if let Some(seconds) = seconds {
-            assert_eq!(i64::from(year_of(seconds)), oracle::year_of(seconds), "{date:?}");
+            assert_eq!(i64::from(year_of(seconds)), second_reader::year_of(seconds), "{date:?}");
         }
     }
 }

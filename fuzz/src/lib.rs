@@ -1,25 +1,33 @@
-//! What must hold for any input: a plain function for each fuzz target.
+//! The checks of the fuzz targets: a plain function for each, which must hold for any input.
 //!
-//! A target calls its function with what the fuzzer makes up; an ordinary test includes this file and calls it with
-//! the inputs in `corpus/`.
+//! A target calls its function with the fuzzer's input. An ordinary test includes this file and calls the functions with the
+//! inputs in `corpus/`.
 
 pub mod body;
 pub mod challenge;
+/// The oracle of the property tests.
+#[path = "../../proptests/common"]
+pub mod common {
+    pub mod bounds;
+    pub mod history;
+    pub mod oracle;
+    pub mod settings;
+}
 pub mod events;
 pub mod http_date;
 pub mod model;
-pub mod oracle;
 pub mod rate_limit;
 pub mod replay;
 pub mod response;
 pub mod retry_after;
+pub mod second_reader;
 pub mod snapshot;
 pub mod structured_field;
 
-/// A check: panics if what it is given breaks a rule.
+/// A check, which panics if its input makes the crate break a rule.
 pub type Check = fn(&[u8]);
 
-/// Each target's name, which is also the name of its folder in `corpus/`, and its check.
+/// The name of each target, which is also the name of its folder in `corpus/`, with its check.
 pub const CHECKS: [(&str, Check); 11] = [
     ("body", body::check),
     ("challenge", challenge::check),

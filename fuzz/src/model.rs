@@ -1,8 +1,8 @@
-//! The crate against the reference model: bytes become a trace, and the two agree on every action and every fact read.
+//! The crate against the reference model: bytes become a trace, and both agree on every action and every fact.
 
-/// The same model and the same generator as in the ordinary tests.
+/// The model and the generator of the ordinary tests.
 #[path = "../../proptests/reference"]
-#[allow(dead_code, reason = "the ordinary tests ask for more")]
+#[allow(dead_code, reason = "the ordinary tests use more of it")]
 pub(super) mod reference {
     pub mod generator;
     pub mod model;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use self::reference::generator::Generator;
 use self::reference::model::Model;
 
-/// `data` says what the setting is and what happens.
+/// Checks a trace: `data` chooses the setting and the events.
 pub fn check(data: &[u8]) {
     let mut generator = Generator::from_bytes(data);
     let mut trace = vec![generator.setting.clone()];

@@ -1,13 +1,13 @@
-//! Rate-limit fields, one value at a time, against a second reader of them and the crate `sfv`.
+//! Rate-limit fields, one value at a time, against a second reader and the crate `sfv`.
 
 use std::time::Duration;
 
 use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 use sfv::{BareItem, ListEntry, Parser};
 
-use super::oracle::{Clock, count, trim};
+use super::second_reader::{Clock, count, trim};
 
-/// `data` is a field's value.
+/// Checks `data` as a field's value.
 pub fn check(data: &[u8]) {
     check_reset(data);
     check_limit(data);
@@ -77,7 +77,7 @@ fn reset_hint(wait: Duration) -> (Duration, HintSource) {
 struct Member(sfv::Parameters);
 
 impl Member {
-    /// A whole number from 0 on: `None` if it is there and is none.
+    /// Returns a parameter that is a whole number, 0 or more, or `None` if it has another value.
     fn number(&self, key: &str) -> Option<Option<u64>> {
         match self.0.iter().find(|(name, _)| name.as_str() == key) {
             None => Some(None),
@@ -87,7 +87,7 @@ impl Member {
     }
 }
 
-/// The members of a list, those that have a name.
+/// Reads the members of a list: `None` for one without a name.
 fn members(data: &[u8]) -> Option<Vec<Option<Member>>> {
     let list = Parser::new(trim(data)).parse::<sfv::List>().ok()?;
     let named = |entry| match entry {

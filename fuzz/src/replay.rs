@@ -1,8 +1,8 @@
-//! Traces: whatever the lines are, each gives an action, nothing, or a sentence that says what is wrong.
+//! Traces: any line gives an action, nothing, or an error with a sentence.
 
 use retry_machine::replay::{EventRecord, Replay, ReplayError, Settings};
 
-/// `data` is a trace.
+/// Checks `data` as a trace.
 pub fn check(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -10,7 +10,7 @@ pub fn check(data: &[u8]) {
     assert_eq!(run(lines()), first, "I12");
 }
 
-/// What comes of the lines, up to the first that cannot be read.
+/// Replays the lines, up to the first one with an error, and returns the output.
 fn run<'a>(mut lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut output = Vec::new();
     let Some(first) = lines.next() else { return output };
@@ -37,7 +37,7 @@ fn run<'a>(mut lines: impl Iterator<Item = &'a str>) -> Vec<String> {
 
 fn step(replay: &mut Replay, event: &EventRecord) -> Result<Option<String>, ReplayError> {
     let written = event.to_json().to_string();
-    assert_eq!(EventRecord::parse(&written).as_ref(), Ok(event), "an event is what it was written as: {written}");
+    assert_eq!(EventRecord::parse(&written).as_ref(), Ok(event), "an event survives being written: {written}");
     let Some(action) = replay.step(event)? else { return Ok(None) };
     assert_eq!((action.at_ms, action.to_json()["at_ms"].as_u64()), (event.at_ms, Some(event.at_ms)));
     assert!(action.to_json()["explain"].as_str().is_some_and(|sentence| !sentence.is_empty()), "E2");

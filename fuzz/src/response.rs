@@ -1,4 +1,4 @@
-//! Whole responses: what is read is what the reference model reads, however it is fed, and a machine takes it.
+//! Whole responses: the reader finds the facts that the reference model finds, in any order, and a machine accepts them.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use retry_machine::{
 };
 
 use super::model::reference::reading::{self, Reset};
-use super::oracle::{Date, digits, trim};
+use super::second_reader::{Date, digits, trim};
 
-/// A response as text, so that a fuzzer's mutations stay near to real ones:
-/// `STATUS [UNIX_MS [auto|unix|delta]]`, header lines, an empty line, the body. Anything is accepted.
+/// A response as text, so that a fuzzer's mutations stay close to real ones: `STATUS [UNIX_MS [auto|unix|delta]]`, header
+/// lines, an empty line, the body. Any bytes are accepted.
 struct Response<'a> {
     status: u16,
     wall: Option<Duration>,
@@ -22,7 +22,7 @@ struct Response<'a> {
 
 const YEAR_9999: Duration = Duration::from_secs(253_402_300_799);
 
-/// A name of one letter stands for one of these.
+/// The names that a name of one letter abbreviates.
 const NAMES: [&str; 13] = [
     "Retry-After-Ms",
     "x-ms-retry-after-ms",
@@ -70,8 +70,8 @@ impl<'a> Response<'a> {
         Reply::read(self.status, self.headers.iter().copied(), self.wall, self.reset)
     }
 
-    /// Whether the reader may fall short of the model: what saturates at the end of time the model tells apart; and which
-    /// of two short years is later depends on the century, which the reader may not know in time.
+    /// Returns whether the reader may find less than the model: the model does not saturate at the end of time, and the
+    /// order of two short years depends on a century that the reader may not know in time.
     fn is_exotic(&self) -> bool {
         let short_dates = |name| self.values(name).filter_map(Date::parse).filter(|date| date.is_short).count();
         self.wall.is_some_and(|wall| wall > YEAR_9999)
@@ -84,7 +84,7 @@ impl<'a> Response<'a> {
     }
 }
 
-/// `data` is a response.
+/// Checks `data` as a response.
 pub fn check(data: &[u8]) {
     let response = Response::parse(data);
     let reply = response.read();
@@ -98,7 +98,7 @@ pub fn check(data: &[u8]) {
     let mut sorted = response.headers.clone();
     sorted.sort_by_key(|(name, _)| name.to_ascii_lowercase());
     let sorted = Response { headers: sorted, ..response };
-    assert_eq!(sorted.read(), reply, "H4: wherever they stand");
+    assert_eq!(sorted.read(), reply, "H4: in any order");
 
     if !response.is_exotic() {
         compare(&response, &reply);
@@ -106,7 +106,7 @@ pub fn check(data: &[u8]) {
     explain(&reply, response.body);
 }
 
-/// H1–H8, F9: every fact is what the reference model reads.
+/// Compares every fact with those of the reference model (H1–H8, F9).
 fn compare(response: &Response<'_>, reply: &Reply) {
     let reset = match response.reset {
         ResetFormat::Unix => Reset::Unix,
@@ -127,7 +127,7 @@ fn compare(response: &Response<'_>, reply: &Reply) {
     }
 }
 
-/// E2, L1: a machine takes it, waits as long as it was told to, and everything has a sentence.
+/// Checks that a machine accepts the reply and waits for its hint, and that everything has a sentence (E2, L1).
 fn explain(reply: &Reply, body: &[u8]) {
     let code = match ErrorBody::parse(body) {
         Ok(body) => body.class(),

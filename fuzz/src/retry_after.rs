@@ -1,12 +1,12 @@
-//! `Retry-After` and the millisecond fields, one value at a time, against a second reader of them.
+//! `Retry-After` and the millisecond fields, one value at a time, against a second reader.
 
 use std::time::Duration;
 
 use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
 
-use super::oracle::{Clock, Date, digits, trim};
+use super::second_reader::{Clock, Date, digits, trim};
 
-/// `data` is a field's value.
+/// Checks `data` as a field's value.
 pub fn check(data: &[u8]) {
     let value = trim(data);
     let date = "Sun, 06 Nov 1994 08:49:37 GMT";
@@ -23,7 +23,7 @@ pub fn check(data: &[u8]) {
         let why = match (digits(value), Date::parse(value)) {
             (None, None) => Some(RejectReason::Malformed),
             (None, Some(_)) if !clock.has_time() => Some(RejectReason::NoClock),
-            // 29 February of a short year that turns out to have none.
+            // 29 February of a short year that turns out not to be a leap year.
             (None, Some(_)) if wait.is_none() => Some(RejectReason::Malformed),
             _ => None,
         };

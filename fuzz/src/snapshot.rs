@@ -1,21 +1,22 @@
-//! Stored forms that nobody stored: refused with a typed error, or restored to what behaves like any other (T7, I11).
+//! Stored forms that nobody stored: each is refused with a typed error, or restored to a state that behaves (T7, I11).
 
 mod change;
-mod scene;
+mod session;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
-use retry_machine::{Idempotency, Policy, RetryMachine, Timestamp, Upstream};
+use retry_machine::{Idempotency, RetryMachine, Timestamp, Upstream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::events::policy::{Known, policy};
+use super::common::settings::Settings;
+use super::events::settings::settings;
 
-use self::scene::Scene;
+use self::session::Session;
 
-/// `data` is what was stored, a line for a request and a line for the upstream, then what happens; or it says what
-/// happens, how that is stored, what is changed of it, and what happens then.
+/// Checks a stored form. `data` has a line for a request, a line for the upstream, and then the events. Or it chooses events,
+/// changes of their stored form, and the events after that.
 pub fn check(data: &[u8]) {
     let _ = if data.first() == Some(&b'{') { written(data) } else { changed(data) };
 }
@@ -25,29 +26,29 @@ fn written(data: &[u8]) -> Result<()> {
     let mut line = || lines.next().unwrap_or_default();
     let (machine, upstream) = (read(line()), read(line()));
     let mut script = Unstructured::new(line());
-    let policy = policy(&mut script)?;
-    let now = scene::instant(&mut script)?;
-    restored(&[machine], upstream, policy, now).run(&mut script)
+    let settings = settings(&mut script)?;
+    let now = session::instant(&mut script)?;
+    restored(&[machine], upstream, settings, now).run(&mut script)
 }
 
 fn changed(data: &[u8]) -> Result<()> {
     let mut script = Unstructured::new(data);
-    let first = policy(&mut script)?;
+    let first = settings(&mut script)?;
     let idempotency = if script.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
     let machines = vec![RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(idempotency, 8)];
-    let mut scene = Scene::new(Upstream::new(first.0.clone()), first.1.clone(), machines);
+    let mut session = Session::new(Upstream::new(first.policy()), first.clone(), machines);
     for _ in 0..script.int_in_range(0..=12)? {
-        scene.step(&mut script)?;
+        session.step(&mut script)?;
     }
-    let (machines, upstream) = scene.stored();
+    let (machines, upstream) = session.stored();
     let upstream = change(&mut script, &upstream)?;
     let machines: Result<Vec<_>> = machines.iter().map(|machine| change(&mut script, machine)).collect();
-    let second = if script.arbitrary()? { first } else { policy(&mut script)? };
-    let now = if script.arbitrary()? { scene.now() } else { scene::instant(&mut script)? };
+    let second = if script.arbitrary()? { first } else { settings(&mut script)? };
+    let now = if script.arbitrary()? { session.now() } else { session::instant(&mut script)? };
     restored(&machines?, upstream, second, now).run(&mut script)
 }
 
-/// The same with some changes, if it can be read still.
+/// Changes the written form, and returns it if it can still be read.
 fn change<T: Serialize + DeserializeOwned>(script: &mut Unstructured<'_>, stored: &T) -> Result<Option<T>> {
     let mut written = to_value(stored);
     for _ in 0..script.int_in_range(0..=3)? {
@@ -56,27 +57,28 @@ fn change<T: Serialize + DeserializeOwned>(script: &mut Unstructured<'_>, stored
     Ok(serde_json::from_value(written).ok())
 }
 
-/// T7: what has been read is written the same.
+/// Reads a stored form, and asserts that it survives being written (T7).
 fn read<T: Serialize + DeserializeOwned + PartialEq>(text: &[u8]) -> Option<T> {
     let stored: T = serde_json::from_slice(text).ok()?;
     assert!(serde_json::from_value(to_value(&stored)).is_ok_and(|again: T| again == stored), "T7");
     Some(stored)
 }
 
-/// What cannot be read or is refused begins anew.
+/// Restores a session. A state that cannot be read or is refused begins anew.
 fn restored(
     machines: &[Option<MachineSnapshot>],
     upstream: Option<UpstreamSnapshot>,
-    (policy, known): (Policy, Known),
+    settings: Settings,
     now: Timestamp,
-) -> Scene {
+) -> Session {
+    let policy = settings.policy();
     let upstream = upstream.and_then(|stored| verdict(&stored, stored.restore(policy.clone(), now), now));
     let machine = |stored: &Option<MachineSnapshot>| {
         let machine = stored.as_ref().and_then(|stored| verdict(stored, stored.restore(now), now));
         machine.unwrap_or_else(|| (RetryMachine::new(Idempotency::Idempotent, 7), Value::Null))
     };
     let machines = machines.iter().map(machine).collect();
-    Scene::restored(upstream.unwrap_or_else(|| (Upstream::new(policy), Value::Null)), known, machines, now)
+    Session::restored(upstream.unwrap_or_else(|| (Upstream::new(policy), Value::Null)), settings, machines, now)
 }
 
 /// T7: refused for a reason, or restored; with how it is written.
@@ -91,7 +93,7 @@ fn verdict<T>(
     match restored {
         Ok(state) => return Some((state, written)),
         Err(SnapshotError::Version { version: other }) => assert_eq!(u64::from(other), version, "T7"),
-        Err(SnapshotError::TooEarly) => assert!(now < scene::ORIGIN, "T7"),
+        Err(SnapshotError::TooEarly) => assert!(now < session::ORIGIN, "T7"),
         Err(error) => assert_eq!(error, SnapshotError::Impossible, "T7"),
     }
     None

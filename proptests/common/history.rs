@@ -1,49 +1,81 @@
-//! What happened when a plan was played: events and actions, and what can be told from them alone. The judges in
-//! `invariants.rs` see nothing of the machine but this.
+//! A history: the events that requests to one upstream were told, and their answers. The oracle sees only this.
 #![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
+use std::time::Duration;
+
+use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, Event, HintSource, Idempotency, RefreshOutcome, Reply, ResetFormat, RetryMachine, Timestamp,
-    TransportErrorKind, Upstream, derive_seed,
+    Action, BearerErrorCode, CodeClass, Event, FailureKind, HintSource, Idempotency, RefreshOutcome, Reply,
+    RetryMachine, Timestamp, TransportErrorKind, Upstream, derive_seed,
 };
 
-use crate::plans::{HeaderTime, Plan, PlannedStep, RecordKind, Response, Which};
-use crate::strategies::Settings;
+use super::settings::{Settings, nanos};
 
-/// A plan that was played.
-pub struct History {
+/// An instant this far from the present is out of a snapshot's reach.
+const CENTURIES: u64 = 1 << 62;
+
+/// The start of a history.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub settings: Settings,
+    pub seed: u64,
+    pub token_expires_in: Option<u64>,
     pub requests: Vec<Idempotency>,
-    pub steps: Vec<Step>,
-    /// How the machines and the upstream stood in the end.
+}
+
+/// Everything that happened.
+pub struct History {
+    pub setup: Setup,
+    pub entries: Vec<Entry>,
+    /// The promises that a step broke and that its entry does not show.
+    pub broken: Vec<String>,
+    /// The state of the machines and the upstream in the end.
     pub end: (Vec<RetryMachine>, Upstream),
 }
 
 /// One event and its answer.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Step {
-    /// The latest time that the upstream has seen, in nanoseconds (T2).
+pub struct Entry {
+    /// The time that was told, in nanoseconds.
+    pub told_at: u64,
+    /// The latest time that the upstream has seen (T2).
     pub at: u64,
     pub request: usize,
-    pub told: RequestEvent,
-    /// None where the event is no request's.
+    pub input: Input,
+    /// The answer, or `None` if the event was for the upstream.
     pub action: Option<Action>,
-    /// What the request had shown before the event.
+    /// The facts that the request had shown before the event.
     pub before: Seen,
+    /// The state after the event.
+    pub after: State,
 }
 
+/// An event for a request or for the upstream.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum RequestEvent {
+pub enum Input {
     Start,
     Tick,
     Reply(u32, Response),
     Error(u32, TransportErrorKind),
-    Token(RefreshOutcome),
+    Refreshed(RefreshOutcome),
     Cancel,
-    TokenReplaced,
+    /// The new token's lifetime in nanoseconds.
+    TokenReplaced(Option<u64>),
     OpenGate,
 }
 
-/// What a request has shown in its actions.
+/// A response, with the facts that the rules name.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Response {
+    pub reply: Reply,
+    pub status: u16,
+    /// The effective hint in nanoseconds (H6).
+    pub hint: Option<(u64, HintSource)>,
+    /// Nanoseconds until the reset of the limit that has nothing left.
+    pub exhausted_for: Option<u64>,
+}
+
+/// The facts that a request has shown in its actions.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Seen {
     pub started: Option<u64>,
@@ -59,7 +91,15 @@ pub struct Flight {
     pub limit: Option<u64>,
 }
 
-/// How the attempt in flight ended.
+/// The facts that the accessors of the machine and the upstream return.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct State {
+    pub attempts: u32,
+    pub next_tick: Option<u64>,
+    pub generation: u32,
+}
+
+/// The end of the attempt in flight.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Ended {
     Answered(Response),
@@ -68,51 +108,48 @@ pub enum Ended {
     GivenUp,
 }
 
-impl Step {
-    /// The attempt that this event ended, and how.
+impl Entry {
+    /// Returns the attempt that this event ended, and its end.
     pub fn ended(&self) -> Option<(Flight, Ended)> {
         let flight = self.before.in_flight?;
-        let ended = match self.told {
-            RequestEvent::Reply(attempt, response) if attempt == flight.attempt => Ended::Answered(response),
-            RequestEvent::Error(attempt, error) if attempt == flight.attempt => Ended::Failed(error),
-            // F5: in flight no outcome counts, unless for the lease of before; then nothing is given up.
-            RequestEvent::Tick | RequestEvent::Token(_) if flight.limit.is_some_and(|limit| self.at >= limit) => {
-                Ended::GivenUp
-            }
+        let ended = match self.input {
+            Input::Reply(attempt, response) if attempt == flight.attempt => Ended::Answered(response),
+            Input::Error(attempt, error) if attempt == flight.attempt => Ended::Failed(error),
+            // F5: in flight only the outcome for an earlier lease counts, and then the attempt is not given up.
+            Input::Tick | Input::Refreshed(_) if flight.limit.is_some_and(|limit| self.at >= limit) => Ended::GivenUp,
             _ => return None,
         };
-        // An outcome that counted is no tick.
-        match (self.told, self.action) {
-            (RequestEvent::Token(_), Some(Action::InFlight { .. })) => None,
+        match (self.input, self.action) {
+            (Input::Refreshed(_), Some(Action::InFlight { .. })) => None,
             _ => Some((flight, ended)),
         }
     }
 
-    /// How the attempt in flight failed, a 401 aside: what a retry may follow (B3).
+    /// Returns the end of the attempt in flight, unless it is a 401: the failure that a retry may follow (B3).
     pub fn failure(&self) -> Option<Ended> {
         let (_, ended) = self.ended()?;
         (!matches!(ended, Ended::Answered(response) if response.status == 401)).then_some(ended)
     }
 
-    /// The response that came with this event, if anybody listened: before the first send nobody does (T3).
+    /// Returns the response in this event, if the request has sent anything (T3).
     pub fn heard(&self) -> Option<Response> {
-        match self.told {
-            RequestEvent::Reply(_, response) if self.before.sends > 0 => Some(response),
+        match self.input {
+            Input::Reply(_, response) if self.before.sends > 0 => Some(response),
             _ => None,
         }
     }
 
-    /// The attempt of this request that succeeded.
+    /// Returns the attempt of this request that succeeded.
     pub fn success(&self) -> Option<u32> {
-        match self.told {
-            RequestEvent::Reply(attempt, response) => {
+        match self.input {
+            Input::Reply(attempt, response) => {
                 (response.is_success() && (1..=self.before.sends).contains(&attempt)).then_some(attempt)
             }
             _ => None,
         }
     }
 
-    /// The attempt that the action sends.
+    /// Returns the attempt that the action sends.
     pub fn sent(&self) -> Option<Flight> {
         match self.action? {
             Action::Send { attempt, generation, until, .. } => {
@@ -122,168 +159,231 @@ impl Step {
         }
     }
 
+    /// Returns the kind of the failure that the action tells.
+    pub fn failed(&self) -> Option<FailureKind> {
+        if let Some(Action::Fail(failure)) = self.action { Some(failure.kind()) } else { None }
+    }
+
     pub fn was_over(&self) -> bool {
         self.before.last.is_some_and(|last| last.is_terminal())
     }
 }
 
 impl Response {
-    /// H6, with resets in seconds from now.
-    pub fn hint(&self) -> Option<(u64, HintSource)> {
-        let millis = self.retry_after_ms.map(|ms| (ms.saturating_mul(1_000_000), HintSource::RetryAfterMs));
-        let seconds = self.retry_after.map(|s| (s.saturating_mul(1_000_000_000), HintSource::RetryAfter));
-        let reset = self.exhausted_for().map(|nanos| (nanos, HintSource::RateLimitReset));
-        millis.or(seconds).or(reset)
-    }
-
-    /// Nanoseconds until the limit with nothing left is reset.
-    pub fn exhausted_for(&self) -> Option<u64> {
-        self.limit.filter(|(remaining, _)| *remaining == 0).map(|(_, reset)| reset.saturating_mul(1_000_000_000))
+    /// Takes the facts from the reply itself.
+    pub fn of(reply: Reply) -> Response {
+        let exhausted = reply.reset().filter(|_| reply.remaining() == Some(0));
+        Response {
+            reply,
+            status: reply.status(),
+            hint: reply.hint().map(|hint| (nanos(hint.wait()), hint.source())),
+            exhausted_for: exhausted.map(nanos),
+        }
     }
 
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
     }
 
-    pub fn reply(&self) -> Reply {
-        let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
-        let headers = [
-            number("Retry-After", self.retry_after),
-            number("retry-after-ms", self.retry_after_ms),
-            number("X-RateLimit-Remaining", self.limit.map(|limit| limit.0)),
-            number("X-RateLimit-Reset", self.limit.map(|limit| limit.1)),
-        ];
-        Policy::flextell().read(self.status, headers.into_iter().flatten())
+    /// Returns whether the server says that a fresh token would not help (D12).
+    pub fn refresh_is_useless(&self) -> bool {
+        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
+        matches!(self.reply.challenge(), Some(InsufficientScope | InsufficientClaims | TokenRevoked))
+            || matches!(self.reply.code(), CodeClass::InsufficientScope | CodeClass::TokenRevoked)
     }
 }
 
-impl Settings {
-    pub fn retries(&self, status: u16) -> bool {
-        self.statuses.contains(&status)
-    }
-
-    /// H10.
-    pub fn hint_counts(&self, status: u16) -> bool {
-        status == 429 || self.retries(status)
-    }
-}
-
-impl Plan {
-    pub fn play(&self) -> History {
-        self.play_with(false)
-    }
-
-    /// Plays it, with an early tick after every event if `nervous`, which is left out of the history (T4).
-    pub fn play_with(&self, nervous: bool) -> History {
-        let mut upstream = Upstream::new(self.settings.builder().build().expect("these settings are accepted"));
-        if let Some(lifetime) = self.token_expires_in {
-            upstream.token_expires_in(Timestamp::ZERO, std::time::Duration::from_nanos(lifetime));
-        }
-        let seeds = (0..).map(|n| derive_seed(self.seed, n));
-        let machines =
-            self.requests.iter().zip(seeds).map(|(idempotency, seed)| RetryMachine::new(*idempotency, seed)).collect();
-        let seen = vec![Seen::default(); self.requests.len()];
-        let mut player = Player { upstream, machines, seen, now: 0, latest: 0 };
-        let mut steps = Vec::new();
-        for planned in &self.steps {
-            let step = player.play(planned);
+impl History {
+    /// Tells the same events again. If `nervous`, an early tick follows each event and is left out of the history (T4).
+    pub fn replay(&self, nervous: bool) -> History {
+        let mut player = Player { is_checked: false, ..Player::new(self.setup.clone()) };
+        for entry in &self.entries {
+            let _ = player.tell(entry.request, entry.told_at, entry.input);
             if nervous {
-                player.tick_early(step.request);
+                player.tick_early(entry.request, entry.told_at);
             }
-            steps.push(step);
         }
-        let Player { upstream, machines, .. } = player;
-        History { requests: self.requests.clone(), steps, end: (machines, upstream) }
+        player.into_history()
     }
 }
 
-struct Player {
+/// The requests, their upstream, and the history so far.
+#[derive(Clone)]
+pub struct Player {
+    setup: Setup,
     upstream: Upstream,
     machines: Vec<RetryMachine>,
     seen: Vec<Seen>,
     now: u64,
-    latest: u64,
+    entries: Vec<Entry>,
+    broken: Vec<String>,
+    is_checked: bool,
 }
 
 impl Player {
-    fn play(&mut self, planned: &PlannedStep) -> Step {
-        let request = usize::try_from(planned.request).expect("it is small") % self.machines.len();
-        let tick = self.machines[request].next_tick(&self.upstream).map_or(self.now, Timestamp::as_nanos);
-        self.now = match planned.when {
-            HeaderTime::AtTick => tick,
-            HeaderTime::OneBeforeTick => tick.saturating_sub(1),
-            HeaderTime::After(nanos) => self.now.saturating_add(nanos),
-            HeaderTime::Back(nanos) => self.now.saturating_sub(nanos),
-            HeaderTime::FarLater => tick.saturating_add(3_600_000_000_000),
-        };
-        self.latest = self.latest.max(self.now);
+    pub fn new(setup: Setup) -> Player {
+        let mut upstream = Upstream::new(setup.settings.policy());
+        if let Some(lifetime) = setup.token_expires_in {
+            upstream.token_expires_in(Timestamp::ZERO, Duration::from_nanos(lifetime));
+        }
+        let machine =
+            |(n, idempotency): (u64, &Idempotency)| RetryMachine::new(*idempotency, derive_seed(setup.seed, n));
+        Player {
+            upstream,
+            machines: (0..).zip(&setup.requests).map(machine).collect(),
+            seen: vec![Seen::default(); setup.requests.len()],
+            now: 0,
+            entries: Vec::new(),
+            broken: Vec::new(),
+            is_checked: true,
+            setup,
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.setup.settings
+    }
+
+    /// Returns the latest time that was told (T2).
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    pub fn requests(&self) -> usize {
+        self.machines.len()
+    }
+
+    pub fn seen(&self, request: usize) -> Seen {
+        self.seen[request]
+    }
+
+    pub fn is_over(&self, request: usize) -> bool {
+        self.seen[request].last.is_some_and(|last| last.is_terminal())
+    }
+
+    pub fn next_tick(&self, request: usize) -> Option<u64> {
+        self.machines[request].next_tick(&self.upstream).map(Timestamp::as_nanos)
+    }
+
+    /// Tells a request, or the upstream, an event at this time.
+    pub fn tell(&mut self, request: usize, told_at: u64, input: Input) -> Option<Action> {
+        self.now = self.now.max(told_at);
         let before = self.seen[request];
-        let told = self.tell(planned.what, request);
-        let action = self.hear(told, planned.what, request);
-        if let Some(action) = action {
-            self.seen[request] = before.after(action, self.latest);
-        }
-        Step { at: self.latest, request, told, action, before }
-    }
-
-    /// What is told to the request, concretely.
-    fn tell(&self, what: RecordKind, request: usize) -> RequestEvent {
-        let newest = self.seen[request].sends;
-        let number = |which| match which {
-            Which::Newest => newest,
-            Which::Earlier(by) => newest.saturating_sub(by),
-            Which::Numbered(number) => number,
-        };
-        match what {
-            RecordKind::Start => RequestEvent::Start,
-            RecordKind::Tick => RequestEvent::Tick,
-            RecordKind::Reply(attempt, response) => RequestEvent::Reply(number(attempt), response),
-            RecordKind::Error(attempt, error) => RequestEvent::Error(number(attempt), error),
-            RecordKind::Token(outcome) => RequestEvent::Token(outcome),
-            RecordKind::Cancel => RequestEvent::Cancel,
-            RecordKind::TokenReplaced(_) => RequestEvent::TokenReplaced,
-            RecordKind::OpenGate => RequestEvent::OpenGate,
-            RecordKind::Obey(result, outcome) => match (self.seen[request].last, self.seen[request].in_flight) {
-                (None, _) => RequestEvent::Start,
-                (Some(_), Some(_)) => match result {
-                    Ok(response) => RequestEvent::Reply(newest, response),
-                    Err(error) => RequestEvent::Error(newest, error),
-                },
-                (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None) => RequestEvent::Token(outcome),
-                (Some(_), None) => RequestEvent::Tick,
-            },
-        }
-    }
-
-    fn hear(&mut self, told: RequestEvent, what: RecordKind, request: usize) -> Option<Action> {
-        let now = Timestamp::from_nanos(self.now);
-        let event = match told {
-            RequestEvent::Start => Event::Start,
-            RequestEvent::Tick => Event::Tick,
-            RequestEvent::Reply(attempt, response) => Event::Reply { attempt, reply: response.reply() },
-            RequestEvent::Error(attempt, error) => Event::TransportError { attempt, kind: error },
-            RequestEvent::Token(outcome) => Event::Refreshed(outcome),
-            RequestEvent::Cancel => Event::Cancel,
-            RequestEvent::TokenReplaced => {
-                let RecordKind::TokenReplaced(lifetime) = what else { unreachable!("told as planned") };
-                self.upstream.token_replaced(now, lifetime.map(std::time::Duration::from_nanos));
-                return None;
+        let now = Timestamp::from_nanos(told_at);
+        let event = match input {
+            Input::Start => Some(Event::Start),
+            Input::Tick => Some(Event::Tick),
+            Input::Reply(attempt, response) => Some(Event::Reply { attempt, reply: response.reply }),
+            Input::Error(attempt, kind) => Some(Event::TransportError { attempt, kind }),
+            Input::Refreshed(outcome) => Some(Event::Refreshed(outcome)),
+            Input::Cancel => Some(Event::Cancel),
+            Input::TokenReplaced(lifetime) => {
+                self.upstream.token_replaced(now, lifetime.map(Duration::from_nanos));
+                None
             }
-            RequestEvent::OpenGate => {
+            Input::OpenGate => {
                 self.upstream.open_gate(now);
-                return None;
+                None
             }
         };
-        Some(self.machines[request].handle(now, event, &mut self.upstream))
+        let action = event.map(|event| self.handle(request, now, event));
+        if let Some(action) = action {
+            self.seen[request] = before.after(action, self.now);
+        }
+        let after = State {
+            attempts: self.machines[request].attempts(),
+            next_tick: self.next_tick(request),
+            generation: self.upstream.generation(),
+        };
+        self.entries.push(Entry { told_at, at: self.now, request, input, action, before, after });
+        action
     }
 
-    /// A tick too early to matter.
-    fn tick_early(&mut self, request: usize) {
+    /// Does what the last action asks for, on time. A send ends with `result`, a refresh with `outcome`.
+    pub fn obey(
+        &mut self,
+        request: usize,
+        now: u64,
+        result: Result<Response, TransportErrorKind>,
+        outcome: RefreshOutcome,
+    ) {
+        let seen = self.seen[request];
+        let input = match (seen.last, seen.in_flight, result) {
+            (None, ..) => Input::Start,
+            (Some(_), Some(flight), Ok(response)) => Input::Reply(flight.attempt, response),
+            (Some(_), Some(flight), Err(error)) => Input::Error(flight.attempt, error),
+            (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None, _) => Input::Refreshed(outcome),
+            (Some(_), None, _) => Input::Tick,
+        };
+        let _ = self.tell(request, now, input);
+    }
+
+    /// Returns the time at which the last action asks for an event.
+    pub fn due(&self, request: usize) -> u64 {
+        match self.seen[request].last {
+            Some(Action::Wait { until, .. } | Action::AwaitRefresh { until, .. }) => self.now.max(until.as_nanos()),
+            _ => self.now,
+        }
+    }
+
+    pub fn into_history(self) -> History {
+        let end = (self.machines, self.upstream);
+        History { setup: self.setup, entries: self.entries, broken: self.broken, end }
+    }
+
+    /// Handles the event, and does so once more with copies of the state and with a restored state.
+    fn handle(&mut self, request: usize, now: Timestamp, event: Event) -> Action {
+        let copies = self.is_checked.then(|| (self.machines[request].clone(), self.upstream.clone()));
+        let restored = if self.is_checked { self.restored(request) } else { None };
+        let machine = &mut self.machines[request];
+        let action = machine.handle(now, event, &mut self.upstream);
+        if let Some((mut same_machine, mut same_upstream)) = copies {
+            let again = same_machine.handle(now, event, &mut same_upstream);
+            if again != action || same_machine != *machine || same_upstream != self.upstream {
+                self.broken.push(format!("I12: {again:?} is not {action:?}"));
+            }
+            if action.to_string().is_empty() {
+                self.broken.push(format!("E2: {action:?}"));
+            }
+        }
+        // The deadline can hide the end of a lease that is out of reach.
+        let can_hide = matches!(action, Action::InFlight { .. } | Action::AwaitRefresh { .. });
+        let lease_end = self.now.saturating_add(self.setup.settings.refresh_timeout);
+        let is_near = is_near(&action) && !(can_hide && lease_end >= CENTURIES);
+        if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near) {
+            let again = machine.handle(now, event, &mut upstream);
+            if again != action {
+                self.broken.push(format!("I13: {again:?} is not {action:?}"));
+            }
+        }
+        action
+    }
+
+    /// Returns the same state, stored and restored, unless an instant is too far for a snapshot.
+    fn restored(&mut self, request: usize) -> Option<(RetryMachine, Upstream)> {
+        let next = self.next_tick(request).unwrap_or_default();
+        if self.now.max(next) >= CENTURIES {
+            return None;
+        }
+        let now = Timestamp::from_nanos(self.now);
+        let machine = MachineSnapshot::new(&self.machines[request], now).restore(now);
+        let upstream = UpstreamSnapshot::new(&self.upstream, now).restore(self.upstream.policy().clone(), now);
+        match (machine, upstream) {
+            (Ok(machine), Ok(upstream)) => Some((machine, upstream)),
+            refused => {
+                self.broken.push(format!("T7: {refused:?}"));
+                None
+            }
+        }
+    }
+
+    /// Tells a tick that is too early to matter.
+    fn tick_early(&mut self, request: usize, now: u64) {
         let follows = matches!(self.seen[request].last, None | Some(Action::AwaitRefresh { .. }));
-        let due = self.machines[request].next_tick(&self.upstream).is_some_and(|tick| tick.as_nanos() <= self.latest);
+        let due = self.next_tick(request).is_some_and(|tick| tick <= self.now);
         if !follows && !due {
-            let action =
-                self.machines[request].handle(Timestamp::from_nanos(self.now), Event::Tick, &mut self.upstream);
+            let now = Timestamp::from_nanos(now);
+            let action = self.machines[request].handle(now, Event::Tick, &mut self.upstream);
             assert!(!matches!(action, Action::Send { .. } | Action::RefreshToken { .. }), "an early tick: {action:?}");
         }
     }
@@ -294,11 +394,23 @@ impl Seen {
         let (sends, in_flight) = match action {
             Action::Send { attempt, generation, until, .. } => {
                 let limit = until.map(Timestamp::as_nanos);
-                (self.sends + 1, Some(Flight { attempt, generation, limit }))
+                (self.sends.saturating_add(1), Some(Flight { attempt, generation, limit }))
             }
             Action::InFlight { .. } => (self.sends, self.in_flight),
             _ => (self.sends, None),
         };
         Seen { started: self.started.or(Some(at)), sends, in_flight, last: Some(action) }
     }
+}
+
+fn is_near(action: &Action) -> bool {
+    let instant = match action {
+        Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
+        Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitRefresh { until, .. } => {
+            Some(*until)
+        }
+        Action::Fail(failure) => failure.not_before(),
+        Action::Done { .. } => None,
+    };
+    instant.unwrap_or_default().as_nanos() < CENTURIES
 }

@@ -1,4 +1,4 @@
-//! Any requests to one upstream, and any events: what the property tests draw from.
+//! Strategies for requests to one upstream and for events, and plans that become a history when they are played.
 #![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::time::Duration;
@@ -8,31 +8,30 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use retry_machine::{Idempotency, Jitter, RefreshOutcome, TransportErrorKind};
+use retry_machine::{Action, HintSource, Idempotency, Jitter, RefreshOutcome, Reply, ResetFormat, TransportErrorKind};
 
-use crate::strategies::{QUARTER, Settings, budget, nanos, settings};
+use super::history::{History, Input, Player, Response, Setup};
+use super::settings::Settings;
+use super::strategies::{QUARTER, budget, nanos, settings};
 
-/// What a test tells to whom.
+/// Events that are not yet concrete, because they depend on the answers before them.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    pub settings: Settings,
-    pub seed: u64,
-    pub token_expires_in: Option<u64>,
-    pub requests: Vec<Idempotency>,
+    pub setup: Setup,
     pub steps: Vec<PlannedStep>,
 }
 
 #[derive(Clone, Debug)]
 pub struct PlannedStep {
-    /// One of the plan's, wrapping around.
+    /// The number of a request of the plan, wrapping around.
     pub request: u64,
-    pub when: HeaderTime,
-    pub what: RecordKind,
+    pub time: PlannedTime,
+    pub event: PlannedEvent,
 }
 
-/// When, seen from the event before and from the next tick that the request wants.
+/// A time relative to the event before, or to the next tick that the request asks for.
 #[derive(Clone, Copy, Debug)]
-pub enum HeaderTime {
+pub enum PlannedTime {
     AtTick,
     OneBeforeTick,
     After(u64),
@@ -41,48 +40,115 @@ pub enum HeaderTime {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum RecordKind {
-    /// Do what the last action asks for; if that is a send, then with this result, and so on.
-    Obey(Result<Response, TransportErrorKind>, RefreshOutcome),
+pub enum PlannedEvent {
+    /// The event that the last action asks for. A send ends with the result, a refresh with the outcome.
+    Obey(Result<PlannedResponse, TransportErrorKind>, RefreshOutcome),
     Start,
     Tick,
-    Reply(Which, Response),
-    Error(Which, TransportErrorKind),
-    Token(RefreshOutcome),
+    Reply(WhichAttempt, PlannedResponse),
+    Error(WhichAttempt, TransportErrorKind),
+    Refreshed(RefreshOutcome),
     Cancel,
     TokenReplaced(Option<u64>),
     OpenGate,
 }
 
-/// Which attempt is named.
 #[derive(Clone, Copy, Debug)]
-pub enum Which {
+pub enum WhichAttempt {
     Newest,
-    /// So many before the newest.
+    /// The nth before the newest.
     Earlier(u32),
     Numbered(u32),
 }
 
-/// What a response says.
+/// The numbers in a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Response {
+pub struct PlannedResponse {
     pub status: u16,
     pub retry_after: Option<u64>,
     pub retry_after_ms: Option<u64>,
-    /// Remaining, and seconds until the reset.
+    /// The calls that remain, and seconds until the reset.
     pub limit: Option<(u64, u64)>,
+}
+
+impl Plan {
+    pub fn play(&self) -> History {
+        let mut player = Player::new(self.setup.clone());
+        let mut now = 0_u64;
+        for step in &self.steps {
+            let request = usize::try_from(step.request).expect("it is small") % player.requests();
+            let tick = player.next_tick(request).unwrap_or(now);
+            now = match step.time {
+                PlannedTime::AtTick => tick,
+                PlannedTime::OneBeforeTick => tick.saturating_sub(1),
+                PlannedTime::After(nanos) => now.saturating_add(nanos),
+                PlannedTime::Back(nanos) => now.saturating_sub(nanos),
+                PlannedTime::FarLater => tick.saturating_add(3_600_000_000_000),
+            };
+            step.event.tell(&mut player, request, now);
+        }
+        player.into_history()
+    }
+}
+
+impl PlannedEvent {
+    fn tell(self, player: &mut Player, request: usize, now: u64) {
+        let newest = player.seen(request).sends;
+        let number = |which| match which {
+            WhichAttempt::Newest => newest,
+            WhichAttempt::Earlier(by) => newest.saturating_sub(by),
+            WhichAttempt::Numbered(number) => number,
+        };
+        let input = match self {
+            PlannedEvent::Obey(result, outcome) => {
+                return player.obey(request, now, result.map(|response| response.facts()), outcome);
+            }
+            PlannedEvent::Start => Input::Start,
+            PlannedEvent::Tick => Input::Tick,
+            PlannedEvent::Reply(attempt, response) => Input::Reply(number(attempt), response.facts()),
+            PlannedEvent::Error(attempt, error) => Input::Error(number(attempt), error),
+            PlannedEvent::Refreshed(outcome) => Input::Refreshed(outcome),
+            PlannedEvent::Cancel => Input::Cancel,
+            PlannedEvent::TokenReplaced(lifetime) => Input::TokenReplaced(lifetime),
+            PlannedEvent::OpenGate => Input::OpenGate,
+        };
+        let _: Option<Action> = player.tell(request, now, input);
+    }
+}
+
+impl PlannedResponse {
+    /// Derives the facts from the numbers alone, and not from the reply (H6).
+    pub fn facts(&self) -> Response {
+        let millis = self.retry_after_ms.map(|ms| (ms.saturating_mul(1_000_000), HintSource::RetryAfterMs));
+        let seconds = self.retry_after.map(|s| (s.saturating_mul(1_000_000_000), HintSource::RetryAfter));
+        let limit = self.limit.filter(|(remaining, _)| *remaining == 0);
+        let exhausted_for = limit.map(|(_, reset)| reset.saturating_mul(1_000_000_000));
+        let reset = exhausted_for.map(|nanos| (nanos, HintSource::RateLimitReset));
+        Response { reply: self.reply(), status: self.status, hint: millis.or(seconds).or(reset), exhausted_for }
+    }
+
+    fn reply(&self) -> Reply {
+        let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
+        let headers = [
+            number("Retry-After", self.retry_after),
+            number("retry-after-ms", self.retry_after_ms),
+            number("X-RateLimit-Remaining", self.limit.map(|limit| limit.0)),
+            number("X-RateLimit-Reset", self.limit.map(|limit| limit.1)),
+        ];
+        Reply::read(self.status, headers.into_iter().flatten(), None, ResetFormat::Delta)
+    }
 }
 
 pub fn idempotency() -> impl Strategy<Value = Idempotency> {
     select(vec![Idempotency::Idempotent, Idempotency::NonIdempotent])
 }
 
-/// One to seven requests to one upstream, and up to 80 events.
+/// Generates one to seven requests to one upstream, and up to 80 events.
 pub fn plan() -> impl Strategy<Value = Plan> {
-    plan_of(settings(), mood())
+    plan_of(settings(), server_bias())
 }
 
-/// One where the budget is soon empty, and little else ends a request.
+/// Generates a plan in which the budget is soon empty, and little else ends a request.
 pub fn plan_on_a_budget() -> impl Strategy<Value = Plan> {
     let settings = (settings(), budget()).prop_map(|(settings, budget)| Settings {
         budget: Some(budget),
@@ -91,10 +157,10 @@ pub fn plan_on_a_budget() -> impl Strategy<Value = Plan> {
         breaker: None,
         ..settings
     });
-    plan_of(settings, Just(Mood::Failing))
+    plan_of(settings, Just(ServerBias::Failing))
 }
 
-/// One where attempts run out, by retries and by refreshes.
+/// Generates a plan in which attempts run out through retries and refreshes.
 pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
     let settings = settings().prop_map(|settings| Settings {
         max_retries: settings.max_retries % 3,
@@ -103,54 +169,58 @@ pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
         deadline: None,
         ..settings
     });
-    plan_of(settings, select(vec![Mood::Failing, Mood::Expired, Mood::Expired]))
+    plan_of(settings, select(vec![ServerBias::Failing, ServerBias::Expired, ServerBias::Expired]))
 }
 
-/// One where waits often end just at the deadline.
+/// Generates a plan in which waits often end just at the deadline.
 pub fn plan_with_a_deadline() -> impl Strategy<Value = Plan> {
     let settings = (settings(), 0_u64..12, 1_u64..24).prop_map(|(settings, seconds, quarters)| Settings {
         deadline: Some(seconds * 4 * QUARTER),
         jitter: if seconds % 3 == 0 { settings.jitter } else { Jitter::None },
-        base: quarters * QUARTER,
+        initial_backoff: quarters * QUARTER,
         budget: None,
         ..settings
     });
-    plan_of(settings, mood())
+    plan_of(settings, server_bias())
 }
 
 fn plan_of(
     settings: impl Strategy<Value = Settings>,
-    mood: impl Strategy<Value = Mood>,
+    bias: impl Strategy<Value = ServerBias>,
 ) -> impl Strategy<Value = Plan> {
-    let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), mood);
+    let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), bias);
     let requests = prop_oneof![vec(idempotency(), 1..3), vec(idempotency(), 3..8)];
-    let steps = prop_oneof![1 => vec(dice(), 1..20), 3 => vec(dice(), 40..80)];
-    (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, mood), requests, dice)| {
-        let steps = dice.into_iter().map(|dice| dice.step(mood)).collect();
-        Plan { settings, seed, token_expires_in, requests, steps }
+    let steps = prop_oneof![1 => vec(choices(), 1..20), 3 => vec(choices(), 40..80)];
+    (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, bias), requests, choices)| {
+        let steps = choices.into_iter().map(|choices| choices.step(bias)).collect();
+        Plan { setup: Setup { settings, seed, token_expires_in, requests }, steps }
     })
 }
 
-/// How sends and refreshes end that were done as asked for.
+/// Generates the ends of sends and of refreshes.
 pub fn results() -> impl Strategy<Value = Vec<(Result<Response, TransportErrorKind>, RefreshOutcome)>> {
-    (mood(), vec(dice(), 1..20))
-        .prop_map(|(mood, dice)| dice.into_iter().map(|mut dice| (dice.result(mood), dice.outcome())).collect())
+    let result = |bias, mut choices: Choices| {
+        let result = choices.result(bias).map(|response| response.facts());
+        (result, choices.outcome())
+    };
+    (server_bias(), vec(choices(), 1..20))
+        .prop_map(move |(bias, all)| all.into_iter().map(|choices| result(bias, choices)).collect())
 }
 
-/// A number that is taken apart by weights. Cheap, where a tree of strategies for each of a hundred steps is not; and 0
-/// is everywhere the first choice, so that it shrinks.
+/// A number that choices divide by their weights. It is cheaper than a tree of strategies for each of a hundred steps. The
+/// first choice is always 0, so that it shrinks.
 #[derive(Debug)]
-struct Dice {
-    spots: u128,
-    /// For the rare choice of any number at all.
+struct Choices {
+    entropy: u128,
+    /// The number for the rare choice of any number.
     any: u64,
 }
 
-impl Dice {
+impl Choices {
     fn below(&mut self, n: u64) -> u64 {
-        let spot = self.spots % u128::from(n);
-        self.spots /= u128::from(n);
-        u64::try_from(spot).expect("it is below a u64")
+        let choice = self.entropy % u128::from(n);
+        self.entropy /= u128::from(n);
+        u64::try_from(choice).expect("it is below a u64")
     }
 
     fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
@@ -182,18 +252,18 @@ impl Dice {
         self.chance(2).then(|| Duration::from_nanos(self.nanos()))
     }
 
-    fn response(&mut self, mood: Mood) -> Response {
-        let usual: &[u16] = match mood {
-            Mood::Failing => &[500, 503, 502, 504, 429, 200],
-            Mood::Throttled => &[429, 503, 200, 429, 403, 201],
-            Mood::Expired => &[401, 401, 401, 503, 200, 429],
+    fn response(&mut self, bias: ServerBias) -> PlannedResponse {
+        let usual: &[u16] = match bias {
+            ServerBias::Failing => &[500, 503, 502, 504, 429, 200],
+            ServerBias::Throttled => &[429, 503, 200, 429, 403, 201],
+            ServerBias::Expired => &[401, 401, 401, 503, 200, 429],
         };
         let status = match self.below(8) {
             0..6 => self.one_of(usual),
             6 => self.one_of(&[200, 301, 400, 403, 404, 409, 422, 502, 401, 408]),
             _ => u16::try_from(self.any % 1_000).expect("it is below a thousand"),
         };
-        Response {
+        PlannedResponse {
             status,
             retry_after: self.chance(2).then(|| self.number()),
             retry_after_ms: self.chance(8).then(|| self.number()),
@@ -206,8 +276,8 @@ impl Dice {
         self.one_of(&[NotSent, TimedOut, Broken, Other])
     }
 
-    fn result(&mut self, mood: Mood) -> Result<Response, TransportErrorKind> {
-        if self.chance(6) { Err(self.transport_error()) } else { Ok(self.response(mood)) }
+    fn result(&mut self, bias: ServerBias) -> Result<PlannedResponse, TransportErrorKind> {
+        if self.chance(6) { Err(self.transport_error()) } else { Ok(self.response(bias)) }
     }
 
     fn outcome(&mut self) -> RefreshOutcome {
@@ -218,53 +288,53 @@ impl Dice {
         }
     }
 
-    fn when(&mut self) -> HeaderTime {
+    fn time(&mut self) -> PlannedTime {
         match self.below(16) {
-            0..6 => HeaderTime::AtTick,
-            6..8 => HeaderTime::OneBeforeTick,
-            8..13 => HeaderTime::After(self.below(8) * QUARTER),
-            13 => HeaderTime::After(self.nanos()),
-            14 => HeaderTime::Back(self.nanos()),
-            _ => HeaderTime::FarLater,
+            0..6 => PlannedTime::AtTick,
+            6..8 => PlannedTime::OneBeforeTick,
+            8..13 => PlannedTime::After(self.below(8) * QUARTER),
+            13 => PlannedTime::After(self.nanos()),
+            14 => PlannedTime::Back(self.nanos()),
+            _ => PlannedTime::FarLater,
         }
     }
 
-    fn which(&mut self) -> Which {
+    fn which(&mut self) -> WhichAttempt {
         match self.below(8) {
-            0..3 => Which::Newest,
-            3..7 => Which::Earlier(1 + u32::from(self.chance(4))),
-            _ => Which::Numbered(self.one_of(&[0, 1, 2, 7, u32::MAX])),
+            0..3 => WhichAttempt::Newest,
+            3..7 => WhichAttempt::Earlier(1 + u32::from(self.chance(4))),
+            _ => WhichAttempt::Numbered(self.one_of(&[0, 1, 2, 7, u32::MAX])),
         }
     }
 
-    fn step(mut self, mood: Mood) -> PlannedStep {
-        let what = match self.below(32) {
-            0..18 => RecordKind::Obey(self.result(mood), self.outcome()),
-            18..22 => RecordKind::Tick,
-            22..26 => RecordKind::Reply(self.which(), self.response(mood)),
-            26 => RecordKind::Error(self.which(), self.transport_error()),
-            27 => RecordKind::Token(self.outcome()),
-            28 => RecordKind::Start,
-            29 => self.one_of(&[RecordKind::Cancel, RecordKind::OpenGate]),
-            30 => RecordKind::TokenReplaced(self.chance(2).then(|| self.nanos())),
-            _ => RecordKind::Reply(Which::Earlier(1), Response { status: 200, ..self.response(mood) }),
+    fn step(mut self, bias: ServerBias) -> PlannedStep {
+        let event = match self.below(32) {
+            0..18 => PlannedEvent::Obey(self.result(bias), self.outcome()),
+            18..22 => PlannedEvent::Tick,
+            22..26 => PlannedEvent::Reply(self.which(), self.response(bias)),
+            26 => PlannedEvent::Error(self.which(), self.transport_error()),
+            27 => PlannedEvent::Refreshed(self.outcome()),
+            28 => PlannedEvent::Start,
+            29 => self.one_of(&[PlannedEvent::Cancel, PlannedEvent::OpenGate]),
+            30 => PlannedEvent::TokenReplaced(self.chance(2).then(|| self.nanos())),
+            _ => PlannedEvent::Reply(WhichAttempt::Earlier(1), PlannedResponse { status: 200, ..self.response(bias) }),
         };
-        PlannedStep { request: self.below(7), when: self.when(), what }
+        PlannedStep { request: self.below(7), time: self.time(), event }
     }
 }
 
-/// What the upstream mostly answers.
+/// The responses that the server favors.
 #[derive(Clone, Copy, Debug)]
-pub enum Mood {
+pub enum ServerBias {
     Failing,
     Throttled,
     Expired,
 }
 
-fn dice() -> impl Strategy<Value = Dice> {
-    (any::<u128>(), any::<u64>()).prop_map(|(spots, any)| Dice { spots, any })
+fn choices() -> impl Strategy<Value = Choices> {
+    (any::<u128>(), any::<u64>()).prop_map(|(entropy, any)| Choices { entropy, any })
 }
 
-fn mood() -> impl Strategy<Value = Mood> {
-    select(vec![Mood::Failing, Mood::Throttled, Mood::Expired])
+fn server_bias() -> impl Strategy<Value = ServerBias> {
+    select(vec![ServerBias::Failing, ServerBias::Throttled, ServerBias::Expired])
 }

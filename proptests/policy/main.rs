@@ -1,4 +1,4 @@
-//! Any numbers make a policy, or are refused by name; and with any of them no wait leaves its bounds.
+//! Any numbers make a policy or are refused by name, and under any policy each wait is within its bounds.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::time::Duration;
@@ -8,22 +8,16 @@ use proptest::prelude::*;
 use retry_machine::snapshot::MachineSnapshot;
 use retry_machine::{Action, BreakerPolicy, Event, Jitter, Policy, PolicyBuilder, PolicyError, Reply, Timestamp};
 
-#[allow(dead_code)]
-#[path = "../common/bounds.rs"]
-mod bounds;
-#[allow(dead_code)]
-#[path = "../common/history.rs"]
-mod history;
-#[allow(dead_code)]
-#[path = "../common/plans.rs"]
-mod plans;
-#[allow(dead_code)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../common/settings.rs"]
+mod settings;
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "../common/strategies.rs"]
 mod strategies;
 #[path = "../common/support.rs"]
 mod support;
 
-use strategies::Settings;
+use settings::Settings;
 use support::{Answer, Scene, ms, secs};
 
 const JITTERS: [Jitter; 6] =
@@ -33,7 +27,7 @@ fn flextell() -> PolicyBuilder {
     Policy::flextell().into_builder()
 }
 
-// ---- What is refused ----
+// ---- Refused settings ----
 
 #[test]
 fn d11_a_refused_status_is_named() {
@@ -93,7 +87,7 @@ fn b1_the_guides_numbers_are_the_defaults() {
 
 // ---- Extremes ----
 
-/// The first waits of a request that is never given up, in nanoseconds.
+/// Returns the first waits of a request without a limit, in nanoseconds.
 fn waits(policy: PolicyBuilder, count: usize) -> Vec<u64> {
     let policy = policy.max_retries(u32::MAX).budget(None).breaker(None).gate(false);
     let mut scene = Scene::with(policy);
@@ -122,7 +116,7 @@ fn b1_attempts_57_64_70_and_beyond_stay_under_the_cap() {
     }
 }
 
-/// The wait after attempt number `attempts` has failed.
+/// Returns the wait after the failure of attempt number `attempts`.
 fn wait_after(attempts: u32, policy: PolicyBuilder) -> u64 {
     let mut scene = Scene::with(policy.max_retries(u32::MAX).budget(None));
     let _ = scene.at(0).start();
@@ -169,7 +163,7 @@ fn b1_a_cap_under_the_base_is_every_wait() {
 }
 
 #[test]
-fn b2_the_widest_of_everything_is_no_overflow() {
+fn b2_the_widest_settings_do_not_overflow() {
     for jitter in JITTERS {
         let widest = flextell()
             .initial_backoff(Duration::MAX)
@@ -190,7 +184,7 @@ proptest! {
         let settings = Settings { deadline: None, attempt_timeout: None, statuses: vec![503], ..settings };
         let mut now = 0_u64;
         for (wait, retry) in waits(settings.builder(), 80).into_iter().zip(1..) {
-            let (low, high) = bounds::back_off(&settings, retry);
+            let (low, high) = settings.back_off(retry);
             // T2: time ends at its end.
             let left = u64::MAX - now;
             prop_assert!(wait >= low.min(left) && wait <= high.min(left), "retry {}: {} not in {}..={}", retry, wait, low, high);
@@ -200,10 +194,10 @@ proptest! {
 
     #[test]
     fn t2_any_numbers_are_accepted_and_meant(settings in strategies::settings()) {
-        let policy = settings.builder().build().unwrap();
+        let policy = settings.policy();
         prop_assert_eq!(policy.max_retries(), settings.max_retries);
         for status in 0..=u16::MAX {
-            prop_assert_eq!(policy.retries(status), settings.statuses.contains(&status));
+            prop_assert_eq!(policy.retries(status), settings.retries(status));
         }
     }
 }

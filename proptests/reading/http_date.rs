@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::read::http_date::{HttpDate, year_of};
 use jiff::civil::{Date, DateTime, date};
 use jiff::fmt::rfc2822;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use proptest::prelude::*;
+use retry_machine::fuzzing::http_date::{HttpDate, year_of};
 
 /// A two-digit year in a test means this century, unless the test says otherwise.
 const REFERENCE_YEAR: i32 = 2026;
@@ -113,7 +113,7 @@ impl Fields {
         }
     }
 
-    /// What the date means by another calendar, two-digit years by F9's words.
+    /// Returns the date according to another calendar, with two-digit years as F9 describes them.
     fn expected(&self, reference_year: i32) -> Option<i64> {
         let year = match self.form {
             1 => (0..=9999)
@@ -145,7 +145,7 @@ prop_compose! {
     }
 }
 
-/// A date with the right shape, and a few random edits.
+/// Generates a date in the right form with a few random edits.
 fn mutated_date() -> impl Strategy<Value = Vec<u8>> {
     let byte = prop_oneof![prop::sample::select(b" ,:-0123456789GMT".to_vec()), any::<u8>()];
     let edit = (any::<prop::sample::Index>(), 0..4_u8, byte);
@@ -212,8 +212,8 @@ proptest! {
         prop_assert_eq!(HttpDate::parse(&value), HttpDate::parse(&value));
     }
 
-    /// Of mutated dates, httpdate accepts no more than we do, but for white space around them, and any byte between date
-    /// and time in the form of RFC 850.
+    /// Checks that `httpdate` accepts no more mutated dates than this reader, except for white space around them and any
+    /// byte between date and time in the form of RFC 850.
     #[test]
     fn h3_what_httpdate_accepts_we_accept(value in mutated_date()) {
         let text = String::from_utf8_lossy(&value);

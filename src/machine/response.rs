@@ -95,7 +95,7 @@ impl Step<'_> {
         gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
     }
 
-    /// Whether the request is safe to repeat (D14).
+    /// Returns whether the request is safe to repeat (D14).
     pub(super) fn is_safe(&self) -> bool {
         !self.machine.flags.has(Flags::NON_IDEMPOTENT)
     }

@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer};
 
 use super::CodeClass;
 
-/// What an error body says: `{"error": "invalid_token", "message": "The bearer token is expired."}` (rule H8).
+/// The two texts of an error body, such as `{"error": "invalid_token", "message": "The bearer token is expired."}`
+/// (rule H8).
 ///
-/// Read it for a non-success status only. It is never trusted: what is not of this form gives a [`BodyError`], and the
-/// status decides alone. Unknown fields are ignored, and one of the two may be missing (rule F9).
+/// Read it only for a status that is not a success. The body is never trusted: one of another form gives a
+/// [`BodyError`], and the status alone decides. Unknown fields are ignored, and one of the two may be missing (rule F9).
 ///
 /// ```
 /// use retry_machine::{BodyError, CodeClass, ErrorBody};
@@ -29,21 +30,21 @@ pub struct ErrorBody {
 }
 
 impl ErrorBody {
-    /// The longest body that is read, in bytes (rule F9).
+    /// Length of the longest body that is read, in bytes (rule F9).
     pub const MAX_LENGTH: usize = 64 * 1024;
-    /// How deep arrays and objects may be nested in what is ignored (rule F9).
+    /// Number of levels that arrays and objects may be nested, ignored ones included (rule F9).
     pub const MAX_DEPTH: usize = 64;
 
     /// Reads the body of an error response.
     ///
     /// # Errors
     ///
-    /// A [`BodyError`] says why it is no error body.
+    /// Returns a [`BodyError`] if `body` is not an error body.
     pub fn parse(body: &[u8]) -> Result<ErrorBody, BodyError> {
         if body.len() > ErrorBody::MAX_LENGTH {
             return Err(BodyError::TooLong);
         }
-        // Here, since what is skipped over is not checked below.
+        // The JSON parser does not check the strings that it skips.
         let text = core::str::from_utf8(body).map_err(|_| BodyError::NotUtf8)?;
         if depth(text) > ErrorBody::MAX_DEPTH {
             return Err(BodyError::TooDeep);
@@ -56,19 +57,19 @@ impl ErrorBody {
         }
     }
 
-    /// The machine-readable code: the field `error`.
+    /// Returns the machine-readable code: the field `error`.
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
     }
 
-    /// What went wrong, for people.
+    /// Returns the message for people: the field `message`.
     #[must_use]
     pub fn message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// What the decision sees of the code: for [`Reply::with_code`](crate::Reply::with_code).
+    /// Returns the class of the code, for [`Reply::with_code`](crate::Reply::with_code).
     #[must_use]
     pub fn class(&self) -> CodeClass {
         match self.code() {
@@ -80,7 +81,7 @@ impl ErrorBody {
     }
 }
 
-/// Why a body is no error body.
+/// The reason why a body is not an error body.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BodyError {
@@ -93,24 +94,24 @@ pub enum BodyError {
     /// Not UTF-8.
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// Not JSON, or a name, `error` or `message` is a string that is no text (it has a lone surrogate).
+    /// Not JSON, or a name, `error` or `message` has a lone surrogate and so is not text.
     #[error("the body is not JSON")]
     NotJson,
-    /// JSON, but no object.
-    #[error("the body is no JSON object")]
+    /// JSON, but not an object.
+    #[error("the body is not a JSON object")]
     NotAnObject,
-    /// `error` or `message` is there and is no string.
+    /// `error` or `message` is there and is not a string.
     #[error("error and message must be strings")]
     WrongType,
     /// `error` or `message` is there twice.
     #[error("error or message is given twice")]
     Duplicate,
-    /// Neither `error` nor `message` is there.
+    /// Both `error` and `message` are missing.
     #[error("the body has neither error nor message")]
     Empty,
 }
 
-/// How deep arrays and objects are nested; of what is no JSON, something.
+/// Returns the number of levels that arrays and objects are nested. For a text that is not JSON it may be any number.
 fn depth(text: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_string, mut escaped) = (false, false);
@@ -128,41 +129,41 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// Why a text could not be read as an object.
+/// Tells why `text` could not be read as an object.
 fn refusal(text: &str) -> BodyError {
     let is_json = serde_json::from_str::<IgnoredAny>(text).is_ok();
     if is_json && !text.trim_ascii_start().starts_with('{') { BodyError::NotAnObject } else { BodyError::NotJson }
 }
 
-/// The two fields of an object. A derived reader would also take an array for one, and stop at duplicates.
+/// The two fields of an object. A derived reader would also accept an array, and would stop at a duplicate.
 #[derive(Default)]
 struct Fields {
-    code: HeaderField,
-    message: HeaderField,
+    code: TextField,
+    message: TextField,
 }
 
 #[derive(Default)]
-enum HeaderField {
+enum TextField {
     #[default]
     Missing,
     Text(String),
     Wrong(BodyError),
 }
 
-impl HeaderField {
-    fn take(&mut self, value: Value) {
+impl TextField {
+    fn set(&mut self, value: Value) {
         *self = match (&self, value) {
-            (HeaderField::Missing, Value::Text(text)) => HeaderField::Text(text),
-            (HeaderField::Missing, Value::Other(_)) => HeaderField::Wrong(BodyError::WrongType),
-            _ => HeaderField::Wrong(BodyError::Duplicate),
+            (TextField::Missing, Value::Text(text)) => TextField::Text(text),
+            (TextField::Missing, Value::Other(_)) => TextField::Wrong(BodyError::WrongType),
+            _ => TextField::Wrong(BodyError::Duplicate),
         };
     }
 
     fn text(self) -> Result<Option<String>, BodyError> {
         match self {
-            HeaderField::Missing => Ok(None),
-            HeaderField::Text(text) => Ok(Some(text)),
-            HeaderField::Wrong(why) => Err(why),
+            TextField::Missing => Ok(None),
+            TextField::Text(text) => Ok(Some(text)),
+            TextField::Wrong(why) => Err(why),
         }
     }
 }
@@ -193,8 +194,8 @@ impl<'de> Visitor<'de> for Object {
         let mut fields = Fields::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "error" => fields.code.take(map.next_value()?),
-                "message" => fields.message.take(map.next_value()?),
+                "error" => fields.code.set(map.next_value()?),
+                "message" => fields.message.set(map.next_value()?),
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }

@@ -5,7 +5,7 @@ use core::cmp::Reverse;
 use super::header_time::{Clock, LatestTime};
 use super::number::{digits, trim};
 use super::rejected::RejectReason;
-use super::structured_field::{Bare, List, Member, Value};
+use super::structured_field::{Bare, List, Member};
 use crate::time;
 
 /// What a family of rate-limit fields says.
@@ -138,7 +138,7 @@ fn each_member(
             return Err(RejectReason::Void);
         };
         // F9: the policy's name is a String or a Token.
-        let named = matches!(member.value, Value::Bare(Bare::String(_) | Bare::Token(_)));
+        let named = matches!(member.value, Some(Bare::String | Bare::Token));
         if !named || read(&member).is_none() {
             verdict = Err(RejectReason::Malformed);
         }

@@ -198,7 +198,7 @@ impl Reader {
     #[must_use]
     pub fn finish(mut self) -> Reply {
         let clock = Clock::of(self.date, self.wall_clock);
-        self.judge_times(clock);
+        self.reject_times(clock);
         let pushback = self.pushback(clock);
 
         let mut x_family = self.x_limits.family(clock);
@@ -241,7 +241,7 @@ impl Reader {
     }
 
     /// Notes which times lost against others, and which dates could not be judged.
-    fn judge_times(&mut self, clock: Clock) {
+    fn reject_times(&mut self, clock: Clock) {
         let times = [
             (HeaderField::RetryAfterMs, &self.millis),
             (HeaderField::XMsRetryAfterMs, &self.x_millis),
@@ -251,7 +251,7 @@ impl Reader {
             (HeaderField::XRateLimitResetAfter, &self.x_reset_after),
         ];
         for (field, time) in times {
-            time.objections(clock).for_each(|why| self.rejected.add(field, why));
+            time.rejections(clock).for_each(|why| self.rejected.add(field, why));
         }
     }
 }

@@ -1,11 +1,78 @@
-//! What a response said that could not be used, and why: a set in one word, so that it travels without allocating.
+//! The header fields that could not be used, with the reasons: a set in one word, so that it needs no allocation.
 
 use core::fmt;
 
-/// A header field that is read. Its number is its place in [`RejectedFields`].
+/// A set of rejected fields with the reasons.
+///
+/// Its `Display` form is a list such as "retry-after is malformed, date is malformed".
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct RejectedFields(u64);
+
+impl RejectedFields {
+    pub(crate) const NONE: RejectedFields = RejectedFields(0);
+
+    /// Returns whether every field could be used.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Returns the fields and reasons in the set, in the order of the fields' precedence.
+    pub fn iter(self) -> impl Iterator<Item = (HeaderField, RejectReason)> {
+        HeaderField::ALL
+            .into_iter()
+            .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
+            .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
+    }
+
+    pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
+        self.0 |= bit(field, why);
+        // H5: a void field has no parts that could be malformed.
+        if self.0 & bit(field, RejectReason::Void) != 0 {
+            self.0 &= !bit(field, RejectReason::Malformed);
+        }
+    }
+
+    pub(crate) const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) const fn from_bits(bits: u64) -> RejectedFields {
+        RejectedFields(bits)
+    }
+}
+
+/// Returns the place of a pair in the set: four bits for each field, one for each reason.
+const fn bit(field: HeaderField, why: RejectReason) -> u64 {
+    1 << (field as u32 * 4 + why as u32)
+}
+
+impl fmt::Display for RejectedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (field, why)) in self.iter().enumerate() {
+            let separator = if n == 0 { "" } else { ", " };
+            let why = match why {
+                RejectReason::Malformed => "malformed",
+                RejectReason::NoClock => "a date without a clock to judge it by",
+                RejectReason::Duplicate => "given twice",
+                RejectReason::Void => "void for a syntax error",
+            };
+            write!(f, "{separator}{} is {why}", field.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for RejectedFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// A header field that is read (rule H1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
-#[allow(missing_docs, reason = "each is the field of its name, see `Field::name`")]
+#[allow(missing_docs, reason = "each is the field of its name, see `HeaderField::name`")]
 pub enum HeaderField {
     RetryAfterMs,
     XMsRetryAfterMs,
@@ -45,7 +112,7 @@ impl HeaderField {
         HeaderField::Pushback,
     ];
 
-    /// The field's name in lower case.
+    /// Returns the field's name in lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -68,10 +135,10 @@ impl HeaderField {
         }
     }
 
-    /// Returns the field with this name, in any case (rule H1), if it is one that every service uses.
+    /// Returns the field with this name in any case, if it is one that is read (rule H1).
     pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
         match HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name)) {
-            // A dialect's, without a name of their own.
+            // Only a dialect has these, under names of its own.
             Some(HeaderField::Verdict | HeaderField::Pushback) => None,
             Some(field) => Some(field),
             // H5: the other spelling of the same family.
@@ -84,17 +151,17 @@ impl HeaderField {
     }
 }
 
-/// Why a field, a part of it, or one of several fields of a name was not used.
+/// The reason why a field, a part of it, or one of several fields of a name was not used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum RejectReason {
-    /// Not of the field's grammar.
+    /// The value breaks the field's grammar.
     Malformed,
-    /// A date, and neither a `Date` in the response nor a wall clock to judge it by (rule H4).
+    /// The value is a date, and there is neither a `Date` in the response nor a wall clock to compare it with (rule H4).
     NoClock,
-    /// Another field of the same name said something else and was preferred (rules H6, F9).
+    /// Another field of the same name had a different value and was preferred (rules H6, F9).
     Duplicate,
-    /// A structured field with a syntax error, which voids all its lines (rule H5).
+    /// A syntax error in a structured field voids all its lines (rule H5).
     Void,
 }
 
@@ -102,7 +169,7 @@ impl RejectReason {
     const ALL: [RejectReason; 4] =
         [RejectReason::Malformed, RejectReason::NoClock, RejectReason::Duplicate, RejectReason::Void];
 
-    /// The reason as one word, as the trace format has it.
+    /// Returns the reason as one word, which the trace format uses.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -111,70 +178,5 @@ impl RejectReason {
             RejectReason::Duplicate => "duplicate",
             RejectReason::Void => "void",
         }
-    }
-}
-
-/// A set of fields that were rejected, with the reasons.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct RejectedFields(u64);
-
-impl RejectedFields {
-    pub(crate) const NONE: RejectedFields = RejectedFields(0);
-
-    /// Whether everything that was found could be used.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// What is in the set, in the order of the fields' precedence.
-    pub fn iter(self) -> impl Iterator<Item = (HeaderField, RejectReason)> {
-        HeaderField::ALL
-            .into_iter()
-            .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
-            .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
-    }
-
-    pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
-        self.0 |= bit(field, why);
-        // H5: where all of it counts for nothing, it does not matter what was wrong with a part.
-        if self.0 & bit(field, RejectReason::Void) != 0 {
-            self.0 &= !bit(field, RejectReason::Malformed);
-        }
-    }
-
-    pub(crate) const fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    pub(crate) const fn from_bits(bits: u64) -> RejectedFields {
-        RejectedFields(bits)
-    }
-}
-
-const fn bit(field: HeaderField, why: RejectReason) -> u64 {
-    1 << (field as u32 * 4 + why as u32)
-}
-
-/// "retry-after is malformed, date is malformed".
-impl fmt::Display for RejectedFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, (field, why)) in self.iter().enumerate() {
-            let separator = if n == 0 { "" } else { ", " };
-            let why = match why {
-                RejectReason::Malformed => "malformed",
-                RejectReason::NoClock => "a date without a clock to judge it by",
-                RejectReason::Duplicate => "given twice",
-                RejectReason::Void => "void for a syntax error",
-            };
-            write!(f, "{separator}{} is {why}", field.name())?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for RejectedFields {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.iter()).finish()
     }
 }

@@ -1,4 +1,4 @@
-//! What happens: bytes become events, near to what the machines themselves ask for.
+//! Events from a fuzzer's bytes, close to those that the machines ask for.
 
 use std::time::Duration;
 
@@ -8,70 +8,72 @@ use retry_machine::{
     TransportErrorKind,
 };
 
-use super::policy::{duration, policy};
-use super::world::World;
+use super::super::common::history::{Input, Player, Response, Setup};
+use super::super::common::settings::nanos;
+use super::settings::{duration, settings};
 
 const STATUSES: [u16; 22] =
     [429, 503, 500, 401, 200, 403, 404, 400, 409, 422, 204, 301, 408, 425, 502, 504, 418, 100, 599, 600, 0, u16::MAX];
 
-/// An upstream with up to four requests.
-pub fn world(u: &mut Unstructured<'_>) -> Result<World> {
-    let (policy, known) = policy(u)?;
+/// Chooses an upstream with up to four requests.
+pub fn player(u: &mut Unstructured<'_>) -> Result<Player> {
+    let settings = settings(u)?;
     let mut requests = Vec::new();
     for _ in 0..u.int_in_range(1..=4)? {
         requests.push(if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent });
     }
-    let lifetime = if u.ratio(1, 4)? { Some(duration(u)?) } else { None };
-    Ok(World::new(policy, known, u.arbitrary::<u8>()?.into(), &requests, lifetime))
+    let token_expires_in = if u.ratio(1, 4)? { Some(nanos(duration(u)?)) } else { None };
+    Ok(Player::new(Setup { settings, seed: u.arbitrary::<u8>()?.into(), token_expires_in, requests }))
 }
 
-/// One event.
-pub fn step(u: &mut Unstructured<'_>, world: &mut World) -> Result<()> {
-    let request = u.int_in_range(0..=world.requests() - 1)?;
-    let now = time(u, world, request)?;
-    let newest = world.attempts(request);
+/// Tells one event.
+pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
+    let request = u.int_in_range(0..=player.requests() - 1)?;
+    let now = time(u, player, request)?;
+    let newest = player.seen(request).sends;
     let attempt = match u.int_in_range(0..=7)? {
         0 => newest.wrapping_sub(1),
         1 => newest.wrapping_add(1),
         2 => u.int_in_range(0..=4)?,
         _ => newest,
     };
-    let event = match u.int_in_range(0..=15)? {
-        0 => Event::Start,
-        1 => Event::Cancel,
-        2 => Event::Refreshed(outcome(u)?),
-        3 => {
-            let lifetime = if u.arbitrary()? { Some(duration(u)?) } else { None };
-            world.token_replaced(now, lifetime);
-            return Ok(());
-        }
-        4 => {
-            world.open_gate(now);
-            return Ok(());
-        }
-        5 | 6 => Event::TransportError { attempt, kind: transport_error(u)? },
-        7..=9 => Event::Reply { attempt, reply: reply(u)? },
-        10 | 11 => Event::Tick,
-        // What the machine asks for.
-        _ => match world.last(request) {
-            None => Event::Start,
-            Some(Action::RefreshToken { .. }) => Event::Refreshed(outcome(u)?),
-            Some(Action::Send { .. } | Action::InFlight { .. }) => Event::Reply { attempt: newest, reply: reply(u)? },
-            Some(_) => Event::Tick,
+    let input = match u.int_in_range(0..=15)? {
+        0 => Input::Start,
+        1 => Input::Cancel,
+        2 => Input::Refreshed(outcome(u)?),
+        3 => Input::TokenReplaced(if u.arbitrary()? { Some(nanos(duration(u)?)) } else { None }),
+        4 => Input::OpenGate,
+        5 | 6 => Input::Error(attempt, transport_error(u)?),
+        7..=9 => Input::Reply(attempt, Response::of(reply(u)?)),
+        10 | 11 => Input::Tick,
+        // The event that the machine asks for.
+        _ => match player.seen(request).last {
+            None => Input::Start,
+            Some(Action::RefreshToken { .. }) => Input::Refreshed(outcome(u)?),
+            Some(Action::Send { .. } | Action::InFlight { .. }) => Input::Reply(newest, Response::of(reply(u)?)),
+            Some(_) => Input::Tick,
         },
     };
-    world.tell(request, now, event);
+    let _ = player.tell(request, now, input);
     Ok(())
 }
 
-/// The next event of a driver that does what it is told, on time.
-pub fn obey(world: &mut World, request: usize, habit: u8) {
-    let attempt = world.is_in_flight(request).then(|| world.attempts(request));
-    let (now, event) = answer(world.last(request), world.now(), attempt, world.has_few_retries(), habit);
-    world.tell(request, now, event);
+/// Returns how sends and refreshes end if all of them end alike.
+pub fn habit(habit: u8) -> (std::result::Result<Response, TransportErrorKind>, RefreshOutcome) {
+    let result = match habit % 4 {
+        0 => Ok(Response::of(Reply::new(500))),
+        1 => Err(TransportErrorKind::NotSent),
+        2 => Ok(Response::of(Reply::new(401))),
+        _ => Ok(Response::of(Reply::new(200))),
+    };
+    let outcome = match habit & 64 {
+        0 => RefreshOutcome::Refreshed { expires_in: None },
+        _ => RefreshOutcome::Unavailable { retry_after: None },
+    };
+    (result, outcome)
 }
 
-/// What the last action asks for, and when. `attempt` is in flight.
+/// Returns the event that the last action asks for, and its time. `attempt` is in flight.
 pub fn answer(
     last: Option<Action>,
     now: Timestamp,
@@ -96,18 +98,18 @@ pub fn answer(
     }
 }
 
-/// Often just when a machine wants its next tick, or a nanosecond before.
-fn time(u: &mut Unstructured<'_>, world: &World, request: usize) -> Result<Timestamp> {
-    let now = world.now();
-    let next = world.next_tick(request).unwrap_or(now);
+/// Chooses a time: often that of the next tick that a machine asks for, or a nanosecond before.
+fn time(u: &mut Unstructured<'_>, player: &Player, request: usize) -> Result<u64> {
+    let now = player.now();
+    let next = player.next_tick(request).unwrap_or(now);
     Ok(match u.int_in_range(0..=9)? {
         0 => now,
-        1 => now.saturating_add(Duration::from_nanos(u.arbitrary::<u8>()?.into())),
-        2 => now.saturating_add(Duration::from_millis(u.arbitrary::<u16>()?.into())),
-        3 => Timestamp::from_nanos(next.as_nanos().saturating_sub(1)),
-        4 => next.saturating_add(duration(u)?),
-        5 if u.ratio(1, 8)? => Timestamp::from_nanos(u.arbitrary()?),
-        6 => world.next_tick(u.int_in_range(0..=world.requests() - 1)?).unwrap_or(now),
+        1 => now.saturating_add(u.arbitrary::<u8>()?.into()),
+        2 => now.saturating_add(nanos(Duration::from_millis(u.arbitrary::<u16>()?.into()))),
+        3 => next.saturating_sub(1),
+        4 => next.saturating_add(nanos(duration(u)?)),
+        5 if u.ratio(1, 8)? => u.arbitrary()?,
+        6 => player.next_tick(u.int_in_range(0..=player.requests() - 1)?).unwrap_or(now),
         _ => next,
     })
 }

@@ -1,11 +1,11 @@
-//! Changes of what was stored.
+//! Changes of a stored form.
 
 use arbitrary::{Result, Unstructured};
 use serde_json::{Value, json};
 
-use super::scene::ORIGIN;
+use super::session::ORIGIN;
 
-/// Something in it becomes something else, goes, or comes.
+/// Changes, removes or adds one value.
 pub fn one(u: &mut Unstructured<'_>, value: &mut Value) -> Result<()> {
     match value {
         Value::Object(fields) if !u.ratio(1, 16)? => {
@@ -16,7 +16,7 @@ pub fn one(u: &mut Unstructured<'_>, value: &mut Value) -> Result<()> {
                     let name = name.clone();
                     fields.remove(&name);
                 }
-                1 => _ = fields.insert("colour".into(), json!(1)),
+                1 => _ = fields.insert("color".into(), json!(1)),
                 _ => one(u, field)?,
             }
         }
@@ -42,7 +42,7 @@ fn another(u: &mut Unstructured<'_>, value: &Value) -> Result<Value> {
     })
 }
 
-/// Of a phase, a cause, or the breaker's state.
+/// Chooses a phase, a cause, or a state of the breaker.
 fn name(u: &mut Unstructured<'_>) -> Result<Value> {
     let names = [
         "Ready",
@@ -69,7 +69,7 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
         4 => json!({"Failed": u.choose(&["deadline", "exhausted", "ambiguous"])?}),
         5 => json!({"Closed": {"failures_in_a_row": u.arbitrary::<u32>()?}}),
         6 => json!({"Open": {"until": until}}),
-        7 => json!({"Probing": {"ticket": u.arbitrary::<u8>()?, "until": until}}),
+        7 => json!({"Probing": {"epoch": u.arbitrary::<u8>()?, "until": until}}),
         _ => json!(u.choose(&names)?),
     })
 }

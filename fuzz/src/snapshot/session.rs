@@ -1,72 +1,73 @@
-//! An upstream and its requests, restored or not, and what holds of them either way.
+//! An upstream and its requests, restored or not, and the checks for both.
 
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
-use retry_machine::{Action, Event, FailureKind, Idempotency, Jitter, RetryMachine, Timestamp, Upstream, WaitReason};
+use retry_machine::{Action, Event, FailureKind, Idempotency, RetryMachine, Timestamp, Upstream, WaitReason};
 use serde_json::Value;
 
-use super::super::events::policy::{Known, duration, nanos};
+use super::super::common::settings::{Settings, nanos};
 use super::super::events::script::{answer, outcome, reply, transport_error};
+use super::super::events::settings::duration;
 
-/// What instants in a snapshot are relative to.
+/// The origin that instants in a snapshot are relative to.
 pub const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
 
-pub struct Scene {
+pub struct Session {
     upstream: Upstream,
-    known: Known,
-    /// T2: the latest instant that was told.
+    settings: Settings,
+    /// The latest instant that was told (T2).
     now: Timestamp,
-    /// S1: the gate was not closed before the one, and nobody asked to leave it closed beyond the other.
+    /// The gate was closed no earlier than the first, and the server asked for no later opening than the second (S1).
     gate: (Timestamp, Timestamp),
     requests: Vec<Request>,
 }
 
 struct Request {
     machine: RetryMachine,
-    /// When it was started or restored.
+    /// The instant at which it was started or restored.
     begun: Option<Timestamp>,
     last: Option<Action>,
     sent: u64,
     recoveries: u32,
-    /// L1: the latest hint that was heard since.
+    /// The latest end of a hint that was heard since (L1).
     hint: Timestamp,
 }
 
-impl Scene {
-    pub fn new(upstream: Upstream, known: Known, machines: Vec<RetryMachine>) -> Scene {
+impl Session {
+    pub fn new(upstream: Upstream, settings: Settings, machines: Vec<RetryMachine>) -> Session {
         let request =
             |machine| Request { machine, begun: None, last: None, sent: 0, recoveries: 0, hint: Timestamp::ZERO };
         let requests = machines.into_iter().map(request).collect();
-        Scene { upstream, known, now: Timestamp::ZERO, gate: (Timestamp::ZERO, Timestamp::ZERO), requests }
+        Session { upstream, settings, now: Timestamp::ZERO, gate: (Timestamp::ZERO, Timestamp::ZERO), requests }
     }
 
-    /// Each with how it was written, if it was.
+    /// Takes the state with its written form, if it has one.
     pub fn restored(
         (upstream, written): (Upstream, Value),
-        known: Known,
+        settings: Settings,
         machines: Vec<(RetryMachine, Value)>,
         now: Timestamp,
-    ) -> Scene {
+    ) -> Session {
         let (machines, stored): (_, Vec<_>) = machines.into_iter().unzip();
-        let mut scene = Scene::new(upstream, known, machines);
+        let mut session = Session::new(upstream, settings, machines);
         let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
-        (scene.now, scene.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
-        let open = scene.known.breaker.map_or(0, |breaker| nanos(breaker.open_for));
+        (session.now, session.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
+        let open = session.settings.breaker.map_or(0, |breaker| nanos(breaker.open_for));
         let closed = after(after(now, open), open / 2);
         let action =
-            RetryMachine::new(Idempotency::Idempotent, 9).handle(closed, Event::Start, &mut scene.upstream.clone());
+            RetryMachine::new(Idempotency::Idempotent, 9).handle(closed, Event::Start, &mut session.upstream.clone());
         assert_ne!(kind(&action), Some(FailureKind::BreakerOpen), "S3: open for too long");
-        for (request, written) in scene.requests.iter_mut().zip(stored) {
+        for (request, written) in session.requests.iter_mut().zip(stored) {
             let recoveries = written["machine"]["recoveries"].as_u64().unwrap_or_default();
             request.recoveries = u32::try_from(recoveries).expect("at most 255");
             request.begun = Some(now);
-            // A start is no news to a request that has begun: what is due is what was due.
-            request.last = Some(request.machine.handle(now, Event::Start, &mut scene.upstream));
+            // A start is not new for a request that has begun, so the pending action comes back.
+            request.last = Some(request.machine.handle(now, Event::Start, &mut session.upstream));
             request.sent = u64::from(matches!(request.last, Some(Action::Send { .. })));
         }
-        scene
+        session
     }
 
     pub fn now(&self) -> Timestamp {
@@ -78,18 +79,18 @@ impl Scene {
         (self.requests.iter().map(machine).collect(), UpstreamSnapshot::new(&self.upstream, self.now))
     }
 
-    /// I7: whatever happens, drivers that then do what they are told come to an end.
+    /// Plays the script, and then asserts that drivers that do what they are told come to an end (I7).
     pub fn run(mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let habit: u8 = u.arbitrary()?;
         while !u.is_empty() && self.step(u).is_ok() {}
-        let few_retries = self.known.max_retries <= 8;
-        let longest = 16 * (2 + self.known.max_retries.min(8) + u32::from(self.known.max_token_recoveries));
+        let few_retries = self.settings.max_retries <= 8;
+        let longest = 16 * (2 + self.settings.max_retries.min(8) + u32::from(self.settings.max_token_recoveries));
         for n in 0..self.requests.len() {
             let mut steps = 0;
             while !self.requests[n].last.is_some_and(|action| action.is_terminal()) {
                 let Request { last, machine, .. } = &self.requests[n];
                 let (now, event) = match machine.next_tick(&self.upstream) {
-                    // F5: an outcome that does not count is no answer; the lease ends.
+                    // F5: an outcome that does not count is not an answer, so the lease ends.
                     Some(end) if steps % 2 == 1 && machine.in_flight().is_none() => (self.now.max(end), Event::Tick),
                     _ => answer(*last, self.now, machine.in_flight(), few_retries, habit),
                 };
@@ -139,12 +140,12 @@ impl Scene {
 
     fn tell(&mut self, n: usize, now: Timestamp, event: Event) {
         self.now = self.now.max(now);
-        let again = self.again(n);
+        let restored = self.restored_again(n);
         self.hear(n, event);
         let request = &mut self.requests[n];
         let in_flight = request.machine.in_flight();
         let action = request.machine.handle(now, event, &mut self.upstream);
-        if let Some((mut machine, mut upstream)) = again.filter(|_| is_near(&action)) {
+        if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near(&action)) {
             assert_eq!(machine.handle(now, event, &mut upstream), action, "I13");
         }
         self.check(n, event, in_flight, &action);
@@ -152,8 +153,8 @@ impl Scene {
         self.requests[n].last = Some(action);
     }
 
-    /// Stored and restored once more. A snapshot cannot tell centuries apart.
-    fn again(&self, n: usize) -> Option<(RetryMachine, Upstream)> {
+    /// Stores and restores a request and its upstream. A snapshot cannot tell centuries apart.
+    fn restored_again(&self, n: usize) -> Option<(RetryMachine, Upstream)> {
         let machine = &self.requests[n].machine;
         let next = machine.next_tick(&self.upstream).unwrap_or_default();
         if self.now.max(next) >= ORIGIN {
@@ -182,7 +183,7 @@ impl Scene {
     }
 
     fn check(&mut self, n: usize, event: Event, in_flight: Option<u32>, action: &Action) {
-        let Self { known, now, requests, gate, .. } = self;
+        let Self { settings, now, requests, gate, .. } = self;
         let (request, now) = (&mut requests[n], *now);
         let last = request.last;
         if let Some(last) = last.filter(Action::is_terminal) {
@@ -195,7 +196,7 @@ impl Scene {
             request.recoveries += 1;
         }
         assert_eq!(action.attempt(), request.machine.attempts());
-        let deadline = known.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
+        let deadline = settings.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
         let in_time = |until: Timestamp| deadline.is_none_or(|deadline| until < deadline);
         // F5, F7: only a tick ends a wait, and an outcome that does not count.
         let goes_on = |before: Timestamp, until: Timestamp| match event {
@@ -206,7 +207,7 @@ impl Scene {
         match (*action, last) {
             (Action::Send { .. }, _) => {
                 request.sent += 1;
-                let most = u64::from(known.max_retries) + u64::from(known.max_token_recoveries) + 1;
+                let most = u64::from(settings.max_retries) + u64::from(settings.max_token_recoveries) + 1;
                 assert!(request.sent <= most, "I2");
                 assert!(now >= request.hint, "I1");
                 assert!(in_time(now), "P1");
@@ -216,29 +217,29 @@ impl Scene {
             }
             (Action::Wait { until, reason, .. }, _) => {
                 assert!(in_time(until), "L3");
-                let spread = if known.jitter == Jitter::None { 0 } else { known.spread };
+                let spread = settings.hint_spread();
                 let (low, high) = match reason {
                     WaitReason::Backoff if in_flight.is_some() => {
-                        let range = known.backoff(request.machine.attempts() - request.recoveries);
-                        (after(now, *range.start()), after(now, *range.end()))
+                        let (low, high) = settings.back_off(request.machine.attempts() - request.recoveries);
+                        (after(now, low), after(now, high))
                     }
-                    WaitReason::Backoff => (now, after(now, known.cap)),
-                    WaitReason::Hint(_) => (now, after(after(now, known.max_server_wait), spread)),
+                    WaitReason::Backoff => (now, after(now, settings.max_backoff)),
+                    WaitReason::Hint(_) => (now, after(after(now, settings.max_server_wait), spread)),
                     WaitReason::Gate => {
-                        // Closed once more it stays so for as long again, and as long again is what requests are spread over.
+                        // If it is closed once more, it stays closed for as long again. The spread is as long again.
                         let (closed_at, asked_until) = *gate;
                         let closed = nanos(asked_until.saturating_duration_since(closed_at));
-                        let widest = known.gate_spread.unwrap_or(spread.max(closed.saturating_mul(2)));
+                        let widest = settings.gate_spread.unwrap_or(spread.max(closed.saturating_mul(2)));
                         (now, after(after(asked_until, closed), widest))
                     }
                 };
                 assert!((low..=high).contains(&until), "I8: {reason:?} until {until:?}, not {low:?} to {high:?}");
             }
             (Action::RefreshToken { until, .. }, _) => {
-                assert_eq!(until, after(now, known.refresh_timeout), "K5");
+                assert_eq!(until, after(now, settings.refresh_timeout), "K5");
             }
             (Action::AwaitRefresh { until, .. }, before) if !matches!(before, Some(Action::AwaitRefresh { .. })) => {
-                assert!(until <= after(now, known.refresh_timeout), "K5: {until:?}");
+                assert!(until <= after(now, settings.refresh_timeout), "K5: {until:?}");
             }
             _ => {}
         }
@@ -246,7 +247,7 @@ impl Scene {
     }
 }
 
-/// What a snapshot says, in the time that it was stored at.
+/// Returns a stored instant on the clock of the snapshot's owner.
 fn rebased(stored: u64, now: Timestamp) -> Timestamp {
     let stored = Timestamp::from_nanos(stored);
     if stored == Timestamp::MAX {
@@ -256,7 +257,7 @@ fn rebased(stored: u64, now: Timestamp) -> Timestamp {
     Timestamp::from_nanos(now.as_nanos().saturating_sub(back)).saturating_add(stored.saturating_duration_since(ORIGIN))
 }
 
-/// Of any clock, but often of one that is neither young nor old.
+/// Chooses an instant of any clock, often of one that is neither young nor old.
 pub fn instant(u: &mut Unstructured<'_>) -> Result<Timestamp> {
     Ok(match u.int_in_range(0..=5)? {
         0 => Timestamp::from_nanos(u.arbitrary()?),

@@ -1,20 +1,20 @@
-//! The same rules once more, written for brevity with all that `std` has.
+//! A second reader of numbers, dates and times. It follows the same rules, written for brevity with the whole of `std`.
 
 use std::time::Duration;
 
 use retry_machine::ResetFormat;
 
-/// The year near which a short year lies where nothing else tells.
+/// The reference for a short year if there is no clock.
 const FALLBACK_YEAR: i64 = 2026;
 
-/// H2: `1*DIGIT`, saturating.
+/// Reads `1*DIGIT`, saturating (H2).
 pub fn digits(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// How many calls are left: a fraction is no whole call.
+/// Reads a number of calls without its fraction (H5).
 pub fn count(value: &[u8]) -> Option<u64> {
     match value.iter().position(|byte| *byte == b'.') {
         Some(point) => digits(&value[point + 1..]).and(digits(&value[..point])),
@@ -22,7 +22,7 @@ pub fn count(value: &[u8]) -> Option<u64> {
     }
 }
 
-/// RFC 9110 §5.6.3.
+/// Removes the optional white space (RFC 9110 §5.6.3).
 pub fn trim(value: &[u8]) -> &[u8] {
     let is_text = |byte: &u8| *byte != b' ' && *byte != b'\t';
     let start = value.iter().position(is_text).unwrap_or(value.len());
@@ -30,7 +30,7 @@ pub fn trim(value: &[u8]) -> &[u8] {
     &value[start..end]
 }
 
-/// H3: an HTTP-date, its year as it was written.
+/// An HTTP-date with its year as it was written (H3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Date {
     pub year: i64,
@@ -66,12 +66,12 @@ impl Date {
         let (hour, minute, second) = (number(hour, 2)?, number(minute, 2)?, number(second, 2)?);
         let in_range = hour <= 23 && minute <= 59 && second <= 60;
         let date = Date { year, is_short, month, day, second_of_day: hour * 3600 + minute * 60 + second };
-        // Of the years that end in two given digits the one from 2000 on is leap if any is.
+        // If any year with these two digits is a leap year, the one from 2000 on is.
         let exists = date.exists_in(if is_short { 2000 + year } else { year });
         (in_range && exists).then_some(date)
     }
 
-    /// F9: of two-digit years the latest that is at most the reference plus 50.
+    /// Returns the Unix time. A two-digit year is the latest one that is at most the reference plus 50 (F9).
     pub fn unix_seconds(self, reference: i64) -> Option<i64> {
         let latest = reference.clamp(0, 9999) + 50;
         let year = match self.is_short {
@@ -88,7 +88,7 @@ impl Date {
     }
 }
 
-/// Days since 1970-01-01 in the Gregorian calendar, counting years from March.
+/// Returns the number of days since 1970-01-01 in the Gregorian calendar. Years are counted from March.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
@@ -106,7 +106,7 @@ fn number(text: &str, length: usize) -> Option<i64> {
     is_number.then(|| text.parse().ok())?
 }
 
-/// H4: what the times of a response are judged by.
+/// The clock that places the times of a response (H4).
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     millis: Option<i64>,
@@ -128,24 +128,24 @@ impl Clock {
         self.millis.is_some()
     }
 
-    /// Nanoseconds until this Unix time.
+    /// Returns the nanoseconds until a Unix time.
     fn until(self, millis: i64) -> Option<u64> {
         let wait = millis.saturating_sub(self.millis?);
         Some(u64::try_from(wait).unwrap_or(0).saturating_mul(1_000_000))
     }
 
-    /// Nanoseconds until this HTTP-date.
+    /// Returns the nanoseconds until an HTTP-date.
     fn date(self, value: &[u8]) -> Option<u64> {
         self.until(Date::parse(value)?.unix_seconds(self.year)? * 1000)
     }
 
-    /// Nanoseconds that a `Retry-After` says.
+    /// Reads a `Retry-After` in nanoseconds.
     pub fn retry_after(self, value: &[u8]) -> Option<u64> {
         let seconds = digits(value).map(|seconds| seconds.saturating_mul(1_000_000_000));
         seconds.or_else(|| self.date(value))
     }
 
-    /// Nanoseconds that an `X-RateLimit-Reset` says (H5).
+    /// Reads an `X-RateLimit-Reset` in nanoseconds (H5).
     pub fn reset(self, value: &[u8], format: ResetFormat) -> Option<u64> {
         let Some(number) = digits(value) else { return self.date(value) };
         let at = |millis| self.until(i64::try_from(millis).unwrap_or(i64::MAX));
