@@ -20,6 +20,7 @@ pub use self::limits::RequestLimits;
 use crate::action::{Action, Explanation, WaitReason};
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::{Cause, FailureKind};
+use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Health, SendEpoch};

@@ -57,7 +57,7 @@ impl Settings {
         settings.unix_ms = fields.take("unix_ms")?.flatten();
         settings.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
         settings.policy = read_policy(preset, &mut fields)?;
-        fields.end()?;
+        fields.finish()?;
         Ok(settings)
     }
 
