@@ -49,13 +49,16 @@
 //!   key, if the service knows such keys, and start them as [idempotent](crate::Idempotency::Idempotent).
 //! - Budget, token and gate are those of [`common`], unless the preset says otherwise.
 
+#![allow(clippy::doc_markdown, reason = "the names of services are not code")]
+
 mod cloud;
+mod cluster;
 mod models;
 mod services;
 
 use crate::policy::{Policy, PolicyBuilder};
 
-/// Lists the presets in one place: the functions that other files define are public because they stand here.
+/// Lists the presets in one place: the functions of the other files are public because this list names them.
 macro_rules! list {
     ($($file:ident: $($name:ident),+;)+) => {
         $(pub use self::$file::{$($name),+};)+
@@ -70,7 +73,8 @@ macro_rules! list {
 }
 
 list! {
-    cloud: aws_standard, azure, google, grpc, kubernetes, microsoft_graph;
+    cloud: aws_standard, azure, google, microsoft_graph;
+    cluster: grpc, kubernetes;
     services: github, discord, shopify, slack, stripe;
     models: openai, anthropic;
 }

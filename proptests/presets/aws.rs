@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{Call, decided, vectors};
 
-/// The policy of a case: jitter is forced to its longest, which is none.
+/// Returns the policy of a case: jitter is forced to its longest, which is none.
 fn policy(given: &Value) -> Policy {
     let mut policy = presets::aws_standard().into_builder().jitter(Jitter::None);
     if given["service"] == "dynamodb" {
@@ -26,7 +26,7 @@ fn policy(given: &Value) -> Policy {
     policy.build().unwrap()
 }
 
-/// The upstream of a case, whose quota may begin below its capacity: as restored from a snapshot.
+/// Returns the upstream of a case, whose quota may begin below its capacity: as restored from a snapshot.
 fn upstream(given: &Value) -> Upstream {
     let mut upstream = Upstream::new(policy(given));
     if let Some(tokens) = given["initial_retry_tokens"].as_u64() {
@@ -38,7 +38,7 @@ fn upstream(given: &Value) -> Upstream {
     upstream
 }
 
-/// What a driver reads in the body: the codes of throttling.
+/// Returns the verdict of a driver that reads the codes of throttling in a body.
 fn verdict(response: &Value) -> Option<Verdict> {
     let code = response["error_code"].as_str()?;
     let throttled =

@@ -16,7 +16,7 @@ use super::{Call, decided, vectors};
 /// The client's own greatest number of attempts, where nothing else is set.
 const CLIENT_ATTEMPTS: u64 = 5;
 
-/// What a driver makes of an answer: a 200 with a code in its trailer. The codes in `retryable` are transient.
+/// Returns a driver's reading of an answer, a 200 with a code in its trailer. The codes in `retryable` are transient.
 fn answered(code: &str, retryable: &[&str]) -> Reply {
     let reply = Reply::new(200);
     match code {
@@ -30,7 +30,7 @@ fn thousandths(tokens: &Value) -> u32 {
     format!("{:.0}", (tokens.as_f64().unwrap() * 1_000.0).trunc()).parse().unwrap()
 }
 
-/// The tokens of a case, in thousandths. A retry needs more than half of them.
+/// Returns the tokens of a case, in thousandths. A retry needs more than half of them.
 fn throttling(max_tokens: &Value, token_ratio: &Value) -> BudgetPolicy {
     let capacity = thousandths(max_tokens);
     BudgetPolicy {
@@ -48,7 +48,7 @@ fn with_budget(budget: Option<BudgetPolicy>) -> Policy {
     presets::grpc().into_builder().budget(budget).build().unwrap()
 }
 
-/// The upstream of a case. Where its tokens begin below the most, a configuration was replaced that had 3 of 4: the
+/// Returns the upstream of a case. Where its tokens begin below the most, a configuration was replaced that had 3 of 4: the
 /// balance is kept by a snapshot.
 fn started(case: &Value, budget: BudgetPolicy) -> Upstream {
     let policy = with_budget(Some(budget));
@@ -139,7 +139,7 @@ fn max_attempts(case: &Value) -> bool {
     }
 }
 
-/// What a driver reads of an attempt of a stream: a call that is committed is final.
+/// Returns a driver's reading of an attempt of a stream: a call that is committed is final.
 fn streamed(result: &str) -> Reply {
     match result {
         "MSG+UNAVAILABLE" | "UNAVAILABLE (request body > buffer limit)" => Reply::new(200).with_verdict(Verdict::Final),
@@ -163,7 +163,7 @@ fn stream(case: &Value) -> bool {
     end.is_some() && is_ok == (case["final"] == "OK") && u64::from(call.machine.attempts()) == case["attempts"]
 }
 
-/// The bounds of a back-off, over many draws, which also come near them.
+/// Checks the bounds of a back-off over many draws, which also come near them.
 fn backoff(case: &Value) -> bool {
     let bound = |index: usize| Duration::from_secs_f64(case["bounds_s"][index].as_f64().unwrap());
     let number = attempts(&case["retry_number"]);
@@ -186,7 +186,7 @@ fn backoff(case: &Value) -> bool {
     *least >= bound(0) && *least < bound(0) + near && *most <= bound(1) && *most > bound(1) - near
 }
 
-/// A service config as a line of settings.
+/// Returns a service config as a line of settings.
 fn settings(config: &Value) -> Value {
     let seconds = |key: &str| config[key].as_str().unwrap().strip_suffix('s').unwrap().parse::<f64>().unwrap();
     let millis = |key: &str| format!("{:.0}", seconds(key) * 1_000.0).parse::<u64>().unwrap();

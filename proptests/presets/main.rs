@@ -1,7 +1,7 @@
 //! The presets: each is held by its system's own published vectors or documented examples, and has a trace that tells
 //! its story.
 //!
-//! A vector either holds, or stands in the table of `docs/decisions.md`. The tests hold the table to the vectors, both
+//! A vector either holds, or is a row in the table of `docs/decisions.md`. The tests hold the table to the vectors, both
 //! ways.
 
 use std::collections::BTreeSet;
@@ -27,7 +27,7 @@ fn vectors(file: &str) -> Vec<Value> {
     file["cases"].as_array().unwrap().clone()
 }
 
-/// The first cells of the table of vectors that are decided otherwise.
+/// Returns the first cells of the table of vectors that are decided otherwise.
 fn decided() -> BTreeSet<String> {
     let text = fs::read_to_string(format!("{ROOT}/docs/decisions.md")).unwrap();
     let (_, table) = text.split_once("## Vectors decided otherwise").unwrap();
@@ -83,7 +83,7 @@ impl Call {
         self.tell(Event::Tick)
     }
 
-    /// How long a wait is.
+    /// Returns the length of a wait.
     #[track_caller]
     fn wait(&self, action: Action) -> Duration {
         let Action::Wait { until, .. } = action else { panic!("{action}") };

@@ -19,7 +19,7 @@ fn call(preset: Policy, idempotency: Idempotency) -> Call {
     Call::with(Upstream::new(preset), idempotency)
 }
 
-/// The answer to a first attempt of an idempotent request.
+/// Returns the action that answers the first reply to an idempotent request.
 fn first(preset: Policy, status: u16, headers: &[(&str, &str)]) -> (Call, Action) {
     let mut call = Call::new(preset);
     let action = call.reply(status, headers);
@@ -231,7 +231,7 @@ fn d15_slack_errors_inside_a_200() {
 }
 
 #[test]
-fn d15_stripe_its_word_stands_above_the_status() {
+fn d15_stripe_its_word_overrides_the_status() {
     let (call, action) = first(presets::stripe(), 400, &[("Stripe-Should-Retry", "true")]);
     waits(&call, action, 250..=500, WaitReason::Backoff);
     fails(first(presets::stripe(), 500, &[("Stripe-Should-Retry", "false")]).1, FailureKind::UnexpectedStatus);
@@ -251,7 +251,7 @@ fn d11_stripe_statuses_without_its_word() {
 }
 
 #[test]
-fn d15_language_models_x_should_retry_stands_above_the_status() {
+fn d15_language_models_x_should_retry_overrides_the_status() {
     for preset in [presets::openai(), presets::anthropic()] {
         fails(first(preset.clone(), 429, &[("x-should-retry", "false")]).1, FailureKind::UnexpectedStatus);
         let (call, action) = first(preset, 400, &[("x-should-retry", "true")]);

@@ -8,17 +8,21 @@ use super::{ROOT, expect};
 
 #[test]
 fn each_preset_has_a_trace_that_holds() {
+    let mut differences = String::new();
     for (name, _) in presets::ALL {
         let file = format!("{ROOT}/examples/replay/traces/preset_{name}.jsonl");
         let text = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert!(text.contains(&format!("\"preset\":\"{name}\"")), "{file} is about its preset");
         let outcome = expect::check(&text);
         assert!(outcome.expected >= 3, "{file} expects {} actions", outcome.expected);
-        assert!(outcome.differences.is_empty(), "{file}:\n{}", outcome.differences.join("\n"));
+        for difference in outcome.differences {
+            differences += &format!("preset_{name}.jsonl, {difference}\n");
+        }
     }
+    assert!(differences.is_empty(), "\n{differences}");
 }
 
-/// What a trace expects is compared: a wrong expectation of each form is a difference.
+/// A wrong expectation of each form is a difference.
 #[test]
 fn a_trace_that_expects_something_else_does_not_hold() {
     let differences = |expected: &str| {

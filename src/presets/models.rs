@@ -16,7 +16,7 @@ use crate::{DialectField, FieldMeaning, Jitter, Policy};
 ///
 /// | setting | value |
 /// |---|---|
-/// | `x-should-retry` | a verdict: it stands above the status |
+/// | `x-should-retry` | a verdict: it overrides the status |
 /// | 408, 500–599 | retry if safe |
 /// | 409 | retry |
 /// | 429 | throttle |
@@ -62,7 +62,7 @@ pub const fn openai() -> Policy {
 ///
 /// | setting | value |
 /// |---|---|
-/// | `x-should-retry` | a verdict: it stands above the status |
+/// | `x-should-retry` | a verdict: it overrides the status |
 /// | 408, 500–599 | retry if safe |
 /// | 409, 529 (overloaded: the request was turned away) | retry |
 /// | 429 | throttle |
@@ -102,7 +102,7 @@ pub const fn anthropic() -> Policy {
     POLICY
 }
 
-/// The rules that both have: their libraries come from one generator.
+// The rules that both have: their libraries come from one generator.
 const fn base() -> PolicyBuilder {
     Policy::common()
         .into_builder()

@@ -187,7 +187,7 @@ pub const fn slack() -> Policy {
 ///
 /// | setting | value |
 /// |---|---|
-/// | `Stripe-Should-Retry` | a verdict: it stands above the status |
+/// | `Stripe-Should-Retry` | a verdict: it overrides the status |
 /// | 409 | retry |
 /// | 500–599 | retry if safe |
 /// | all others | surface, 429 included |
