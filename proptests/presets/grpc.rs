@@ -288,3 +288,11 @@ fn d11_grpc_statuses_of_intermediaries() {
         assert_eq!(matches!(action, Action::Wait { .. }), is_retried, "{action}");
     }
 }
+
+#[test]
+fn s1_grpc_a_limit_of_one_call_does_not_hold_another() {
+    let mut call = Call::new(presets::grpc());
+    let reply = call.upstream.policy().read(200, [("retry-after", "9")]).with_verdict(Verdict::Throttled);
+    assert!(matches!(call.answer(reply), Action::Wait { .. }));
+    assert!(matches!(call.start(Idempotency::Idempotent), Action::Send { .. }));
+}

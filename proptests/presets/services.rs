@@ -341,6 +341,10 @@ fn d11_microsoft_graph_429_and_503_with_a_hint_are_throttles() {
         waits(&call, action, 31_000..=32_000, RETRY_AFTER);
         holds_others(&mut call, true);
     }
+    // The meaning closes the gate, also where no rate limit is empty.
+    let (mut call, action) = first(presets::microsoft_graph(), 503, &sharepoint[..1]);
+    waits(&call, action, 31_000..=32_000, RETRY_AFTER);
+    holds_others(&mut call, true);
     // `RateLimit-Reset` alone: seconds from now.
     let (call, action) = first(presets::microsoft_graph(), 429, &sharepoint[1..]);
     waits(&call, action, 31_000..=32_000, RESET);
@@ -424,6 +428,15 @@ fn b1_b2_azure_doubles_before_its_first_wait() {
         backs_off(&patient, status, &ranges);
     }
     fails(first(presets::azure(), 501, &[]).1, FailureKind::UnexpectedStatus);
+}
+
+#[test]
+fn d14_azure_an_unsafe_request_is_sent_again_after_a_refusal_only() {
+    for status in [408, 500, 502, 503, 504] {
+        fails(call(presets::azure(), NonIdempotent).reply(status, &[]), FailureKind::Ambiguous);
+    }
+    let action = call(presets::azure(), NonIdempotent).reply(503, &[("Retry-After", "9")]);
+    assert!(matches!(action, Action::Wait { .. }), "{action}");
 }
 
 #[test]

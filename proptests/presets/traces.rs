@@ -22,9 +22,8 @@ fn each_preset_has_a_trace_that_holds() {
     assert!(differences.is_empty(), "\n{differences}");
 }
 
-/// A wrong expectation of each form is a difference.
 #[test]
-fn a_trace_that_expects_something_else_does_not_hold() {
+fn a_wrong_expectation_of_each_form_is_a_difference() {
     let differences = |expected: &str| {
         let trace = format!(
             "# A comment.\n{{\"jitter\":\"none\"}}\n{{\"at_ms\":0,\"event\":\"start\"}}\n\
