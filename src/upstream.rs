@@ -94,6 +94,15 @@ impl Upstream {
         self.token.wakeups()
     }
 
+    /// Returns what the retry budget holds (rules S2, S8), or `None` if the policy has none.
+    #[must_use]
+    pub const fn budget_balance(&self) -> Option<u32> {
+        match self.policy.budget {
+            Some(_) => Some(self.budget.balance()),
+            None => None,
+        }
+    }
+
     /// Sets the lifetime of the current token from `now` on, so that requests refresh it in time (rule K7). Call it for
     /// the first token; the outcome of a refresh has the lifetime of the next one. With zero, the token has expired.
     pub fn token_expires_in(&mut self, now: Timestamp, lifetime: Duration) {

@@ -35,6 +35,10 @@ impl Budget {
         Budget { balance }
     }
 
+    pub(crate) const fn balance(&self) -> u32 {
+        self.balance
+    }
+
     /// An attempt failed in a way that may be retried: where failures are charged, it is charged now.
     pub(crate) fn on_failure(&mut self, price: Price, policy: Option<BudgetPolicy>) {
         if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
