@@ -176,13 +176,15 @@ impl RetryMachine {
     }
 
     /// Takes the hint of a reply, zero for none. One that binds (H10) is kept until a later one binds; one that does not
-    /// is kept for the `not_before` of a failure, as long as none binds (E1).
-    fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) {
+    /// is kept for the `not_before` of a failure, as long as none binds (E1). Returns whether it was taken.
+    fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) -> bool {
         let bound = self.binding_hint();
-        if binds && until > bound || !binds && bound <= now {
+        let is_taken = if binds { until > bound } else { bound <= now };
+        if is_taken {
             self.not_before = until;
             self.flags.set(Flags::HINT_BINDS, binds);
         }
+        is_taken
     }
 
     /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's

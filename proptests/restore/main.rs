@@ -274,16 +274,14 @@ fn t7_an_impossible_state_is_refused() {
 }
 
 #[test]
-fn i2_the_last_attempt_number_is_not_used_twice() {
-    let mut upstream = Upstream::new(Policy::flextell().into_builder().max_retries(u16::MAX).build().unwrap());
+fn i2_a_snapshot_with_more_attempts_than_any_policy_allows_is_refused() {
+    let mut upstream = Upstream::new(Policy::flextell());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
     let _ = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
-    for (attempts, ends) in [(u32::MAX - 1, false), (u32::MAX, true)] {
-        let mut machine =
-            changed(&machine, Timestamp::ZERO, &[("attempts", attempts.into())]).restore(Timestamp::ZERO).unwrap();
-        let action =
-            machine.handle(Timestamp::ZERO, Event::Reply { attempt: attempts, reply: Reply::new(503) }, &mut upstream);
-        assert_eq!(action.is_terminal(), ends, "{action}");
+    // The first attempt, 65,535 retries of each count (B5), 255 recoveries, and one repetition (D13).
+    for (attempts, is_possible) in [(131_327_u32, true), (131_328, false), (u32::MAX, false)] {
+        let snapshot = changed(&machine, Timestamp::ZERO, &[("attempts", attempts.into())]);
+        assert_eq!(snapshot.restore(Timestamp::ZERO).is_ok(), is_possible, "{attempts}");
     }
 }
 

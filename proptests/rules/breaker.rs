@@ -85,8 +85,8 @@ fn s3_429_and_401_are_neutral() {
 }
 
 #[test]
-fn s3_every_other_status_is_a_success_and_ends_the_run() {
-    for success in [200, 301, 400, 403, 404, 408, 502, 0] {
+fn s3_d18_every_good_answer_ends_the_run() {
+    for success in [200, 301, 400, 403, 404, 408] {
         let mut scene = Scene::with(policy());
         for (request, status) in [503, 503, success, 503, 503].into_iter().enumerate() {
             let _ = one_more(&mut scene, 0, request as u64, status);
@@ -94,6 +94,19 @@ fn s3_every_other_status_is_a_success_and_ends_the_run() {
         assert!(!is_open(&scene, 0), "{success}");
         let _ = one_more(&mut scene, 0, 9, 503);
         assert!(is_open(&scene, 0), "{success}");
+    }
+}
+
+#[test]
+fn s3_d18_an_answer_that_is_neither_good_nor_bad_leaves_the_run_as_it_is() {
+    for neutral in [429, 502, 0, 99, 600] {
+        let mut scene = Scene::with(policy());
+        for (request, status) in [503, 503, neutral].into_iter().enumerate() {
+            let _ = one_more(&mut scene, 0, request as u64, status);
+        }
+        assert!(!is_open(&scene, 0), "{neutral}");
+        let _ = one_more(&mut scene, 0, 9, 503);
+        assert!(is_open(&scene, 0), "{neutral}");
     }
 }
 

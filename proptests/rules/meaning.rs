@@ -151,7 +151,8 @@ fn d13_the_repetition_has_no_price_and_is_no_retry() {
 
 #[test]
 fn d13_past_its_deadline_an_unprocessed_request_fails_as_deadline() {
-    let mut scene = sent(exact().deadline(Some(secs(1))), false);
+    let mut scene = Scene::with(exact().deadline(Some(secs(1))));
+    scene.at(0).start().is("send 1 until 1000");
     scene.at(1_000).error(TransportErrorKind::Unprocessed).fails(FailureKind::Deadline);
 }
 
@@ -193,7 +194,7 @@ fn health_of(policy: PolicyBuilder, probe: impl FnOnce(&mut Scene)) -> &'static 
     let second = scene.at(10_001).request(3).start().short();
     match (first.as_str(), second.as_str()) {
         ("send 1", "send 1") => "good",
-        ("send 1", "fail BreakerOpen") => "neutral",
+        ("send 1" | "send 1 token 1", "fail BreakerOpen") => "neutral",
         ("fail BreakerOpen", "fail BreakerOpen") => "bad",
         other => panic!("{other:?}"),
     }

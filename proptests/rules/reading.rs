@@ -86,7 +86,7 @@ fn h2_optional_white_space_around_it_is_ignored() {
 #[test]
 fn h2_anything_else_is_malformed() {
     let values = [
-        "", " ", "soon", "+30", "-3", "-0", "30.0", "30.", ".5", "1e3", "1E3", "0x10", "30s", "30 s", "3 0", "120, 60",
+        "", " ", "soon", "+30", "-3", "-0", "30.", ".5", "1e3", "1E3", "0x10", "30s", "30 s", "3 0", "120, 60",
         "30;q=1", "inf", "nan", "infinity", "null", "٣٠", "３０", "30\u{a0}", "\"30\"", "30\n", "30\r\n",
     ];
     for value in values {
@@ -272,7 +272,7 @@ fn h6_d16_a_driver_may_set_the_hint_itself() {
 
 #[test]
 fn h6_a_malformed_field_falls_through_and_is_reported() {
-    let headers = [("retry-after-ms", "1.5"), ("Retry-After", "9")];
+    let headers = [("retry-after-ms", "1.5.0"), ("Retry-After", "9")];
     assert_eq!(hint(&headers), Some((secs(9), HintSource::RetryAfter)));
     assert_eq!(rejected(&headers), [(HeaderField::RetryAfterMs, RejectReason::Malformed)]);
     assert_eq!(format!("{:?}", read(&headers).rejected()), "{(RetryAfterMs, Malformed)}");

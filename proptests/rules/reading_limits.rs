@@ -68,7 +68,7 @@ fn h5_the_policy_says_what_a_reset_means() {
         (Delta, "1700000030", Some(secs(1_700_000_030))),
         (Auto, "-1", None),
         (Auto, "-9223372036854775808", None),
-        (Auto, "12.5", None),
+        (Auto, "12.5", Some(ms(12_500))),
     ];
     for (format, value, wait) in table {
         let headers = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", value), DATE];
@@ -208,8 +208,8 @@ fn h10_hints_count_on_429_and_on_retried_statuses() {
 }
 
 #[test]
-fn h10_on_2xx_and_403_a_remaining_of_0_closes_the_gate_and_nothing_else_counts() {
-    for status in [200, 204, 403] {
+fn h10_on_a_2xx_and_where_it_fails_only_a_remaining_of_0_closes_the_gate() {
+    for status in [200, 204, 400, 403, 404, 422, 502, 999] {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
         assert!(scene.at(0).reply_with(status, &REMAINING_0).is_terminal());
@@ -224,12 +224,15 @@ fn h10_on_2xx_and_403_a_remaining_of_0_closes_the_gate_and_nothing_else_counts()
 
 #[test]
 fn h10_elsewhere_a_hint_is_a_fact_without_effect() {
-    for status in [301, 400, 401, 404, 409, 422, 502, 999] {
+    let cases =
+        [(301, true), (401, true), (400, false), (404, false), (409, false), (422, false), (502, false), (999, false)];
+    for (status, nothing_left) in cases {
         let headers = [REMAINING_0[0], REMAINING_0[1], ("Retry-After", "60")];
-        assert_eq!(wait(Policy::flextell().read(status, headers)), Some(secs(60)));
+        let headers = if nothing_left { &headers[..] } else { &headers[2..] };
+        assert_eq!(wait(Policy::flextell().read(status, headers.iter().copied())), Some(secs(60)));
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
-        assert!(!matches!(scene.at(0).reply_with(status, &headers), retry_machine::Action::Wait { .. }), "{status}");
+        assert!(!matches!(scene.at(0).reply_with(status, headers), retry_machine::Action::Wait { .. }), "{status}");
         scene.at(0).request(1).start().is("send 1");
     }
 }

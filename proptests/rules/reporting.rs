@@ -37,7 +37,10 @@ fn e1_a_failure_says_kind_status_attempts_time_and_advice() {
     scene.at(2_500).tick().is("send 2");
     let failure = scene.at(3_250).reply(422).fails(FailureKind::Validation);
     assert_eq!((failure.status(), failure.attempts(), failure.elapsed()), (Some(422), 2, ms(2_250)));
-    assert_eq!((failure.advice(), failure.cause(), failure.not_before()), (Advice::ReadMessage, None, None));
+    assert_eq!(
+        (failure.advice(), failure.cause(), failure.not_before()),
+        (Advice::ReadMessage, Some(Cause::Status), None)
+    );
 }
 
 #[test]
@@ -274,10 +277,13 @@ fn f7_only_a_tick_gives_an_attempt_up() {
 fn f8_not_before_is_the_latest_future_instant_known() {
     let limits = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60"), ("Retry-After", "20")];
     let at = |failure: Failure| failure.not_before();
-    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits)), Some(Timestamp::from_millis(60_250)));
+    // H6: `Retry-After` goes before the reset, also for the gate.
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits)), Some(Timestamp::from_millis(20_250)));
+    assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits[..2])), Some(Timestamp::from_millis(60_250)));
     assert_eq!(at(first_failure(exact().max_retries(0), 429, &limits[2..])), Some(Timestamp::from_millis(20_250)));
-    assert_eq!(at(first_failure(exact(), 403, &limits)), Some(Timestamp::from_millis(60_250)));
-    assert_eq!(at(first_failure(exact(), 404, &limits)), None);
+    assert_eq!(at(first_failure(exact(), 403, &limits[..2])), Some(Timestamp::from_millis(60_250)));
+    assert_eq!(at(first_failure(exact(), 404, &limits)), Some(Timestamp::from_millis(20_250)));
+    assert_eq!(at(first_failure(exact(), 404, &[])), None);
     let breaker = exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) }));
     assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Timestamp::from_millis(30_250)));
     // A hint has passed at its end.
@@ -289,7 +295,7 @@ fn f8_not_before_is_the_latest_future_instant_known() {
 }
 
 #[test]
-fn f8_only_failures_by_a_limit_have_a_cause() {
+fn f8_every_failure_of_a_request_that_failed_has_a_cause() {
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
     let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) });
     let limits = [
@@ -304,8 +310,11 @@ fn f8_only_failures_by_a_limit_have_a_cause() {
         assert_eq!((failure.kind(), failure.cause()), (kind, Some(Cause::Status)));
     }
     for status in [400, 403, 404, 409, 422, 502] {
-        assert_eq!(first_failure(exact(), status, &[]).cause(), None, "{status}");
+        assert_eq!(first_failure(exact(), status, &[]).cause(), Some(Cause::Status), "{status}");
     }
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    assert_eq!(scene.at(0).cancel().fails(FailureKind::Cancelled).cause(), None);
 }
 
 #[test]

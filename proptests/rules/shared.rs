@@ -272,15 +272,15 @@ fn s2_successes_refill_the_budget_up_to_its_capacity() {
 }
 
 #[test]
-fn s2_only_a_2xx_refills_the_budget() {
-    for status in [301, 404] {
+fn s2_d18_each_good_answer_refills_the_budget_and_no_other_does() {
+    for (status, refilled) in [(200, 4), (301, 4), (404, 4), (101, 4), (502, 0), (600, 0)] {
         let mut scene = Scene::exact();
         assert_eq!(granted(&mut scene, 0..20, 503), 10);
         for request in 20..40 {
             let _ = scene.at(0).request(request).start();
             let _ = scene.at(0).request(request).reply(status);
         }
-        assert_eq!(granted(&mut scene, 40..60, 503), 0);
+        assert_eq!(granted(&mut scene, 40..60, 503), refilled, "{status}");
     }
 }
 
@@ -330,7 +330,7 @@ fn s5_shared_state_never_grows() {
         let _ = scene.at(request).request(request).start();
         let _ = scene.at(request).request(request).reply_with(429, &[("Retry-After", "1")]);
     }
-    assert!(size_of::<Upstream>() <= 400, "{} bytes, and nothing behind a pointer", size_of::<Upstream>());
+    assert!(size_of::<Upstream>() <= 480, "{} bytes, and nothing behind a pointer", size_of::<Upstream>());
     assert!(!std::mem::needs_drop::<Upstream>() && !std::mem::needs_drop::<RetryMachine>());
 }
 

@@ -16,7 +16,7 @@ const FIELDS: &[DialectField] = &[
 fn sent(policy: PolicyBuilder, is_unsafe: bool) -> Scene {
     let mut scene = Scene::with(policy.dialect(FIELDS));
     let action = if is_unsafe { scene.at(0).start_non_idempotent() } else { scene.at(0).start() };
-    action.is("send 1");
+    assert!(matches!(action, Action::Send { attempt: 1, .. }), "{action}");
     scene
 }
 

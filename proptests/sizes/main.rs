@@ -51,9 +51,9 @@ const _: () = {
 };
 
 #[test]
-fn s5_a_request_takes_64_bytes_and_an_upstream_less_than_400() {
-    assert!(size_of::<RetryMachine>() <= 64, "{}", size_of::<RetryMachine>());
-    assert!(size_of::<Upstream>() <= 400, "{}", size_of::<Upstream>());
+fn s5_a_request_takes_80_bytes_and_an_upstream_less_than_480() {
+    assert!(size_of::<RetryMachine>() <= 80, "{}", size_of::<RetryMachine>());
+    assert!(size_of::<Upstream>() <= 480, "{}", size_of::<Upstream>());
 }
 
 #[test]

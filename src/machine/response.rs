@@ -69,8 +69,8 @@ impl Step<'_> {
         let binds = matches!(judgment, Judgment::Retry(_));
         if !self.machine.is_ended() {
             let until = hint.map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
-            self.machine.take_hint(until, binds, self.now);
-            if let (true, Some(hint)) = (binds && self.machine.not_before == until, hint) {
+            let is_taken = self.machine.take_hint(until, binds, self.now);
+            if let Some(hint) = hint.filter(|_| is_taken) {
                 self.machine.flags.set_source(hint.source());
             }
         }

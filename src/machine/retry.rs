@@ -65,7 +65,7 @@ impl Step<'_> {
             (Some(limit), Price::Throttle) => (throttled, limit, Purpose::ThrottledRetry),
         };
         // D17: the request's own limit bounds both counts together.
-        let is_left = counted < u32::from(limit) && machine.limits.allow_retry(all) && machine.attempts < u32::MAX;
+        let is_left = counted < u32::from(limit) && machine.limits.allow_retry(all);
         let number = u16::try_from(counted).ok()?.checked_add(1)?;
         is_left.then_some(Count { number, purpose })
     }

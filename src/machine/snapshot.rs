@@ -37,6 +37,9 @@ pub(crate) struct Fields {
     flags: Flags,
 }
 
+/// I2: the first attempt, as many retries as both counts of B5 can hold, the recoveries, and D13's repetition.
+const MAX_ATTEMPTS: u32 = 1 + 2 * u16::MAX as u32 + u8::MAX as u32 + 1;
+
 impl RetryMachine {
     /// Moves the instants to another clock.
     pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
@@ -67,8 +70,9 @@ impl RetryMachine {
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
         // I2: each recovery follows an attempt.
-        let counts_are_possible =
-            u32::from(self.recoveries) <= self.attempts && self.first_since_opening <= self.attempts;
+        let counts_are_possible = u32::from(self.recoveries) <= self.attempts
+            && self.first_since_opening <= self.attempts
+            && self.attempts <= MAX_ATTEMPTS;
         let phase_is_possible = match self.phase {
             Phase::Ready => {
                 let idempotency = if self.flags.has(Flags::NON_IDEMPOTENT) {
@@ -76,7 +80,7 @@ impl RetryMachine {
                 } else {
                     Idempotency::Idempotent
                 };
-                *self == RetryMachine::new(idempotency, self.seed)
+                *self == RetryMachine { limits: self.limits, ..RetryMachine::new(idempotency, self.seed) }
             }
             Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),
