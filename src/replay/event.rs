@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ReplayError;
@@ -196,11 +196,21 @@ enum OutcomeName {
     Unavailable,
 }
 
-#[derive(Deserialize)]
+/// The format's words for an idempotency.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RepeatName {
     Safe,
     Unsafe,
+}
+
+impl From<Idempotency> for RepeatName {
+    fn from(idempotency: Idempotency) -> RepeatName {
+        match idempotency {
+            Idempotency::Idempotent => RepeatName::Safe,
+            Idempotency::NonIdempotent => RepeatName::Unsafe,
+        }
+    }
 }
 
 fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
@@ -229,14 +239,6 @@ fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, 
     })
 }
 
-/// Returns the format's word for an idempotency.
-fn repeat_name(idempotency: Idempotency) -> &'static str {
-    match idempotency {
-        Idempotency::Idempotent => "safe",
-        Idempotency::NonIdempotent => "unsafe",
-    }
-}
-
 fn idempotency(fields: &mut Fields) -> Result<Idempotency, ReplayError> {
     Ok(match fields.take("repeat")? {
         None | Some(RepeatName::Safe) => Idempotency::Idempotent,
@@ -253,7 +255,7 @@ fn limits(fields: &mut Fields) -> Result<RequestLimits, ReplayError> {
 }
 
 fn start_to_json(idempotency: Idempotency, limits: RequestLimits) -> Value {
-    let mut line = json!({"event": "start", "repeat": repeat_name(idempotency)});
+    let mut line = json!({"event": "start", "repeat": RepeatName::from(idempotency)});
     for (key, limit) in [("deadline_ms", limits.deadline), ("attempt_timeout_ms", limits.attempt_timeout)] {
         if let Some(limit) = limit {
             line[key] = json!(millis(limit));
