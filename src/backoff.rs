@@ -1,4 +1,4 @@
-//! How long to wait before a retry: exponential back-off and its jitter.
+//! The wait before a retry: exponential back-off and its jitter.
 
 use core::fmt;
 use core::ops::RangeInclusive;
@@ -23,7 +23,7 @@ pub(crate) struct Backoff {
 const MEMORY: u16 = 64;
 
 impl Backoff {
-    /// The back-off before retry `n` of its kind, counted from 1; `purpose` tells the draws of the kinds apart (B5).
+    /// Returns the back-off before retry `n` of its kind, counted from 1; `purpose` tells the draws of the kinds apart (B5).
     pub(crate) fn before_retry(n: u16, growth: &Growth, policy: &Policy, purpose: Purpose, seed: u64) -> Backoff {
         let first = match policy.jitter {
             Jitter::Decorrelated => n.saturating_sub(MEMORY).max(1),
@@ -44,7 +44,7 @@ impl Backoff {
 }
 
 impl Growth {
-    /// B1: min(cap, base × factor^(n−1)), worked out step by step, each step rounded down; it ends at the cap.
+    /// Returns min(cap, base × factor^(n−1)), worked out step by step, each step rounded down, up to the cap (B1).
     fn wait(&self, n: u16) -> u64 {
         let mut wait = self.initial.min(self.max);
         for _ in 1..n {
@@ -59,7 +59,7 @@ impl Growth {
     }
 }
 
-/// `nanos × numerator / denominator`, rounded down, saturating. `denominator` is not zero.
+/// Returns `nanos × numerator / denominator`, rounded down, saturating. `denominator` is not zero.
 fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
     let (numerator, denominator) = (u64::from(numerator), u64::from(denominator));
     let (whole, rest) = (nanos / denominator, nanos % denominator);
@@ -67,8 +67,8 @@ fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
     whole.saturating_mul(numerator).saturating_add(rest * numerator / denominator)
 }
 
-/// B2, F2: the range that the wait is drawn from. Never empty, never above the cap; where the wait is the cap it reaches
-/// from there down as far as the jitter is wide, so that waits at the cap keep their jitter.
+/// Returns the range that the wait is drawn from (B2, F2): never empty, never above the cap. Where the wait is the cap, the
+/// range reaches down from there as far as the jitter is wide, so that waits at the cap keep their jitter.
 fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInclusive<u64> {
     let cap = growth.max;
     let thousandths = |part: u16| scale(wait, u32::from(part), 1_000);

@@ -69,8 +69,8 @@ pub enum TransportErrorKind {
     /// a kept connection that closed before any byte was written. The first time, the request is sent again at once;
     /// further times count like [`NotSent`](TransportErrorKind::NotSent).
     Unprocessed,
-    /// A repetition cannot succeed: a bad URL or header, an untrusted certificate, a redirect loop, or a body that cannot
-    /// be sent again.
+    /// A repetition cannot succeed: a bad URL or header, an untrusted certificate, a redirect loop, or a body that is gone
+    /// once it was sent.
     Permanent,
     /// Any other error. Only idempotent requests are retried.
     Other,

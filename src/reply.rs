@@ -188,7 +188,7 @@ impl Reply {
     }
 }
 
-/// The word that a reply may carry about trying again; it stands above the status, also above a 2xx (rule D15).
+/// The server's or the driver's word about trying again. It goes before the status, also before a 2xx (rule D15).
 ///
 /// A field of the policy's [dialect](DialectField) gives it, or the driver ([`Reply::with_verdict`]). It never shortens a
 /// hint, and every limit holds.

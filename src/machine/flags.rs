@@ -28,7 +28,7 @@ impl Flags {
     pub(super) const HINT_BINDS: u16 = 4096;
     /// The hint's source, in three bits.
     const SOURCE: u16 = 7 << SOURCE_SHIFT;
-    /// What the last retry was charged as: two bits, for a [`Price`].
+    /// The [`Price`] of the last retry, in two bits.
     const CHARGED: u16 = 3 << CHARGED_SHIFT;
 
     pub(super) const fn new(idempotency: Idempotency) -> Flags {

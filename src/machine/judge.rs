@@ -1,4 +1,4 @@
-//! What a reply and a transport error mean for their request: pure functions of policy, facts and idempotency.
+//! The meaning of a reply and of a transport error for their request: pure functions of policy, facts and idempotency.
 
 use crate::event::TransportErrorKind;
 use crate::failure::{Cause, FailureKind};
@@ -7,7 +7,7 @@ use crate::reply::{Hint, HintSource, Pushback, Reply, Verdict};
 use crate::upstream::breaker::Health;
 use crate::upstream::budget::Price;
 
-/// What a reply means for its request (D1–D15).
+/// The meaning of a reply for its request (D1–D15).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Judgment {
     /// The response is the answer.
@@ -36,7 +36,7 @@ pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Judgment {
     }
 }
 
-/// What status and verdict mean together (D11, D15); `None` for an answer, for a *final* reply, and for one that is about
+/// Returns the meaning of status and verdict together (D11, D15). `None` for an answer, for a *final* reply, and for one that is about
 /// the token (K1: a 401 is, whatever a verdict but *final* says).
 fn meaning(policy: &Policy, reply: &Reply) -> Option<StatusMeaning> {
     match (reply.verdict(), reply.status()) {
@@ -47,7 +47,7 @@ fn meaning(policy: &Policy, reply: &Reply) -> Option<StatusMeaning> {
     }
 }
 
-/// The price of a reply that is a failure which may be retried, whether it is or not.
+/// Returns the price of a reply that is a failure which may be retried, whether it is or not.
 pub(super) fn failure_price(policy: &Policy, reply: &Reply) -> Option<Price> {
     match meaning(policy, reply)? {
         StatusMeaning::Surface => None,
@@ -56,7 +56,7 @@ pub(super) fn failure_price(policy: &Policy, reply: &Reply) -> Option<Price> {
     }
 }
 
-/// The hint that decides for a reply that is retried: a pushback goes before every hint (H11).
+/// Returns the hint that decides for a reply that is retried: a pushback goes before every hint (H11).
 pub(super) fn effective_hint(reply: &Reply) -> Option<Hint> {
     match reply.pushback() {
         Some(Pushback::After(wait)) => Some(Hint::new(wait, HintSource::Pushback)),
@@ -64,7 +64,7 @@ pub(super) fn effective_hint(reply: &Reply) -> Option<Hint> {
     }
 }
 
-/// The kind of failure of a status that is surfaced (D2–D7, D10).
+/// Returns the kind of failure of a status that is surfaced (D2–D7, D10).
 fn kind_of(status: u16) -> FailureKind {
     match status {
         400 => FailureKind::BadRequest,
@@ -77,15 +77,14 @@ fn kind_of(status: u16) -> FailureKind {
     }
 }
 
-/// D18: what a reply says about the health of the service, whatever becomes of its request.
+/// Returns the health of the service as a reply shows it, whatever becomes of its request (D18).
 pub(super) fn health(policy: &Policy, reply: &Reply) -> Health {
     use StatusMeaning::{Retry, RetryIfSafe, Throttle};
     let status = reply.status();
     let own_meaning = || policy.meaning(status, effective_hint(reply).is_some());
     match (meaning(policy, reply), status) {
-        (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) => Health::Neutral,
+        (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) | (None, 401) => Health::Neutral,
         (Some(Retry | RetryIfSafe), _) => Health::Bad,
-        (None, 401) => Health::Neutral,
         // A *final* throttle is a throttle still.
         (None, _) if reply.verdict() == Some(Verdict::TokenExpired) || own_meaning() == Throttle => Health::Neutral,
         (_, 100..=499) => Health::Good,
@@ -94,7 +93,7 @@ pub(super) fn health(policy: &Policy, reply: &Reply) -> Health {
     }
 }
 
-/// D13, D14: why a transport error is not retried, if it is not. `is_past_limit`: the attempt has reached its limit.
+/// Returns why a transport error is not retried, if it is not (D13, D14). `is_past_limit`: the attempt reached its limit.
 pub(super) fn transport_failure(kind: TransportErrorKind, is_safe: bool, is_past_limit: bool) -> Option<FailureKind> {
     match kind {
         TransportErrorKind::NotSent | TransportErrorKind::Unprocessed => None,
@@ -107,7 +106,7 @@ pub(super) fn transport_failure(kind: TransportErrorKind, is_safe: bool, is_past
     }
 }
 
-/// D18: what a transport error says about the health of the service.
+/// Returns the health of the service as a transport error shows it (D18).
 pub(super) fn transport_health(kind: TransportErrorKind) -> Health {
     match kind {
         TransportErrorKind::Unprocessed | TransportErrorKind::Permanent => Health::Neutral,
@@ -118,7 +117,7 @@ pub(super) fn transport_health(kind: TransportErrorKind) -> Health {
     }
 }
 
-/// F8: the cause that a transport error leaves.
+/// Returns the cause that a transport error leaves (F8).
 pub(super) fn transport_cause(kind: TransportErrorKind) -> Cause {
     match kind {
         TransportErrorKind::NotSent => Cause::NotSent,

@@ -50,18 +50,18 @@ impl Limits {
         }
     }
 
-    /// Whether the limit leaves a retry after `retries` of them.
+    /// Returns whether the limit leaves a retry after `retries` of them.
     pub(super) fn allow_retry(self, retries: u32) -> bool {
         self.max_retries == u16::MAX || retries < u32::from(self.max_retries)
     }
 
-    /// The number of attempts that back-off allows, with those of the policy.
+    /// Returns the number of attempts that back-off allows, with those of the policy.
     pub(super) fn max_attempts(self, policy: &Policy) -> u32 {
         let retries = u32::from(policy.max_retries) + policy.throttle_retries.map_or(0, u32::from);
         1 + if self.max_retries == u16::MAX { retries } else { retries.min(self.max_retries.into()) }
     }
 
-    /// Nanoseconds: the tighter one of the request's limit and the policy's.
+    /// Returns the tighter one of the request's limit and the policy's, in nanoseconds.
     pub(super) fn deadline(self, policy: &Policy) -> Option<u64> {
         tighter(self.deadline_ms, policy.deadline)
     }

@@ -14,7 +14,7 @@ use crate::upstream::breaker::Health;
 use crate::upstream::budget::Price;
 
 impl Step<'_> {
-    /// A reply to the attempt in flight.
+    /// Handles a reply to the attempt in flight. Its facts are recorded before anything can fail the request.
     pub(super) fn on_reply(&mut self, reply: &Reply) {
         let status = reply.status();
         self.explanation.trigger = Trigger::Status(status);
@@ -41,7 +41,7 @@ impl Step<'_> {
         }
     }
 
-    /// The attempt in flight brought no complete response, or has reached its limit.
+    /// Handles an attempt in flight that got no complete response, or that has reached its limit (D13).
     pub(super) fn on_transport_error(&mut self, kind: TransportErrorKind) {
         self.explanation.trigger = Trigger::TransportError(kind);
         self.machine.flags.set(Flags::UNANSWERED, false);

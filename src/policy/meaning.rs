@@ -1,6 +1,6 @@
-//! What a status means (rule D11): data, a lookup each.
+//! The meaning of a status as data, one lookup each (D11).
 
-/// What a status means for a request (rule D11).
+/// The meaning of a status for a request (rule D11).
 ///
 /// Each status has one meaning for a reply without a hint and one for a reply with a hint: see
 /// [`PolicyBuilder::on`](crate::PolicyBuilder::on) and [`PolicyBuilder::on_hinted`](crate::PolicyBuilder::on_hinted).
@@ -28,12 +28,12 @@ impl StatusTable {
     /// Every status is surfaced.
     pub(crate) const SURFACE: StatusTable = StatusTable([0; 100]);
 
-    /// Whether a status can have a meaning: 400–599 but 401, which is about the token.
+    /// Returns whether a status can have a meaning: 400–599 but 401, which is about the token.
     pub(crate) const fn accepts(status: u16) -> bool {
         matches!(status, 400..=599) && status != 401
     }
 
-    /// The status's meaning. One that cannot have a meaning is surfaced.
+    /// Returns the status's meaning. One that cannot have a meaning is surfaced.
     pub(crate) fn meaning(&self, status: u16, hinted: bool) -> StatusMeaning {
         let Some((byte, shift)) = StatusTable::place(status) else { return StatusMeaning::Surface };
         let bits = self.0.get(byte).copied().unwrap_or(0) >> shift >> (2 * u8::from(hinted));

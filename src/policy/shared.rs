@@ -34,7 +34,7 @@ pub enum Charge {
     Failure,
 }
 
-/// What a good answer gives back to a [budget](BudgetPolicy).
+/// The amount that a good answer gives back to a [budget](BudgetPolicy).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "a closed choice of the policy")]

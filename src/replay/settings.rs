@@ -56,7 +56,7 @@ impl Settings {
         }
         settings.unix_ms = fields.take("unix_ms")?.flatten();
         settings.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
-        settings.policy = read_policy(preset, &mut fields)?;
+        settings.policy = read_policy(&preset, &mut fields)?;
         fields.finish()?;
         Ok(settings)
     }
@@ -130,7 +130,7 @@ enum On {
 }
 
 /// Overrides the preset with the keys that are given. Keys of an object that are left out take the preset's value.
-fn read_policy(preset: Policy, fields: &mut Fields) -> Result<PolicyBuilder, ReplayError> {
+fn read_policy(preset: &Policy, fields: &mut Fields) -> Result<PolicyBuilder, ReplayError> {
     let ms = Duration::from_millis;
     let mut policy = preset.clone().into_builder();
     macro_rules! override_with {
@@ -155,9 +155,9 @@ fn read_policy(preset: Policy, fields: &mut Fields) -> Result<PolicyBuilder, Rep
         "refresh_on_insufficient" => refresh_on_insufficient(|on| on),
         "gate" => gate(|on| on),
         "gate_spread" => gate_spread(|spread: Option<u64>| spread.map(ms)),
-        "throttled" => throttle_backoff(|keys: Option<ThrottledKeys>| keys.map(|keys| throttled(&preset, keys))),
-        "budget" => budget(|keys: Option<BudgetKeys>| keys.map(|keys| budget(&preset, keys))),
-        "breaker" => breaker(|keys: Option<BreakerKeys>| keys.map(|keys| breaker(&preset, &keys))),
+        "throttled" => throttle_backoff(|keys: Option<ThrottledKeys>| keys.map(|keys| throttled(preset, &keys))),
+        "budget" => budget(|keys: Option<BudgetKeys>| keys.map(|keys| budget(preset, &keys))),
+        "breaker" => breaker(|keys: Option<BreakerKeys>| keys.map(|keys| breaker(preset, &keys))),
         "refresh_timeout_ms" => refresh_timeout(ms),
         "refresh_margin_ms" => refresh_margin(ms),
         "fields" => dialect(|names: Vec<FieldName>| -> &'static [_] {
@@ -167,7 +167,7 @@ fn read_policy(preset: Policy, fields: &mut Fields) -> Result<PolicyBuilder, Rep
     if let Some(Ratio(numerator, denominator)) = fields.take("factor")? {
         policy = policy.backoff_factor(numerator, denominator);
     }
-    policy = short_forms(policy, &preset, fields)?;
+    policy = short_forms(policy, preset, fields)?;
     for entry in fields.take::<Vec<On>>("on")?.unwrap_or_default() {
         policy = match entry {
             On::Both(Statuses(first, last), meaning) => policy.on(first..=last, meaning),
@@ -203,7 +203,7 @@ fn short_forms(mut policy: PolicyBuilder, preset: &Policy, fields: &mut Fields) 
     Ok(policy)
 }
 
-fn throttled(preset: &Policy, keys: ThrottledKeys) -> ThrottleBackoff {
+fn throttled(preset: &Policy, keys: &ThrottledKeys) -> ThrottleBackoff {
     let Growth { initial, factor, max } = preset.throttle_backoff.unwrap_or(preset.backoff);
     let or = |ms: Option<u64>, nanos| ms.map_or(Duration::from_nanos(nanos), Duration::from_millis);
     ThrottleBackoff {
@@ -213,7 +213,7 @@ fn throttled(preset: &Policy, keys: ThrottledKeys) -> ThrottleBackoff {
     }
 }
 
-fn budget(preset: &Policy, keys: BudgetKeys) -> BudgetPolicy {
+fn budget(preset: &Policy, keys: &BudgetKeys) -> BudgetPolicy {
     let default = preset.budget.unwrap_or(BudgetPolicy::DEFAULT);
     BudgetPolicy {
         capacity: keys.capacity.unwrap_or(default.capacity),
@@ -277,7 +277,7 @@ fn write_policy(policy: &Policy) -> Map<String, Value> {
     line
 }
 
-/// The table as entries of `on`: all of it, in runs of statuses with the same meanings.
+/// Returns the table as entries of `on`: all of it, in runs of statuses with the same meanings.
 fn write_statuses(statuses: &StatusTable) -> Vec<Value> {
     let meanings = |status| (statuses.meaning(status, false), statuses.meaning(status, true));
     let mut runs: Vec<(u16, u16)> = Vec::new();

@@ -108,7 +108,7 @@ pub(crate) const fn check(fields: &'static [DialectField]) -> Result<(), Dialect
         }
         let mut earlier = 0;
         while earlier < entry {
-            if fields[earlier].name.as_bytes().eq_ignore_ascii_case(name) {
+            if equal_names(fields[earlier].name.as_bytes(), name) {
                 return Err(DialectError::Duplicate { entry });
             }
             earlier += 1;
@@ -118,7 +118,18 @@ pub(crate) const fn check(fields: &'static [DialectField]) -> Result<(), Dialect
     Ok(())
 }
 
-/// Whether this is a token of RFC 9110 §5.6.2, as every field name is.
+/// Returns whether two names are the same in any case; the method of slices is not `const` in the oldest compiler.
+const fn equal_names(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let ([first, rest @ ..], [second, others @ ..]) = (one, other) {
+        if !first.eq_ignore_ascii_case(second) {
+            return false;
+        }
+        (one, other) = (rest, others);
+    }
+    one.is_empty() && other.is_empty()
+}
+
+/// Returns whether this is a token of RFC 9110 §5.6.2, as every field name is.
 const fn is_token(name: &[u8]) -> bool {
     let mut rest = name;
     while let [byte, others @ ..] = rest {

@@ -21,6 +21,7 @@ pub struct HttpDate {
 impl HttpDate {
     /// Makes a date of its parts, the month counted from 1. Returns `None` for a month or day that does not exist.
     #[cfg(feature = "vendor-times")]
+    #[must_use]
     pub fn new(year: i32, month: i32, day: i32, second_of_day: i32) -> Option<Self> {
         let date = HttpDate { year, two_digit_year: false, month, day, second_of_day };
         ((1..=12).contains(&month) && date.day_exists_in(year)).then_some(date)

@@ -11,7 +11,7 @@ pub(super) fn digits(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// A number as it stands in a field: its whole part, and whether and how it goes on behind the point.
+/// A number of a field: its whole part, and the digits behind the point.
 #[derive(Clone, Copy)]
 pub(super) struct Decimal<'a> {
     pub(super) whole: u64,
@@ -31,31 +31,31 @@ impl<'a> Decimal<'a> {
         Some(Decimal { whole: digits(whole)?, fraction })
     }
 
-    /// The number times 1,000, rounded up: seconds in milliseconds.
+    /// Returns the number times 1,000, rounded up: seconds in milliseconds.
     pub(super) fn thousandfold(self) -> u64 {
         self.whole.saturating_mul(1_000).saturating_add(self.part(3))
     }
 
-    /// The part behind the point in billionths, rounded up: at most 10^9.
+    /// Returns the part behind the point in billionths, rounded up: at most 10^9.
     #[cfg(feature = "vendor-times")]
     pub(super) fn billionths(self) -> u64 {
         self.part(9)
     }
 
-    /// The part behind the point times 10^`places`, rounded up.
+    /// Returns the part behind the point times 10^`places`, rounded up.
     fn part(self, places: usize) -> u64 {
         let near = self.fraction.iter().copied().chain(core::iter::repeat(b'0')).take(places);
         let near = near.fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
         near + u64::from(self.fraction.iter().skip(places).any(|digit| *digit != b'0'))
     }
 
-    /// A number below 1 of its digits behind the point, all of which are digits.
+    /// Makes a number below 1 of its digits behind the point, all of which are digits.
     #[cfg(feature = "vendor-times")]
     pub(super) const fn of_fraction(fraction: &'a [u8]) -> Decimal<'a> {
         Decimal { whole: 0, fraction }
     }
 
-    /// The number rounded up.
+    /// Returns the number rounded up.
     pub(super) fn ceil(self) -> u64 {
         self.whole.saturating_add(u64::from(self.fraction.iter().any(|digit| *digit != b'0')))
     }

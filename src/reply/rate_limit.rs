@@ -8,7 +8,7 @@ use super::rejected::RejectReason;
 use super::structured_field::{Bare, List, Member};
 use crate::time;
 
-/// What a family of rate-limit fields says.
+/// The facts of one family of rate-limit fields.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Family {
     pub(super) limit: Option<u64>,
@@ -33,17 +33,17 @@ impl Limits {
 
 /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers; rule H5).
 ///
-/// Of several limits the tightest is what the response says: the one with the least remaining, and of those the one
-/// that is reset last. That is also the limit that decides when nothing is left.
+/// The tightest of several limits counts: the one with the least remaining, and of equals the one that is reset last.
+/// It also decides when nothing is left.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct StructuredLimits {
-    /// What remains, and seconds until it is reset.
+    /// Calls that remain, and seconds until the reset.
     tightest: Option<(u64, Reverse<Option<u64>>)>,
     /// The smallest quota.
     quota: Option<u64>,
     limits_void: bool,
     policies_void: bool,
-    /// What the dictionary of draft 7 said.
+    /// The dictionary of draft 7.
     dictionary: Dictionary,
 }
 
@@ -57,7 +57,7 @@ struct Dictionary {
 }
 
 impl StructuredLimits {
-    /// One line of `RateLimit`.
+    /// Reads one line of `RateLimit`.
     pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), RejectReason> {
         if let Some(result) = self.dictionary.add(line) {
             return result;
@@ -72,7 +72,7 @@ impl StructuredLimits {
         })
     }
 
-    /// One line of `RateLimit-Policy`.
+    /// Reads one line of `RateLimit-Policy`.
     pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), RejectReason> {
         let Self { quota, policies_void, .. } = self;
         each_member(line, policies_void, |member| {
@@ -83,7 +83,7 @@ impl StructuredLimits {
         })
     }
 
-    /// A syntax error voids the field with all its lines.
+    /// Returns the facts. A syntax error voids a field with all its lines.
     pub(super) fn family(&self) -> Family {
         let dictionary = if self.limits_void { Dictionary::default() } else { self.dictionary };
         let (remaining, reset) = match self.tightest.filter(|_| !self.limits_void) {
@@ -125,7 +125,7 @@ impl Dictionary {
     }
 }
 
-/// Reads the members of one line. One that `read` refuses is dropped; a syntax error makes the field `void`.
+/// Reads the members of one line. A member that `read` refuses is dropped; a syntax error makes the field `void`.
 fn each_member(
     line: &[u8],
     void: &mut bool,
@@ -146,8 +146,8 @@ fn each_member(
     verdict
 }
 
-/// The parameter's value, which must be a whole number from 0 on: `None` if it is there and is none.
-#[allow(clippy::option_option, reason = "there, not there, or there and wrong")]
+/// Reads a parameter that must be a whole number, 0 or more. Returns `None` if it has another value.
+#[allow(clippy::option_option, reason = "a number, absent, or wrong")]
 fn natural(member: &Member<'_>, key: &[u8]) -> Option<Option<u64>> {
     match member.params.get(key) {
         None => Some(None),

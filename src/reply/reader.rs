@@ -1,4 +1,4 @@
-//! Reads headers in one pass, one by one, as a parser yields them.
+//! Reading a response header by header, in one pass.
 
 use core::time::Duration;
 
@@ -11,11 +11,11 @@ use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after;
 use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
 
-/// Reads a response header by header: [`feed`](Reader::feed) each, then [`finish`](Reader::finish).
+/// A reader of a response, header by header: [`feed`](Reader::feed) it each header, then [`finish`](Reader::finish).
 ///
-/// Takes one pass, allocates nothing, and looks at the known names only (rule H1), so it can sit behind an HTTP parser
-/// on a microcontroller. The order of the headers does not matter (rule H4). For a whole response at once there is
-/// [`Policy::read`](crate::Policy::read).
+/// It takes one pass, does not allocate, and uses only the names that it knows (rule H1). So it can follow an HTTP parser
+/// on a microcontroller. The order of the headers does not matter (rule H4). [`Policy::read`](crate::Policy::read) reads a whole response at
+/// once.
 ///
 /// ```
 /// use retry_machine::Policy;
@@ -26,7 +26,7 @@ use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
 /// assert_eq!(reader.finish().hint().unwrap().wait().as_secs(), 30);
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a reader that is not finished has read in vain"]
+#[must_use = "`finish` returns the reply"]
 pub struct Reader {
     status: u16,
     wall_clock: Option<Duration>,
@@ -78,7 +78,9 @@ impl Reader {
         }
     }
 
-    /// Takes one header. Names are matched in any case, values may be any bytes (rule H1).
+    /// Reads one header. The name matches in any case, and the value may be any bytes (rule H1).
+    ///
+    /// A value that cannot be used has no effect, and [`Reply::rejected`] lists it.
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
         if !self.dialect.is_empty() {
             if let Some(meaning) = dialect::lookup(self.dialect, name) {
@@ -102,15 +104,15 @@ impl Reader {
             HeaderField::RateLimit => self.structured.add_limits(value),
             HeaderField::RateLimitPolicy => self.structured.add_policies(value),
             HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
-                // H7: of several, the one that makes the machine most careful.
+                // H7: the code that makes the machine most careful counts.
                 Ok(error) => {
                     self.challenge = BearerErrorCode::most_careful(self.challenge, error);
                     Ok(())
                 }
-                // F9: a malformed challenge voids its line only.
+                // F9: a malformed challenge voids only its line.
                 Err(_) => Err(RejectReason::Malformed),
             },
-            // F9: of several `Date` fields the first valid one.
+            // F9: the first valid `Date` counts.
             HeaderField::Date => match header_time::own_date(value, self.wall_clock) {
                 Some(date) if self.date.is_none_or(|first| first == date) => {
                     self.date = Some(date);
@@ -127,7 +129,7 @@ impl Reader {
         }
     }
 
-    /// H11: takes a field of the dialect. It is reported as the field that it stands for.
+    /// Reads a field of the dialect, which is reported as the field that it stands for (H11).
     fn feed_own(&mut self, meaning: FieldMeaning, value: &[u8]) {
         let (field, result) = match meaning {
             FieldMeaning::Wait(TimeUnit::Milliseconds) => {
@@ -163,7 +165,7 @@ impl Reader {
         limits.into_iter().collect()
     }
 
-    /// D15: of verdicts that disagree, *final* wins.
+    /// Keeps the verdict. Of verdicts that disagree, *final* wins (D15).
     fn add_verdict(&mut self, value: &[u8]) -> Result<(), RejectReason> {
         let verdict = if value.eq_ignore_ascii_case(b"true") {
             Verdict::Transient
@@ -180,7 +182,7 @@ impl Reader {
         Err(RejectReason::Duplicate)
     }
 
-    /// H11: a pushback that is malformed or repeated means stop.
+    /// Keeps the pushback. One that is malformed or repeated means stop (H11).
     fn add_pushback(&mut self, time: Option<HeaderTime>) -> Result<(), RejectReason> {
         let reason = match (time, self.pushback.is_some()) {
             (Some(_), false) => {
@@ -194,7 +196,7 @@ impl Reader {
         Err(reason)
     }
 
-    /// Ends the response and weighs what it said (rules H4, H6).
+    /// Ends the response and returns its facts (rules H4, H6).
     #[must_use]
     pub fn finish(mut self) -> Reply {
         let clock = Clock::of(self.date, self.wall_clock);
@@ -227,7 +229,7 @@ impl Reader {
         }
     }
 
-    /// H11: one that no clock can judge cannot be obeyed, so that it means stop, too.
+    /// Returns the pushback. One that no clock can judge cannot be obeyed, so that it means stop, too (H11).
     fn pushback(&mut self, clock: Clock) -> Option<Pushback> {
         if self.pushback_stops {
             return Some(Pushback::Stop);
@@ -240,7 +242,7 @@ impl Reader {
         Some(wait.map_or(Pushback::Stop, Pushback::After))
     }
 
-    /// Notes which times lost against others, and which dates could not be judged.
+    /// Records the times that lost against others, and the dates that no clock could place.
     fn reject_times(&mut self, clock: Clock) {
         let times = [
             (HeaderField::RetryAfterMs, &self.millis),
@@ -261,7 +263,7 @@ fn time(slot: &mut LatestTime, value: Option<HeaderTime>) -> Result<(), RejectRe
     Ok(())
 }
 
-/// F9: given twice, the smaller number wins.
+/// Keeps the smaller of two numbers (F9).
 fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), RejectReason> {
     let value = value.ok_or(RejectReason::Malformed)?;
     let first = slot.get_or_insert(value);

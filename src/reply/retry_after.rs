@@ -1,4 +1,4 @@
-//! `Retry-After` and its kin: fields that say when, as a wait or as a date.
+//! Times in header values: `Retry-After`, its variants in milliseconds, the resets of rate limits, a dialect's units.
 
 use super::header_time::HeaderTime;
 use super::http_date::HttpDate;
@@ -8,7 +8,7 @@ use super::vendor_times;
 use super::{ResetFormat, TimeUnit};
 use crate::time;
 
-/// `Retry-After`: seconds or an HTTP-date (rules H2, H3).
+/// Reads `Retry-After`: seconds or an HTTP-date (rules H2, H3).
 pub(super) fn retry_after(value: &[u8]) -> Option<HeaderTime> {
     seconds(value).or_else(|| date(value))
 }
@@ -18,34 +18,33 @@ fn date(value: &[u8]) -> Option<HeaderTime> {
     if date.has_two_digit_year() {
         return Some(HeaderTime::AtShort(date));
     }
-    // The year is written out: the reference year changes nothing.
+    // A year of four digits ignores the reference year.
     Some(HeaderTime::At(date.unix_seconds(0)?.saturating_mul(1_000)))
 }
 
-/// A number of seconds after the receipt of the response, with or without decimals (rule H2).
+/// Reads a number of seconds after the receipt of the response, with or without decimals (rule H2).
 pub(super) fn seconds(value: &[u8]) -> Option<HeaderTime> {
     Decimal::parse(value).map(|seconds| HeaderTime::After(time::millis(seconds.thousandfold())))
 }
 
-/// A number of milliseconds, with or without decimals: `retry-after-ms` and `x-ms-retry-after-ms` (rule H5).
+/// Reads a number of milliseconds, with or without decimals: `retry-after-ms` and `x-ms-retry-after-ms` (rule H5).
 pub(super) fn millis(value: &[u8]) -> Option<HeaderTime> {
     Decimal::parse(value).map(|millis| HeaderTime::After(time::millis(millis.ceil())))
 }
 
-/// `X-RateLimit-Reset` and `RateLimit-Reset` (rule H5). Some services send an HTTP-date there.
+/// Reads `X-RateLimit-Reset` or `RateLimit-Reset`: a number, or the HTTP-date that some services send (rule H5).
 pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<HeaderTime> {
     let Some(number) = Decimal::parse(value) else { return date(value) };
     let unit = match format {
         ResetFormat::Unix => TimeUnit::Unix,
-        ResetFormat::Delta => TimeUnit::Seconds,
         ResetFormat::Auto if number.whole >= 1_000_000_000_000 => TimeUnit::UnixMilliseconds,
         ResetFormat::Auto if number.whole >= 1_000_000_000 => TimeUnit::Unix,
-        ResetFormat::Auto => TimeUnit::Seconds,
+        ResetFormat::Auto | ResetFormat::Delta => TimeUnit::Seconds,
     };
     in_unit(value, unit)
 }
 
-/// A time in the unit that a dialect names (rule H11).
+/// Reads a time in the unit that a dialect names (rule H11).
 pub(super) fn in_unit(value: &[u8], unit: TimeUnit) -> Option<HeaderTime> {
     let at = |millis: u64| HeaderTime::At(i64::try_from(millis).unwrap_or(i64::MAX));
     match unit {

@@ -39,7 +39,7 @@ fn unit_nanos(unit: &[u8]) -> Option<u64> {
 }
 
 impl Decimal<'_> {
-    /// The number times `unit`, rounded up.
+    /// Returns the number times `unit`, rounded up.
     fn scaled(self, unit: u64) -> u64 {
         const BILLION: u64 = 1_000_000_000;
         let billionths = self.billionths();
@@ -79,7 +79,7 @@ pub(super) fn rfc3339_millis(value: &[u8]) -> Option<i64> {
     Some((date.unix_seconds(0)? - offset) * 1_000 + millis)
 }
 
-/// What is left to read.
+/// The rest of the text.
 struct Text<'a>(&'a [u8]);
 
 impl Text<'_> {
@@ -103,7 +103,7 @@ impl Text<'_> {
         Some(*first)
     }
 
-    /// The digits behind the point, rounded up to milliseconds.
+    /// Reads the digits behind the point, rounded up to milliseconds.
     fn fraction_millis(&mut self) -> Option<i64> {
         let end = self.0.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.0.len());
         let (fraction, rest) = self.0.split_at(end);
@@ -112,7 +112,7 @@ impl Text<'_> {
         i64::try_from(Decimal::of_fraction(fraction).thousandfold()).ok()
     }
 
-    /// `Z`, or an offset from UTC, in seconds.
+    /// Reads `Z`, or an offset from UTC, in seconds.
     fn offset(&mut self) -> Option<i64> {
         match self.one_of(b"Zz+-")? {
             b'Z' | b'z' => Some(0),

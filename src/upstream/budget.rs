@@ -9,7 +9,7 @@ pub(crate) struct Budget {
     balance: u32,
 }
 
-/// What a retry costs: the price of a throttled one, or of any other.
+/// The price of a retry: that of a throttled one, or of any other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Price {
     Retry,
@@ -26,7 +26,7 @@ impl Price {
 }
 
 impl Budget {
-    /// It starts full. Without a policy nothing is asked of it.
+    /// Makes a full budget. Without a policy it is empty, and nothing is asked of it.
     pub(crate) const fn full(policy: Option<BudgetPolicy>) -> Budget {
         let balance = match policy {
             Some(policy) => policy.capacity,
@@ -39,7 +39,7 @@ impl Budget {
         self.balance
     }
 
-    /// An attempt failed in a way that may be retried: where failures are charged, it is charged now.
+    /// Charges a failed attempt that may be retried, where failures are charged.
     pub(crate) fn on_failure(&mut self, price: Price, policy: Option<BudgetPolicy>) {
         if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
             self.balance = self.balance.saturating_sub(price.cost(policy));
@@ -59,7 +59,7 @@ impl Budget {
         true
     }
 
-    /// A good answer arrived (D18) for a request whose last retry was charged at `last`.
+    /// Refills the budget for a good answer (D18) to a request whose last retry was charged at `last`.
     pub(crate) fn deposit(&mut self, last: Option<Price>, policy: Option<BudgetPolicy>) {
         let Some(policy) = policy else { return };
         let amount = match (policy.refund, last) {
