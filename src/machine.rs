@@ -11,6 +11,7 @@ mod retry;
 mod send;
 #[cfg(feature = "serde")]
 pub(crate) mod snapshot;
+mod state;
 mod wait;
 
 use self::ended::{Ended, Successes};
@@ -169,50 +170,6 @@ impl RetryMachine {
             _ => None,
         }
     }
-
-    /// Returns the instant before which no attempt may be sent (L1).
-    fn binding_hint(&self) -> Timestamp {
-        if self.flags.has(Flags::HINT_BINDS) { self.not_before } else { Timestamp::ZERO }
-    }
-
-    /// Takes the hint of a reply, zero for none. One that binds (H10) is kept until a later one binds; one that does not
-    /// is kept for the `not_before` of a failure, as long as none binds (E1). Returns whether it was taken.
-    fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) -> bool {
-        let bound = self.binding_hint();
-        let is_taken = if binds { until > bound } else { bound <= now };
-        if is_taken {
-            self.not_before = until;
-            self.flags.set(Flags::HINT_BINDS, binds);
-        }
-        is_taken
-    }
-
-    /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's
-    /// repetition.
-    fn retries(&self) -> u32 {
-        let others = 1 + u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
-        self.attempts.saturating_sub(others)
-    }
-
-    /// Returns the number of attempts sent after this one, or `None` if this one was not sent.
-    fn age(&self, attempt: u32) -> Option<u32> {
-        (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
-    }
-
-    pub(crate) fn is_ended(&self) -> bool {
-        self.ended().is_some()
-    }
-
-    /// Returns the end of the attempt in flight, if it has a limit (S4).
-    fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
-        let policy = &upstream.policy;
-        let has_limit = self.limits.deadline(policy).is_some() || self.limits.attempt_timeout(policy).is_some();
-        has_limit.then_some(self.until)
-    }
-
-    fn deadline(&self, upstream: &Upstream) -> Option<Timestamp> {
-        self.limits.deadline(&upstream.policy).map(|limit| self.started.after(limit))
-    }
 }
 
 /// One call of [`RetryMachine::handle`]: the event changes the state, then the state determines the action.
@@ -254,7 +211,7 @@ impl Step<'_> {
 
             // T3: late and unsolicited events.
             (_, Reply { attempt, reply }) => self.on_late_reply(attempt, &reply),
-            (_, TransportError { attempt, .. }) => self.on_late_transport_error(attempt),
+            (_, TransportError { attempt, kind }) => self.on_late_transport_error(attempt, kind),
             (_, Refreshed(outcome)) => self.on_late_outcome(outcome),
 
             (InFlight | Waiting(_) | Leading | Following(_), Cancel) => self.fail(FailureKind::Cancelled),

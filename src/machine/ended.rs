@@ -13,6 +13,8 @@ use crate::action::Explanation;
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
 use crate::time::Timestamp;
+#[cfg(feature = "serde")]
+use crate::time::shift::{Shift, TooEarly};
 
 /// The facts of a request that has ended.
 #[derive(Clone, Copy)]
@@ -76,6 +78,18 @@ impl RetryMachine {
             rejected,
             challenge: self.challenge,
         }
+    }
+
+    /// Moves the instants of the end to another clock.
+    #[cfg(feature = "serde")]
+    pub(super) fn rebase_ended(&mut self, shift: Shift) -> Result<(), TooEarly> {
+        let mut ended = self.view();
+        shift.exact(&mut ended.at)?;
+        if let Some(not_before) = &mut ended.not_before {
+            shift.exact(not_before)?;
+        }
+        self.set_ended(self.phase, ended);
+        Ok(())
     }
 
     fn view(&self) -> Ended {

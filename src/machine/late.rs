@@ -3,9 +3,9 @@
 use super::judge::{self, Judgment};
 use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
+use crate::event::TransportErrorKind;
 use crate::failure::FailureKind;
 use crate::reply::Reply;
-use crate::upstream::breaker::Health;
 
 impl Step<'_> {
     /// Handles a late reply (T3): a 2xx ends the request and a hint counts, and the upstream learns from both even
@@ -63,10 +63,10 @@ impl Step<'_> {
     }
 
     /// Handles a late transport error. F6: only an attempt still in flight when the request ended can record a failure.
-    pub(super) fn on_late_transport_error(&mut self, attempt: u32) {
+    pub(super) fn on_late_transport_error(&mut self, attempt: u32, kind: TransportErrorKind) {
         if self.is_unanswered(attempt) {
             self.machine.flags.set(Flags::UNANSWERED, false);
-            self.record_health(Health::Bad, attempt);
+            self.record_health(judge::transport_health(kind), attempt);
         }
     }
 
@@ -75,8 +75,8 @@ impl Step<'_> {
         self.machine.is_ended() && attempt == self.machine.attempts && self.machine.flags.has(Flags::UNANSWERED)
     }
 
-    /// Records the success of an attempt. Returns whether the attempt was sent and succeeds for the first time. A
-    /// success ends a running request, so only an ended request needs a memory: of its last eight attempts.
+    /// Returns whether the attempt was sent and succeeds for the first time, and remembers it for an ended request. A
+    /// running request has nothing to remember, since its first success ends it.
     fn remember_success(&mut self, attempt: u32) -> bool {
         let Some(age) = self.machine.age(attempt) else { return false };
         let Some(mut ended) = self.machine.ended() else { return true };

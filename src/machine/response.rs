@@ -108,9 +108,10 @@ impl Step<'_> {
         }
     }
 
-    /// S3: reports the result of an attempt to the breaker.
+    /// Reports the result of an attempt to the breaker (S3).
     pub(super) fn record_health(&mut self, health: Health, attempt: u32) {
-        // The breaker ignores attempts sent before its latest opening.
+        // The breaker ignores attempts sent before its latest opening. It knows the newest attempt by its epoch; of older
+        // attempts only the request knows when they were sent.
         if attempt < self.machine.first_since_opening {
             return;
         }

@@ -22,11 +22,11 @@ impl Step<'_> {
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
         }
-        if self.upstream.breaker.next_probe(self.now).is_some() {
+        if self.upstream.breaker.is_open(self.now) {
             return self.fail(FailureKind::BreakerOpen);
         }
         // L1: a late hint may bind this request beyond its last wait.
-        if self.upstream.gate.next_opening(self.now).is_some() || self.now < self.machine.binding_hint() {
+        if self.upstream.gate.is_closed(self.now) || self.now < self.machine.binding_hint() {
             self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
             let number = (Purpose::GateWait, u32::from(self.machine.gate_waits));
             let own = (self.now.max(self.machine.binding_hint()), WaitReason::Hint(self.machine.flags.source()));

@@ -48,10 +48,7 @@ impl RetryMachine {
             // I3: a failure keeps its times forever.
             Phase::Done | Phase::Failed(_) => {
                 shift.exact(&mut self.started)?;
-                shift.exact(&mut self.until)?;
-                if self.not_before != Timestamp::ZERO {
-                    shift.exact(&mut self.not_before)?;
-                }
+                self.rebase_ended(shift)?;
             }
             Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => {
                 shift.past(&mut self.started)?;

@@ -50,6 +50,11 @@ impl Breaker {
         Breaker { state: State::Closed { failures_in_a_row: 0 }, newest: 0, opening: 0 }
     }
 
+    /// Returns whether no attempt is let through.
+    pub(crate) fn is_open(&self, now: Timestamp) -> bool {
+        self.next_probe(now).is_some()
+    }
+
     /// Returns the instant of the next probe, if no attempt passes now.
     pub(crate) fn next_probe(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {

@@ -34,6 +34,10 @@ impl Gate {
         }
     }
 
+    pub(crate) fn is_closed(&self, now: Timestamp) -> bool {
+        now < self.opens_at
+    }
+
     /// Returns the instant of the opening, if the gate is closed.
     pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
         (now < self.opens_at).then_some(self.opens_at)
@@ -58,7 +62,7 @@ impl Gate {
             self.asked_until = self.asked_until.max(until);
             return;
         }
-        if self.next_opening(now).is_none() {
+        if !self.is_closed(now) {
             // S1: it was open for longer than it was closed, so the requests that it held have been sent.
             let is_calm = now.since(self.opens_at) > self.opens_at.since(self.closed_at);
             self.throttled &= !is_calm;

@@ -1,0 +1,51 @@
+//! Facts that follow from the fields of a request, and its hint.
+
+use super::{Flags, RetryMachine};
+use crate::time::Timestamp;
+use crate::upstream::Upstream;
+
+impl RetryMachine {
+    /// Returns the instant before which no attempt may be sent (L1).
+    pub(super) fn binding_hint(&self) -> Timestamp {
+        if self.flags.has(Flags::HINT_BINDS) { self.not_before } else { Timestamp::ZERO }
+    }
+
+    /// Takes the hint of a reply, zero for none. One that binds (H10) is kept until a later one binds; one that does not
+    /// is kept for the `not_before` of a failure, as long as none binds (E1). Returns whether it was taken.
+    pub(super) fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) -> bool {
+        let bound = self.binding_hint();
+        let is_taken = if binds { until > bound } else { bound <= now };
+        if is_taken {
+            self.not_before = until;
+            self.flags.set(Flags::HINT_BINDS, binds);
+        }
+        is_taken
+    }
+
+    /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's
+    /// repetition.
+    pub(super) fn retries(&self) -> u32 {
+        let others = 1 + u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
+        self.attempts.saturating_sub(others)
+    }
+
+    /// Returns the number of attempts sent after this one, or `None` if this one was not sent.
+    pub(super) fn age(&self, attempt: u32) -> Option<u32> {
+        (1..=self.attempts).contains(&attempt).then(|| self.attempts - attempt)
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended().is_some()
+    }
+
+    /// Returns the end of the attempt in flight, if it has a limit (S4).
+    pub(super) fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
+        let policy = &upstream.policy;
+        let has_limit = self.limits.deadline(policy).is_some() || self.limits.attempt_timeout(policy).is_some();
+        has_limit.then_some(self.until)
+    }
+
+    pub(super) fn deadline(&self, upstream: &Upstream) -> Option<Timestamp> {
+        self.limits.deadline(&upstream.policy).map(|limit| self.started.after(limit))
+    }
+}
