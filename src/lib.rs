@@ -111,6 +111,8 @@ mod upstream;
 pub mod pages {
     #[doc = include_str!("../docs/trust.md")]
     pub mod trust {}
+    #[doc = include_str!("../docs/figures.md")]
+    pub mod figures {}
     #[doc = include_str!("../docs/rules.md")]
     pub mod rules {}
     #[doc = include_str!("../docs/rule_tests.md")]
