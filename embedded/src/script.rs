@@ -4,8 +4,8 @@ use core::fmt::{Error, Write};
 use core::time::Duration;
 
 use retry_machine::{
-    Action, Event, Idempotency, Jitter, Policy, Reader, RefreshOutcome, Reply, RetryMachine, Timestamp,
-    TransportErrorKind, Upstream, derive_seed,
+    Action, Event, Idempotency, Jitter, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind,
+    Upstream, derive_seed,
 };
 
 /// The answers of a service to one attempt after the other. An empty answer is a connection that failed.
