@@ -47,16 +47,18 @@ impl Step<'_> {
         self.machine.flags.set(Flags::UNANSWERED, false);
         self.machine.cause = Some(judge::transport_cause(kind));
         self.on_health(judge::transport_health(kind), self.machine.attempts);
-        let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
-        if let Some(failure) = judge::transport_failure(kind, self.is_safe(), is_past_limit) {
-            self.fail(failure);
-        } else if kind == TransportErrorKind::Unprocessed && !self.machine.flags.has(Flags::REPEATED) {
-            // D13: nothing was done with the request, so that once it goes out again at once, as if it had not been sent.
+        if kind == TransportErrorKind::Unprocessed && !self.machine.flags.has(Flags::REPEATED) {
+            // D13: the peer did nothing with the request, so that once it goes out again at once, without a price.
             self.machine.flags.set(Flags::REPEATED, true);
-            self.try_send();
-        } else {
+            return self.try_send();
+        }
+        if kind != TransportErrorKind::Permanent {
             self.upstream.budget.on_failure(Price::Retry, self.upstream.policy.budget);
-            self.retry_or_fail(Price::Retry, None);
+        }
+        let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
+        match judge::transport_failure(kind, self.is_safe(), is_past_limit) {
+            Some(failure) => self.fail(failure),
+            None => self.retry_or_fail(Price::Retry, None),
         }
     }
 

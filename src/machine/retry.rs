@@ -8,7 +8,7 @@ use crate::reply::{Hint, HintSource};
 use crate::seed::Purpose;
 use crate::upstream::budget::Price;
 
-/// A retry as it is counted (B5): its number among those of its kind, and what its draws are for.
+/// A retry as it is counted (B5): its number among those of its kind, and the purpose of its draws.
 #[derive(Clone, Copy)]
 struct Count {
     number: u16,
@@ -16,7 +16,8 @@ struct Count {
 }
 
 impl Step<'_> {
-    /// P2, from the deadline on. `price` says whether the retry follows a throttle.
+    /// Waits for the next retry, or fails if a limit forbids it: P2, from the deadline on. The price tells whether the
+    /// retry follows a throttle.
     pub(super) fn retry_or_fail(&mut self, price: Price, hint: Option<Hint>) {
         // F1: the deadline changes the kind only where the attempt would have been retried.
         if self.is_past_deadline() {
@@ -53,7 +54,7 @@ impl Step<'_> {
         self.wait_or_fail(own, draw, Some(price));
     }
 
-    /// B3, B5: the count of the retry that comes next, or `None` if the limit is reached.
+    /// Returns the count of the retry that comes next, or `None` if the limit is reached (B3, B5).
     fn next_retry(&self, price: Price) -> Option<Count> {
         let machine = &*self.machine;
         let policy = &self.upstream.policy;
@@ -61,7 +62,7 @@ impl Step<'_> {
         let throttled = u32::from(machine.throttled_retries);
         let (counted, limit, purpose) = match (policy.throttle_retries, price) {
             (None, _) => (all, policy.max_retries, Purpose::Retry),
-            (Some(_), Price::Retry) => (all - throttled, policy.max_retries, Purpose::Retry),
+            (Some(_), Price::Retry) => (all.saturating_sub(throttled), policy.max_retries, Purpose::Retry),
             (Some(limit), Price::Throttle) => (throttled, limit, Purpose::ThrottledRetry),
         };
         // D17: the request's own limit bounds both counts together.

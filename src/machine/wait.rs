@@ -49,7 +49,8 @@ impl Step<'_> {
                 return self.fail(FailureKind::Budget);
             }
             self.machine.flags.set_charged(Some(price));
-            self.machine.throttled_retries += u16::from(price == Price::Throttle);
+            let throttled = u16::from(price == Price::Throttle);
+            self.machine.throttled_retries = self.machine.throttled_retries.saturating_add(throttled);
         }
         if reason == WaitReason::Gate {
             let wait = until.since(self.now);
