@@ -1,4 +1,4 @@
-//! The first line of a trace: the settings.
+//! The settings line of a trace.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -18,32 +18,34 @@ use crate::policy::{
 use crate::presets;
 use crate::time::Timestamp;
 
-/// The settings of a trace: a policy, and the facts that the replay needs beside it.
+/// The settings of a trace: a policy, a seed, a wall clock and the lifetime of the first token.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The seed from which each request's is derived. Default 7.
+    /// The seed from which the seed of each request is derived (rule T5). Default: 7.
     pub seed: u64,
-    /// The wall clock at the trace's origin, in Unix milliseconds, if there is one.
+    /// The wall clock at the origin of the trace, in Unix milliseconds, if there is one (rule H4). Default: `None`.
     pub unix_ms: Option<u64>,
-    /// The lifetime of the first token from the trace's origin, if it is known.
+    /// The lifetime of the first token in milliseconds from the origin of the trace, if it is known (rule K7). Default:
+    /// `None`.
     pub token_expires_in_ms: Option<u64>,
     policy: PolicyBuilder,
 }
 
 impl Settings {
-    /// Makes the settings of this policy, with seed 7, without a wall clock and with a token of unknown lifetime.
+    /// Returns settings with this policy, with the defaults for all other fields.
     #[must_use]
     pub fn new(policy: Policy) -> Settings {
         Settings { seed: 7, unix_ms: None, token_expires_in_ms: None, policy: policy.into_builder() }
     }
 
-    /// Reads a line of settings. Every key is optional.
+    /// Parses a settings line. Every key is optional.
     ///
     /// A policy's dialect is `'static`: the names in `fields` are leaked, once for each line that is read.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Json`] or [`ReplayError::Field`].
+    /// [`ReplayError::Json`] if the line is not a JSON object, and [`ReplayError::Field`] for an unknown key or an
+    /// invalid value.
     pub fn parse(line: &str) -> Result<Settings, ReplayError> {
         let mut fields = Fields::parse(line)?;
         let preset = match fields.take::<String>("preset")? {
@@ -61,11 +63,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Returns the policy.
+    /// Builds the policy.
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Policy`] if the builder refuses the settings.
+    /// [`ReplayError::Policy`] if a setting is invalid.
     pub fn policy(&self) -> Result<Policy, ReplayError> {
         Ok(self.policy.clone().build()?)
     }
@@ -84,7 +86,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`ReplayError::Policy`] if the builder refuses the settings.
+    /// [`ReplayError::Policy`] if a setting is invalid.
     pub fn to_json(&self) -> Result<Value, ReplayError> {
         let mut line = write_policy(&self.policy()?);
         line.insert("seed".into(), json!(self.seed));
