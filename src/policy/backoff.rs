@@ -1,23 +1,24 @@
-//! How waits grow, and how they are drawn.
+//! The growth of waits, and their jitter.
 
 use core::time::Duration;
 
 use crate::time::nanos;
 
-/// How a wait is drawn from the back-off `w` of its retry (rules B2, F2). Nothing drawn exceeds the longest back-off,
-/// and where `w` is the longest there is still jitter.
+/// The distribution of a wait around the back-off `w` of its retry (rules B2, F2). A drawn wait never exceeds
+/// `max_backoff`, and even where `w` has reached `max_backoff` all kinds but [`None`](Jitter::None) still spread.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[allow(clippy::exhaustive_enums, reason = "rule B2 names five")]
 pub enum Jitter {
-    /// Exactly `w`, and exactly the time that the server asks for. Clients that fail together come back together: for
-    /// tests, or where something else spreads them.
+    /// Exactly `w`, and exactly the time that the server asks for. Clients that fail together come back together: use
+    /// it for tests, or where something else spreads them.
     None,
-    /// Over `w` ± spread: the guide's jitter.
+    /// Between `w` − spread and `w` + spread, see
+    /// [`PolicyBuilder::jitter_spread`](crate::PolicyBuilder::jitter_spread): the guide's jitter.
     #[default]
     Spread,
-    /// Over [`w`, `w` + spread].
+    /// Between `w` and `w` + spread.
     Above,
-    /// Over [`w` − `w` × down/1000, `w` + `w` × up/1000]. [`Jitter::FULL`], [`Jitter::EQUAL`] and
+    /// Between `w` less some thousandths of it and `w` plus some. [`Jitter::FULL`], [`Jitter::EQUAL`] and
     /// [`Jitter::PROPORTIONAL`] are bands.
     Band {
         /// Thousandths of `w` below it, at most 1,000.
@@ -25,26 +26,27 @@ pub enum Jitter {
         /// Thousandths of `w` above it.
         up: u16,
     },
-    /// Over [initial, 3 × previous wait], the first over [initial, 3 × initial]; the factor plays no part.
+    /// Between `initial_backoff` and three times the previous wait; the first wait is drawn up to three times
+    /// `initial_backoff`. The factor is not used.
     Decorrelated,
 }
 
 impl Jitter {
-    /// Over [0, `w`]. Spreads a fleet best; a wait can be next to nothing.
+    /// Between 0 and `w`. Spreads a fleet best, but a wait can be close to zero.
     pub const FULL: Jitter = Jitter::Band { down: 1_000, up: 0 };
-    /// Over [`w`/2, `w`].
+    /// Between `w`/2 and `w`.
     pub const EQUAL: Jitter = Jitter::Band { down: 500, up: 0 };
-    /// Over `w` ± a quarter of it.
+    /// Between ¾ `w` and 1¼ `w`.
     pub const PROPORTIONAL: Jitter = Jitter::Band { down: 250, up: 250 };
 }
 
-/// The back-off after throttles without a hint, where it is another than that of other failures (rule B1).
+/// The back-off after throttles without a hint, where it differs from that of other failures (rule B1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "rule B1 names three numbers, and users write them as a literal")]
 pub struct ThrottleBackoff {
     /// The wait before the first retry.
     pub initial_backoff: Duration,
-    /// By how much each further wait is longer: numerator and denominator, at least 1 together.
+    /// The factor by which each wait is longer than the one before: numerator and denominator of a ratio of at least 1.
     pub backoff_factor: (u32, u32),
     /// The longest wait, jitter included.
     pub max_backoff: Duration,

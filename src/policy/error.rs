@@ -18,11 +18,11 @@ pub enum PolicyError {
         /// The end of the range.
         last: u16,
     },
-    /// A factor is a ratio of at least 1, and its denominator is not zero (rule F2).
-    #[error("backoff_factor: must be at least 1")]
+    /// [`backoff_factor`](super::PolicyBuilder::backoff_factor) is below 1, or its denominator is zero (rule F2).
+    #[error("backoff_factor: a factor below 1 makes waits shorter: use at least 1")]
     FactorBelowOne,
-    /// The same for the back-off of throttles.
-    #[error("throttle_backoff: its factor must be at least 1")]
+    /// The factor of [`throttle_backoff`](super::PolicyBuilder::throttle_backoff) is below 1, or its denominator is zero.
+    #[error("throttle_backoff: a factor below 1 makes waits shorter: use at least 1")]
     ThrottleFactorBelowOne,
     /// A band reaches at most as far down as the wait is long (rule B2).
     #[error("jitter: a band of {down} thousandths below the wait is more than the wait: use at most 1000")]
