@@ -17,7 +17,7 @@
 //! 2. Create one [`RetryMachine`] for each request, with its own seed ([`derive_seed`]).
 //! 3. Pass [`Event::Start`] to [`RetryMachine::handle`]. It returns an action.
 //! 4. Carry out the action, and pass the result as the next event.
-//! 5. Read responses with [`Reply::read`], or header by header with a [`Reader`].
+//! 5. Read responses with [`Policy::read`], or header by header with a [`Reader`].
 //! 6. Stop at [`Action::Done`] or [`Action::Fail`].
 //!
 //! ```
