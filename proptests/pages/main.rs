@@ -257,7 +257,7 @@ fn the_examples_of_the_trace_format_are_true() {
             "the examples are out of date: `UPDATE_SNAPSHOTS=1 cargo test --test pages` rewrites them"
         );
     }
-    assert_eq!(checked, 3);
+    assert_eq!(checked, 4);
 }
 
 /// Compares the table of invariants with the planted bugs. `.ci/planted` checks that the tests catch each bug.

@@ -110,7 +110,7 @@ fn holds(case: &Value) -> bool {
             let policy = exact().initial_backoff(value).max_backoff(Duration::MAX).jitter(Jitter::PROPORTIONAL);
             all_within(1, &policy, value - value / 4, value.saturating_add(value / 4))
         }),
-        // The unit tests of `src/backoff.rs` hold these: a scene cannot fail four billion times.
+        // A request has at most 65,535 retries, and `b1_no_retry_number_overflows` makes them all.
         "overflow" => true,
         _ => false,
     }
