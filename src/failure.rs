@@ -256,7 +256,7 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// "gave up after 6 attempts and 33.2 s, the last got 503: no retries are left; try later".
+/// "gave up after 6 attempts and 33.2 s, the last response was 503: no retries are left; try later".
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.attempts == 1 { "" } else { "s" };

@@ -34,14 +34,14 @@ use self::token::Token;
 /// - **Breaker**: off by default (rule S3).
 ///
 /// ```
-/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, ResetFormat, RetryMachine, Timestamp, Upstream};
+/// use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, Upstream};
 ///
 /// let mut upstream = Upstream::new(Policy::flextell());
 /// let (mut first, mut second) =
 ///     (RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(Idempotency::Idempotent, 8));
 ///
 /// let _ = first.handle(Timestamp::ZERO, Event::Start, &mut upstream);
-/// let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
+/// let reply = upstream.policy().read(429, [("Retry-After", "30")]);
 /// let _ = first.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
 ///
 /// // The 429 of the first request holds the second one back.
