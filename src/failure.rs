@@ -241,7 +241,7 @@ impl fmt::Display for FailureKind {
             FailureKind::NotFound => "there is no such resource",
             FailureKind::Conflict => "the request conflicts with an existing resource",
             FailureKind::Validation => "the request failed validation",
-            FailureKind::UnexpectedStatus => "this status is not retried",
+            FailureKind::UnexpectedStatus => "this response is not retried",
             FailureKind::Exhausted => "no retries are left",
             FailureKind::ServerWaitTooLong => "the requested wait is too long",
             FailureKind::Deadline => "the deadline leaves no time for another attempt",
@@ -256,7 +256,7 @@ impl fmt::Display for FailureKind {
     }
 }
 
-/// "gave up after 6 attempts and 33.2 s, the last got 503: no retries are left; try later".
+/// "gave up after 6 attempts and 33.2 s, the last response was 503: no retries are left; try later".
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plural = if self.attempts == 1 { "" } else { "s" };

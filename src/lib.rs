@@ -22,7 +22,7 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use retry_machine::{Action, Event, Policy, Idempotency, Reply, ResetFormat, RetryMachine, Timestamp, Upstream};
+//! use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, Upstream};
 //!
 //! let mut upstream = Upstream::new(Policy::flextell());
 //! let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
@@ -31,7 +31,7 @@
 //! assert!(matches!(action, Action::Send { attempt: 1, .. }));
 //!
 //! // 80 ms later the server says: too many requests, come back in 30 s.
-//! let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
+//! let reply = upstream.policy().read(429, [("Retry-After", "30")]);
 //! let action = machine.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
 //! let Action::Wait { until, .. } = action else { panic!("{action}") };
 //! assert!(until >= Timestamp::from_millis(30_080));
@@ -61,9 +61,11 @@
 //!
 //! # Features
 //!
-//! - `std` (default): [`drive::SharedUpstream`](drive).
+//! - `std` (default): [`drive::SharedUpstream`](drive). It implies `alloc`.
+//! - `alloc`: nothing by itself; other features need an allocator.
 //! - `serde`: snapshots of requests and upstreams, the module `snapshot`.
 //! - `json`: error bodies, `ErrorBody`. It needs an allocator (`alloc`).
+//! - `vendor-times`: durations (`6m0s`) and RFC 3339 in a service's own fields ([`TimeUnit`]).
 //! - `replay`: the trace format, the module `replay`. It implies `serde` and `json`.
 //!
 //! Without features the crate needs neither an allocator nor atomics.
@@ -82,6 +84,8 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
+// With the feature `std` this is the standard library, which `drive::SharedUpstream` needs; without it, `core` under that
+// name. So no `use` needs a `cfg` of its own.
 extern crate no_std_compat as std;
 
 mod action;

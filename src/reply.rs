@@ -35,8 +35,8 @@ pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 
 /// The facts of a response that decide about a retry.
 ///
-/// [`Policy::read`](crate::Policy::read) makes one from a whole response, a [`Reader`] header by header, and [`Reply::new`] by hand. It keeps
-/// numbers and small enumerations only, so that it never holds a secret (rule H9).
+/// [`Policy::read`](crate::Policy::read) makes one from a whole response, a [`Reader`] header by header, and
+/// [`Reply::new`] by hand. It keeps numbers and small enumerations only, so that it never holds a secret (rule H9).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Reply {
     status: u16,

@@ -23,25 +23,25 @@ use self::token::Token;
 /// static.
 ///
 /// - **Token**: the generation, the expiry, and the lease of the request that refreshes the token (rules K3–K8).
-/// - **Gate**: while it is closed, no request is sent (rule S1). A 429 with a hint closes it, and so does a rate limit
+/// - **Gate**: while it is closed, no request is sent (rule S1). A throttle (a 429) with a hint closes it, and so does a rate limit
 ///   with nothing left. When it opens, the requests that it held are spread: the first one within the policy's spread
-///   (500 ms), the others within the time for which the gate was closed. If a 429 closes the gate again before it has
-///   been open for as long as it was closed, the first request is spread as widely, and the opening is delayed by up to
-///   as long again, so that a fleet that is throttled repeatedly drifts apart. One 429 holds back all requests of the
-///   upstream. With thousands of busy clients behind one value, a service that sheds only a part of its load would be
+///   (500 ms), the others within the time for which the gate was closed, or within the policy's spread if that is longer.
+///   If a throttle had closed the gate, and another one closes it again before it has been open for as long as it was
+///   closed, the first request is spread as widely, and the opening is delayed by up to as long again, so that a fleet
+///   that is throttled repeatedly drifts apart. One 429 holds back all requests of the upstream. With thousands of busy clients behind one value, a service that sheds only a part of its load would be
 ///   left idle: give each hundred clients a value of their own.
 /// - **Budget**: retries withdraw from it, and successes refill it (rule S2).
 /// - **Breaker**: off by default (rule S3).
 ///
 /// ```
-/// use retry_machine::{Action, Event, Idempotency, Policy, Reply, ResetFormat, RetryMachine, Timestamp, Upstream};
+/// use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, Upstream};
 ///
 /// let mut upstream = Upstream::new(Policy::flextell());
 /// let (mut first, mut second) =
 ///     (RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(Idempotency::Idempotent, 8));
 ///
 /// let _ = first.handle(Timestamp::ZERO, Event::Start, &mut upstream);
-/// let reply = Reply::read(429, [("Retry-After", "30")], None, ResetFormat::Auto);
+/// let reply = upstream.policy().read(429, [("Retry-After", "30")]);
 /// let _ = first.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
 ///
 /// // The 429 of the first request holds the second one back.
@@ -94,7 +94,7 @@ impl Upstream {
         self.token.wakeups()
     }
 
-    /// Returns what the retry budget holds (rules S2, S8), or `None` if the policy has none.
+    /// Returns what the retry budget holds (rule S2), or `None` if the policy has none.
     #[must_use]
     pub const fn budget_balance(&self) -> Option<u32> {
         match self.policy.budget {

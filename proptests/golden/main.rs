@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use retry_machine::replay::{EventRecord, ReplayError, Settings};
-use retry_machine::{BreakerPolicy, BudgetPolicy, FailureKind, Jitter, Policy, ResetFormat, derive_seed};
+use retry_machine::{
+    BreakerPolicy, BudgetPolicy, Charge, DialectField, FailureKind, FieldMeaning, Jitter, Policy, Refund, ResetFormat,
+    StatusMeaning, ThrottleBackoff, TimeUnit, derive_seed,
+};
 
 #[path = "../common/support.rs"]
 mod support;
@@ -77,10 +80,13 @@ fn t1_event_lines_are_written_as_they_are_read() {
     let lines = [
         r#"{"at_ms":0,"event":"start","repeat":"safe"}"#,
         r#"{"at_ms":1,"event":"start","repeat":"unsafe","request":3}"#,
+        r#"{"at_ms":1,"event":"start","repeat":"safe","deadline_ms":2000,"max_retries":0,"attempt_timeout_ms":500}"#,
         r#"{"at_ms":2,"event":"tick"}"#,
         r#"{"at_ms":2,"event":"cancel","request":1}"#,
         r#"{"at_ms":3,"event":"transport_error","kind":"timed_out"}"#,
         r#"{"at_ms":3,"event":"transport_error","kind":"not_sent","attempt":2}"#,
+        r#"{"at_ms":3,"event":"transport_error","kind":"unprocessed"}"#,
+        r#"{"at_ms":3,"event":"transport_error","kind":"permanent"}"#,
         r#"{"at_ms":4,"event":"token","outcome":"refreshed","expires_in_ms":null}"#,
         r#"{"at_ms":4,"event":"token","outcome":"refreshed","expires_in_ms":1500}"#,
         r#"{"at_ms":4,"event":"token","outcome":"rejected"}"#,
@@ -89,6 +95,7 @@ fn t1_event_lines_are_written_as_they_are_read() {
         r#"{"at_ms":5,"event":"reply","status":503,"headers":[["Retry-After","30"]],"body":"{}"}"#,
         r#"{"at_ms":5,"event":"reply","status":200,"headers":[],"attempt":1}"#,
         r#"{"at_ms":5,"event":"reply","status":0,"headers":[["x",{"base64":"/w=="}],["y",{"base64":"//4="}]]}"#,
+        r#"{"at_ms":5,"event":"reply","status":200,"headers":[],"verdict":"token_expired","hint_ms":1500}"#,
         r#"{"at_ms":5,"event":"reply","status":0,"headers":[],"body_base64":"++++/w=="}"#,
         r#"{"at_ms":5,"event":"reply","status":0,"headers":[],"body_base64":"AAECAwT/"}"#,
         r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":null}"#,
@@ -105,12 +112,20 @@ fn t1_event_lines_are_written_as_they_are_read() {
     }
 }
 
+const FIELDS: [DialectField; 2] = [
+    DialectField::new("x-should-retry", FieldMeaning::Verdict),
+    DialectField::new("x-reset", FieldMeaning::Reset(TimeUnit::Unix)),
+];
+
 #[test]
 fn t1_a_settings_line_makes_its_policy() {
     let line = r#"{"preset":"common","seed":9,"unix_ms":1000,"token_expires_in_ms":2000,"base_ms":100,"factor":3,
         "cap_ms":9000,"jitter":"equal","spread_ms":50,"max_retries":2,"max_recoveries":3,"max_server_wait_ms":4000,
         "deadline_ms":60000,"attempt_timeout_ms":7000,"ambiguous_5xx":false,"reset":"delta","gate_spread":80,
-        "budget":{"capacity":20,"retry_cost":4,"throttle_cost":2,"success_refund":1},
+        "budget":{"capacity":20,"floor":3,"retry_cost":4,"throttle_cost":2,"charge":"failure","success_refund":1,
+        "refund":"last_cost"},"throttled":{"base_ms":60000,"factor":[16,10],"cap_ms":90000},"throttle_retries":9,
+        "refresh_on_insufficient":true,"gate":false,"fields":[["x-should-retry","verdict"],["x-reset",{"reset":"unix"}]],
+        "on":[["500-503","retry"],[503,"retry","throttle"]],
         "breaker":{"failures":6,"open_ms":700},"refresh_timeout_ms":8000,"refresh_margin_ms":900,
         "retry_statuses":[429,502]}"#;
     let setting = Settings::parse(line).unwrap();
@@ -131,15 +146,28 @@ fn t1_a_settings_line_makes_its_policy() {
         .gate_spread(Some(ms(80)))
         .budget(Some(BudgetPolicy {
             capacity: 20,
+            floor: 3,
             retry_cost: 4,
             throttle_cost: 2,
+            charge: Charge::Failure,
             success_refund: 1,
-            ..BudgetPolicy::DEFAULT
+            refund: Refund::LastCost,
         }))
+        .throttle_backoff(Some(ThrottleBackoff {
+            initial_backoff: secs(60),
+            backoff_factor: (16, 10),
+            max_backoff: secs(90),
+        }))
+        .throttle_retries(Some(9))
+        .refresh_on_insufficient(true)
+        .gate(false)
+        .dialect(&FIELDS)
         .breaker(Some(BreakerPolicy { failure_threshold: 6, open_for: ms(700) }))
         .refresh_timeout(secs(8))
         .refresh_margin(ms(900))
-        .retry_statuses(&[429, 502]);
+        .retry_statuses(&[429, 502])
+        .on(500..=503, StatusMeaning::Retry)
+        .on_hinted(503..=503, StatusMeaning::Throttle);
     assert_eq!(setting.policy(), Ok(policy.build().unwrap()));
 
     let setting = Settings::parse(r#"{"factor":0}"#).unwrap();

@@ -132,7 +132,7 @@ fn d9_a_500_or_503_backs_off_unless_the_hint_is_longer() {
 fn d10_every_other_status_fails() {
     let listed = [101, 400, 401, 403, 404, 409, 422, 429, 500, 503];
     for status in (0..=u16::MAX).filter(|status| !(200..=399).contains(status) && !listed.contains(status)) {
-        assert_eq!(what_to_do(status), "fail: this status is not retried", "{status}");
+        assert_eq!(what_to_do(status), "fail: this response is not retried", "{status}");
     }
 }
 

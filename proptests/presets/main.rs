@@ -96,10 +96,12 @@ fn each_preset_is_found_by_its_name() {
     let names: Vec<_> = presets::ALL.iter().map(|(name, _)| *name).collect();
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "each name once");
     assert_eq!(names.len(), 15, "count the functions of the module when you add one");
+    let page = fs::read_to_string(format!("{ROOT}/docs/trace_format.md")).unwrap();
     for (name, preset) in presets::ALL {
         assert_eq!(presets::named(name), Some(preset()), "{name}");
         let line = format!(r#"{{"preset": "{name}"}}"#);
         assert_eq!(Settings::parse(&line).unwrap().policy().unwrap(), preset(), "{name}");
+        assert!(page.contains(&format!("`{name}`")), "docs/trace_format.md does not list {name}");
     }
     assert_eq!(presets::named("nobody"), None);
     assert!(Settings::parse(r#"{"preset": "nobody"}"#).is_err());

@@ -47,6 +47,39 @@ fn b1_the_policy_sets_the_initial_backoff_the_factor_and_the_maximum() {
 }
 
 #[test]
+fn b1_the_guides_base_waits_are_1_2_4_8_16() {
+    let (waits, _) = Scene::exact().fail_until_the_end(503);
+    assert_eq!(waits, [1, 2, 4, 8, 16].map(secs));
+}
+
+#[test]
+fn b1_a_ratio_is_worked_out_step_by_step_and_rounded_down() {
+    let (waits, _) = Scene::with(exact().backoff_factor(16, 10)).fail_until_the_end(503);
+    assert_eq!(waits, [1_000_000, 1_600_000, 2_560_000, 4_096_000, 6_553_600].map(Duration::from_micros));
+    // 10, 13, 17 and 22: in one step it would be 10, 13, 17 and 23.
+    let thirds = exact().initial_backoff(Duration::from_nanos(10)).backoff_factor(4, 3);
+    let (waits, _) = Scene::with(thirds).fail_until_the_end(503);
+    assert_eq!(waits, [10, 13, 17, 22, 29].map(Duration::from_nanos));
+}
+
+#[test]
+fn b1_no_retry_number_overflows() {
+    for factor in [(1, 1), (u32::MAX, u32::MAX), (3, 2), (u32::MAX, 1)] {
+        for jitter in [Jitter::None, Jitter::Decorrelated, Jitter::Band { down: 1_000, up: u16::MAX }] {
+            let policy = exact().jitter(jitter).backoff_factor(factor.0, factor.1).max_retries(u16::MAX).budget(None);
+            let (waits, end) = Scene::with(policy).fail_until_the_end(503);
+            end.fails(FailureKind::Exhausted);
+            assert_eq!(waits.len(), usize::from(u16::MAX));
+            assert!(waits.iter().all(|wait| *wait <= secs(60)), "{factor:?}, {jitter:?}");
+            if jitter == Jitter::None {
+                let last = if factor.0 == factor.1 { secs(1) } else { secs(60) };
+                assert_eq!(waits.last(), Some(&last), "{factor:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn b1_a_factor_of_one_gives_constant_waits() {
     let (waits, _) = Scene::with(exact().backoff_factor(1, 1)).fail_until_the_end(500);
     assert_eq!(waits, [secs(1); 5]);
@@ -58,6 +91,19 @@ fn b2_at_the_maximum_jitter_remains_and_no_wait_exceeds_it() {
         &flextell().max_backoff(secs(3)),
         &[(500, 1_500), (1_500, 2_500), (2_500, 3_000), (2_500, 3_000), (2_500, 3_000)],
     );
+}
+
+#[test]
+fn b2_a_band_reaches_below_and_above_the_wait_and_downward_at_the_maximum() {
+    let policy = flextell().max_backoff(secs(4)).max_retries(3);
+    fill(&policy.clone().jitter(Jitter::Band { down: 100, up: 300 }), &[(900, 1_300), (1_800, 2_600), (2_800, 4_000)]);
+    fill(&policy.jitter(Jitter::Band { down: 500, up: 0 }), &[(500, 1_000), (1_000, 2_000), (2_000, 4_000)]);
+}
+
+#[test]
+fn b2_upward_jitter_adds_at_most_the_spread_and_is_downward_at_the_maximum() {
+    let policy = flextell().jitter(Jitter::Above).max_backoff(secs(4)).max_retries(3);
+    fill(&policy, &[(1_000, 1_500), (2_000, 2_500), (3_500, 4_000)]);
 }
 
 #[test]

@@ -152,7 +152,7 @@ fn e2_every_failure_by_a_status_has_its_sentence() {
         (403, "the token lacks a permission; authorize again with the right scopes"),
         (404, "there is no such resource; check the id and the path: ids are case-sensitive"),
         (409, "the request conflicts with an existing resource; change the request: use a unique identifier"),
-        (418, "this status is not retried"),
+        (418, "this response is not retried"),
         (422, "the request failed validation; read the message: it says which field failed"),
     ] {
         let failure = first_failure(exact(), status, &[]);

@@ -161,6 +161,31 @@ fn s1_the_requests_that_the_gate_holds_do_not_pass_together() {
 }
 
 #[test]
+fn s1_behind_a_short_closing_the_requests_are_spread_over_the_spread() {
+    let mut scene = Scene::new(Policy::flextell());
+    scene.at(0).start().is("send 1");
+    let _ = scene.at(0).reply_with(429, &[("retry-after-ms", "100")]);
+    let ends: BTreeSet<_> = (1..=500).map(|n| scene.at(0).request(n).start().end_of_wait()).collect();
+    let (first, last) = (*ends.first().unwrap(), *ends.last().unwrap());
+    assert!(first >= Timestamp::from_millis(100) && last <= Timestamp::from_millis(600), "{first:?}, {last:?}");
+    assert!(last > Timestamp::from_millis(590), "the spread is longer than the closed time");
+}
+
+#[test]
+fn s1_a_throttle_after_an_exhausted_limit_is_the_first_one() {
+    for seed in 0..500 {
+        let mut scene = Scene::new(Policy::flextell());
+        scene.seed = seed;
+        scene.at(0).request(1).start().is("send 1");
+        let limit = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")];
+        scene.at(0).request(1).reply_with(200, &limit).is("done 200");
+        scene.at(61_000).start().is("send 1");
+        let end = scene.at(61_000).reply_with(429, &[("Retry-After", "60")]).end_of_wait();
+        assert!(end <= Timestamp::from_millis(121_500), "{end:?}");
+    }
+}
+
+#[test]
 fn s1_a_request_throttled_again_is_spread_over_the_closed_time() {
     // The waits of a lone request after its second 429. After the first the gate is closed for 60 s.
     let waits = |again: Timestamp| -> BTreeSet<Duration> {
