@@ -41,7 +41,7 @@ impl SendEpoch {
 pub(crate) enum Health {
     Good,
     Bad,
-    /// 429, 401, and attempts that the user gave up.
+    /// The result says nothing about it (D18).
     Neutral,
 }
 
