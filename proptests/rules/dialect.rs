@@ -101,7 +101,7 @@ fn h5_reset_after_is_seconds_whatever_the_format_of_reset() {
 }
 
 #[test]
-fn h5_reset_and_reset_after_beside_each_other_are_no_duplicate_and_the_later_counts() {
+fn h5_the_later_of_reset_and_reset_after_counts_and_neither_is_a_duplicate() {
     let date = ("Date", "Thu, 26 Nov 2026 10:00:00 GMT");
     let reply = read(&[
         date,

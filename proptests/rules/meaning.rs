@@ -11,7 +11,7 @@ fn common() -> PolicyBuilder {
     Policy::common().into_builder().jitter(retry_machine::Jitter::None)
 }
 
-/// A scene with one request under way, which is not safe to repeat if `is_unsafe`.
+/// Returns a scene with one request under way, which is not safe to repeat if `is_unsafe`.
 fn sent(policy: PolicyBuilder, is_unsafe: bool) -> Scene {
     let mut scene = Scene::with(policy);
     let action = if is_unsafe { scene.at(0).start_non_idempotent() } else { scene.at(0).start() };
@@ -143,7 +143,7 @@ fn d13_what_the_peer_did_not_process_goes_out_again_at_once_and_then_counts_as_n
 }
 
 #[test]
-fn d13_the_repetition_has_no_price_and_is_no_retry() {
+fn d13_the_repetition_costs_nothing_and_does_not_count_as_a_retry() {
     let mut scene = sent(exact().max_retries(0).budget(None), true);
     scene.at(1).error(TransportErrorKind::Unprocessed).is("send 2");
     scene.at(2).reply(500).fails(FailureKind::Exhausted);
@@ -180,8 +180,8 @@ fn d14_the_method_and_the_key_give_the_idempotency() {
 
 // ---- D18 ----
 
-/// A probe gets this result; returns what the next request is told at once: a good result closes the breaker, a bad one
-/// opens it, a neutral one frees the permit for the next probe.
+/// Returns the health that the result of a probe shows: after a good result the next requests are sent, after a bad one none
+/// is, and after a neutral one the first is the next probe.
 fn health_of(policy: PolicyBuilder, probe: impl FnOnce(&mut Scene)) -> &'static str {
     let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
     let mut scene = Scene::with(policy.max_retries(0).breaker(Some(breaker)));

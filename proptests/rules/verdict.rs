@@ -99,7 +99,7 @@ fn d15_on_a_401_only_final_and_token_expired_say_something() {
         scene.at(0).tell(reply(said)).is("refresh until 30000");
         scene.at(0).request(1).start().is("send 1");
     }
-    // D12: token expired stands above a challenge that says that a refresh does not help.
+    // D12: token expired goes before a challenge that says that a refresh does not help.
     let policy = exact().dialect(FIELDS).build().unwrap();
     let challenge = [("WWW-Authenticate", r#"Bearer error="insufficient_scope""#)];
     let said = policy.read(401, challenge).with_verdict(Verdict::TokenExpired);
@@ -164,7 +164,7 @@ fn d12_the_switch_answers_scope_and_claims_with_one_refresh_that_names_them() {
 // ---- D16 ----
 
 #[test]
-fn d16_a_told_hint_stands_in_place_of_the_headers() {
+fn d16_a_told_hint_replaces_the_headers() {
     let policy = exact().dialect(FIELDS).build().unwrap();
     let said = policy.read(429, [("Retry-After", "60"), ("x-pushback-ms", "5")]).with_hint(secs(3));
     let mut scene = sent(exact(), false);
