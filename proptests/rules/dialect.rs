@@ -81,7 +81,8 @@ fn h2_decimal_counts_are_cut() {
 #[test]
 fn h5_the_other_spelling_of_the_family_is_read() {
     for prefix in ["X-RateLimit", "X-Rate-Limit", "x-rate-limit"] {
-        let [limit, remaining, reset, after] = ["Limit", "Remaining", "Reset", "Reset-After"].map(|n| format!("{prefix}-{n}"));
+        let [limit, remaining, reset, after] =
+            ["Limit", "Remaining", "Reset", "Reset-After"].map(|n| format!("{prefix}-{n}"));
         let reply = read(&[(&limit, "60"), (&remaining, "0"), (&reset, "12")]);
         assert_eq!((reply.limit(), reply.remaining(), reply.reset()), (Some(60), Some(0), Some(secs(12))));
         assert_eq!(reply.hint().unwrap().source(), HintSource::RateLimitReset);
@@ -232,7 +233,11 @@ fn h11_a_table_is_checked_by_the_builder() {
         DialectField::new(name, FieldMeaning::Limit)
     }
     let refused: [(&'static [DialectField], PolicyError, &str); 4] = [
-        (const { &[named("a"), named("")] }, PolicyError::DialectNameEmpty { entry: 1 }, "dialect: entry 1 has an empty name"),
+        (
+            const { &[named("a"), named("")] },
+            PolicyError::DialectNameEmpty { entry: 1 },
+            "dialect: entry 1 has an empty name",
+        ),
         (
             const { &[named("a"), named("b"), named("A")] },
             PolicyError::DialectNameTwice { entry: 2 },

@@ -61,12 +61,8 @@ fn d11_a_hint_of_any_length_counts_and_one_that_cannot_be_used_does_not() {
     for headers in hinted {
         sent(common(), false).at(0).reply_with(403, headers).end_of_wait();
     }
-    let plain: [&[(&str, &str)]; 4] = [
-        &[],
-        &[("Retry-After", "soon")],
-        &reset_without_clock,
-        &[("X-RateLimit-Remaining", "0")],
-    ];
+    let plain: [&[(&str, &str)]; 4] =
+        [&[], &[("Retry-After", "soon")], &reset_without_clock, &[("X-RateLimit-Remaining", "0")]];
     for headers in plain {
         sent(common(), false).at(0).reply_with(403, headers).fails(FailureKind::Forbidden);
     }
@@ -275,11 +271,8 @@ fn b5_counted_apart_each_kind_has_its_own_number_and_limit() {
 
 #[test]
 fn b5_counted_together_they_share_one_number_also_with_waits_of_their_own() {
-    let minute = retry_machine::ThrottleBackoff {
-        initial_backoff: secs(60),
-        backoff_factor: (2, 1),
-        max_backoff: secs(3_600),
-    };
+    let minute =
+        retry_machine::ThrottleBackoff { initial_backoff: secs(60), backoff_factor: (2, 1), max_backoff: secs(3_600) };
     let mut scene = sent(exact().max_retries(3).throttle_backoff(Some(minute)), false);
     scene.at(0).reply(503).is("wait 1000 backoff");
     scene.at(1_000).tick().is("send 2");

@@ -2,8 +2,8 @@
 
 use retry_machine::{
     Action, Advice, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, Idempotency, Jitter, Policy,
-    PolicyBuilder, Reply, RequestLimits, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind, Upstream,
-    Verdict,
+    PolicyBuilder, Reply, RequestLimits, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind,
+    Upstream, Verdict,
 };
 
 use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
