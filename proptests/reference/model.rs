@@ -57,7 +57,7 @@
 //! 22. F3: time at the gate is that of the waits whose reason was `gate`, whole, from their
 //!     beginning to the tick that ended them (not to the end in the action).
 //! 23. S1: the gate never opens earlier because of a later reply. A hint of zero does not close it.
-//! 24. D11, H6: a 429 that the policy surfaces is no throttle: only a remaining of 0 closes the gate then. A 429 with
+//! 24. D11, H6: a 429 that the policy surfaces is not a throttle: only a remaining of 0 closes the gate then. A 429 with
 //!     the verdict *transient* is taken as *retry*.
 //! 25. S2: `throttle_cost` is charged after a 429 whatever the gate does; its default is 0. A budget
 //!     given in part has the default for the rest.

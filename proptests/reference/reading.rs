@@ -36,7 +36,7 @@
 //! 16. H11: two lines of pushbacks are repeated, also under two names and with equal values. Any of their faults is
 //!     reported, or that they are repeated.
 //! 17. D15: a verdict that loses against `false` is reported as a duplicate.
-//! 20. H11: of two limits one of which stands in a used-of-limit, either field is reported.
+//! 20. H11: of two limits one of which is part of a used-of-limit, either field is reported.
 //! 18. H6: a reply says that nothing remains if any family says so, with or without a reset.
 //! 19. D16, H11: the facts are those of the other headers: neither a pushback nor a word of the driver shows.
 
@@ -233,7 +233,7 @@ pub fn read_in(
             Some(Pushback::Stop)
         }
         several => {
-            let faults = several.iter().filter_map(|value| value.err()).chain(["duplicate"]);
+            let faults = ["duplicate"].into_iter().chain(several.iter().filter_map(|value| value.err()));
             facts.either.push(faults.map(|why| ("pushback", why)).collect());
             Some(Pushback::Stop)
         }
@@ -438,7 +438,7 @@ impl Facts {
         self.one(name, values.map(|v| v.ok_or("malformed")), u64::min)
     }
 
-    /// H11: returns the smallest limit, also of those that stand in a used-of-limit.
+    /// H11: returns the smallest limit, also of those that are part of a used-of-limit.
     fn limit_of(&mut self, limits: impl Iterator<Item = Option<u64>>, used: &[u64]) -> Option<u64> {
         let plain = self.smallest("x-ratelimit-limit", limits);
         let of_used = used.iter().copied().min();
@@ -477,8 +477,9 @@ impl Facts {
 
     /// Returns the facts as `replay --facts` prints them.
     pub fn line(&self) -> Value {
-        let rejected: Vec<Value> =
-            self.rejected.iter().map(|(field, why)| json!({"field": field, "why": why})).collect();
+        let any = self.either.iter().filter_map(|list| list.first());
+        let all: BTreeSet<_> = self.rejected.iter().chain(any).collect();
+        let rejected: Vec<Value> = all.iter().map(|(field, why)| json!({"field": field, "why": why})).collect();
         json!({
             "hint_ms": self.hint.map(|(ms, _)| ms), "hint_source": self.hint.map(|(_, source)| source.name()),
             "remaining": self.remaining, "limit": self.limit, "reset_ms": self.reset_ms,
@@ -509,8 +510,9 @@ impl Facts {
             let text = |v: &Value| v.as_str().unwrap_or("?").to_string();
             list.as_array().into_iter().flatten().map(|r| (text(&r["field"]), text(&r["why"]))).collect()
         };
-        let (seen, mine) = (pairs(&seen["rejected"]), pairs(&line["rejected"]));
-        let is_seen = |pair: &(&str, &str)| seen.contains(&(pair.0.to_string(), pair.1.to_string()));
+        let text = |pair: &(&str, &str)| (pair.0.to_string(), pair.1.to_string());
+        let (seen, mine) = (pairs(&seen["rejected"]), self.rejected.iter().map(text).collect::<BTreeSet<_>>());
+        let is_seen = |pair: &(&str, &str)| seen.contains(&text(pair));
         let is_allowed = |pair: &(String, String)| {
             mine.contains(pair) || self.either.iter().flatten().any(|(field, why)| pair.0 == *field && pair.1 == *why)
         };

@@ -8,7 +8,7 @@ use super::settings::Meaning;
 use super::span::{Ns, from_ms};
 use super::upstream::Health;
 
-/// What a reply is taken as.
+/// The meaning of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// D1.
@@ -51,7 +51,7 @@ fn may_be_retried(class: Class, idempotent: bool) -> bool {
 impl Model {
     pub(super) fn take(&mut self, response: &Response, facts: &Facts, idempotent: bool) -> Taken {
         let status = response.status;
-        // D16: it stands in place of what the headers said.
+        // D16: it replaces the hints of the headers.
         let told = response.told.map(|wait| (wait, Reason::Told));
         let read = facts.hint.map(|(ms, source)| (from_ms(ms), Reason::Hint(source)));
         let pushback = facts.pushback.filter(|_| told.is_none());
@@ -97,7 +97,7 @@ impl Model {
             Class::Throttle => Some(true),
             Class::Answer | Class::Surface | Class::Unauthorized => None,
         };
-        // H11: a pushback counts only on a reply that would be retried. What it stops was taken as a retry (D18).
+        // H11: a pushback counts only on a reply that would be retried. The reply that it stops was taken as a retry (D18).
         let pushback = pushback.filter(|_| may_be_retried(class, idempotent));
         let (class, hint) = match pushback {
             None => (class, hint),

@@ -9,7 +9,7 @@ use super::span::after;
 use super::upstream::Lease;
 
 impl Model {
-    /// `expired`: a verdict says so, which stands above the codes (D15).
+    /// `expired`: a verdict says so, which is above the codes (D15).
     pub(super) fn on_unauthorized(&mut self, r: &mut Request, facts: &Facts, expired: bool) -> Action {
         let insufficient_is_useless = facts.insufficient.is_some() && !self.settings.refresh_on_insufficient;
         let refresh_is_useless = !expired && (facts.revoked || insufficient_is_useless);
