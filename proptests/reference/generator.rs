@@ -198,6 +198,9 @@ fn setting(choices: &mut Choices) -> Value {
     if has_jitter || choices.one_in(8) {
         set("gate_spread", json!(choices.pick(&[0, 500, 3000])));
     }
+    if choices.one_in(8) {
+        set("gate", json!(choices.one_in(4)));
+    }
     match choices.below(6) {
         0 => set("budget", Value::Null),
         1..=3 => {

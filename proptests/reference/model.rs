@@ -14,8 +14,8 @@
 //! 3. T3: an attempt that was never sent (0, or above the newest) is late like any other, but breaker
 //!    and budget ignore it. A newest attempt that has already failed is late like any other.
 //! 4. T3, H10: a late reply closes the gate wherever one in time would, before and after the terminal action.
-//!     A late `remaining` of 0 does not move a wait under way; the gate is looked at when that wait ends. A late hint
-//!     that does not bind the request may be part of `not_before` (T3: it changes nothing; H10: the last reply's).
+//!    A late `remaining` of 0 does not move a wait under way; the gate is looked at when that wait ends. A late hint
+//!    that does not bind the request may be part of `not_before` (T3: it changes nothing; H10: the last reply's).
 //! 5. T3, F6: an attempt succeeds at most once for breaker and budget: they
 //!    ignore a second 2xx of one attempt, and a late one with a verdict. An attempt that was in flight when its request
 //!    ended (cancel, a late 2xx of another attempt) can still report its one result.

@@ -311,12 +311,11 @@ pub fn read_in(
             facts.message = body.message;
         }
     }
-    let said = |word: &str| facts.challenge == Some(word) || facts.code.as_deref() == Some(word);
-    facts.revoked = said("token_revoked");
-    facts.insufficient = [facts.challenge, facts.code.as_deref()]
-        .into_iter()
-        .flatten()
-        .find_map(|said| ["insufficient_scope", "insufficient_claims"].into_iter().find(|word| *word == said));
+    let said: Vec<&str> = [facts.challenge, facts.code.as_deref()].into_iter().flatten().collect();
+    let insufficient = ["insufficient_scope", "insufficient_claims"];
+    let first = said.iter().find_map(|said| insufficient.into_iter().find(|word| word == said));
+    let revoked = said.contains(&"token_revoked");
+    (facts.insufficient, facts.revoked) = (first, revoked);
     facts
 }
 

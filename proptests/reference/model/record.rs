@@ -30,7 +30,7 @@ impl Model {
             self.upstream.throttles += 1;
             self.is_throttle = true;
         }
-        if let Some((hint, _)) = taken.hint.filter(|_| closes) {
+        if let Some((hint, _)) = taken.hint.filter(|_| closes && self.settings.gate) {
             self.rule("H6: closes the gate");
             self.upstream.close_gate(self.now, after(self.now, hint));
         }

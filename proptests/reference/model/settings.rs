@@ -100,6 +100,8 @@ pub struct Settings {
     pub on: BTreeMap<u64, On>,
     pub dialect: Dialect,
     pub refresh_on_insufficient: bool,
+    /// S1: whether there is a gate.
+    pub gate: bool,
     pub gate_spread: Option<Ns>,
     pub budget: Option<Budget>,
     pub breaker: Option<BreakerSettings>,
@@ -163,6 +165,7 @@ impl Settings {
             on: BTreeMap::from([(429, on(Meaning::Throttle)), (500, on(Meaning::Retry)), (503, on(Meaning::Retry))]),
             dialect: Dialect { reset: Reset::Auto, fields: Vec::new() },
             refresh_on_insufficient: false,
+            gate: true,
             gate_spread: None,
             budget: Some(Budget {
                 capacity: 50,
@@ -232,6 +235,7 @@ impl Settings {
             "refresh_on_insufficient" => {
                 self.refresh_on_insufficient = value.as_bool().ok_or("refresh_on_insufficient: not a boolean")?;
             }
+            "gate" => self.gate = value.as_bool().ok_or("gate: not a boolean")?,
             "gate_spread" => self.gate_spread = ms_or_null()?,
             "budget" => self.budget = part(value, key)?.map(Budget::read).transpose()?,
             "breaker" => self.breaker = part(value, key)?.map(BreakerSettings::read).transpose()?,
