@@ -73,13 +73,26 @@ fn b2_jitter_remains_at_the_maximum() {
 #[test]
 fn f2_each_other_jitter_has_its_bounds() {
     for (jitter, lo, hi) in [
-        ("none", 4000, 4000),
-        ("full", 0, 4000),
-        ("equal", 2000, 4000),
-        ("proportional", 3000, 5000),
-        ("decorrelated", 4000, 12_000),
+        (json!("none"), 4000, 4000),
+        (json!("full"), 0, 4000),
+        (json!("equal"), 2000, 4000),
+        (json!("proportional"), 3000, 5000),
+        (json!("above"), 4000, 4500),
+        (json!({"band": [250, 0]}), 3000, 4000),
+        (json!({"band": [100, 300]}), 3600, 5200),
+        (json!("decorrelated"), 4000, 12_000),
     ] {
         let model = after(json!({"base_ms": 4000, "jitter": jitter}), &[start(0, 0)]);
+        assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((lo, hi)), "{jitter}");
+    }
+    // B2: at the cap the jitter is below it.
+    for (jitter, lo, hi) in [
+        (json!("above"), 3500, 4000),
+        (json!({"band": [0, 700]}), 1200, 4000),
+        (json!({"band": [250, 100]}), 3000, 4000),
+        (json!({"band": [0, 3000]}), 0, 4000),
+    ] {
+        let model = after(json!({"base_ms": 4000, "cap_ms": 4000, "jitter": jitter}), &[start(0, 0)]);
         assert_eq!(allowed(&model, &reply(0, 500, &[]), 1, "backoff"), Some((lo, hi)), "{jitter}");
     }
     // Three times the observed wait.
@@ -100,6 +113,33 @@ fn l2_a_hint_is_jittered_upward_only() {
     let failed = reply(0, 503, &[["Retry-After", "1"]]);
     assert_eq!(allowed(&model, &failed, 1, "retry_after"), Some((1000, 1500)));
     assert_eq!(allowed(&model, &failed, 1, "backoff"), Some((1000, 1500)));
+}
+
+#[test]
+fn l2_a_pushback_is_exact() {
+    let setting = json!({"fields": [["x-then", {"pushback": "ms"}]]});
+    let model = after(setting, &[start(0, 0)]);
+    let failed = reply(0, 503, &[["x-then", "50"]]);
+    assert_eq!(allowed(&model, &failed, 1, "pushback"), Some((50, 50)));
+    assert_eq!(allowed(&model, &failed, 1, "backoff"), None);
+    assert_eq!(allowed(&model, &reply(0, 503, &[["x-then", "0"]]), 1, "pushback"), Some((0, 0)));
+}
+
+#[test]
+fn b5_counted_apart_each_kind_has_its_own_previous_wait() {
+    let throttles = json!({"base_ms": 1000, "factor": 2, "cap_ms": 60_000});
+    for (throttle_retries, bounds) in [(json!(3), (1000, 3000)), (Value::Null, (1000, 9000))] {
+        let mut model = after(
+            json!({"jitter": "decorrelated", "base_ms": 1000, "throttled": throttles, "throttle_retries": throttle_retries}),
+            &[start(0, 0)],
+        );
+        let failed = reply(0, 503, &[]);
+        model.check(&failed, Some(&wait(&failed, 1, 3000, "backoff"))).unwrap();
+        model.predict(&json!({"at_ms": 3000, "event": "tick"})).unwrap();
+        let (lo, hi) = bounds;
+        let throttled = reply(3000, 429, &[]);
+        assert_eq!(allowed(&model, &throttled, 2, "backoff"), Some((3000 + lo, 3000 + hi)), "{throttle_retries}");
+    }
 }
 
 #[test]
@@ -166,5 +206,22 @@ fn an_invalid_line_is_not_a_disagreement() {
     }
     assert!(Model::new(&json!({"color": 1})).is_err());
     assert!(Model::new(&json!({"retry_statuses": [401]})).is_err());
-    assert!(Model::new(&json!({"factor": 0})).is_err());
+    for bad in [
+        json!({"factor": 0}),
+        json!({"factor": [1, 2]}),
+        json!({"factor": [2]}),
+        json!({"jitter": {"band": [1001, 0]}}),
+        json!({"jitter": {"band": [0]}}),
+        json!({"on": [[401, "retry"]]}),
+        json!({"on": [["400-499", "retry"]]}),
+        json!({"on": [["599-500", "retry"]]}),
+        json!({"on": [[503, "give_up"]]}),
+        json!({"fields": [["x-a", "verdict"], ["X-A", "limit"]]}),
+        json!({"fields": [["x-a", {"reset": "auto"}]]}),
+        json!({"budget": {"charge": "always"}}),
+        json!({"throttled": {"base": 1}}),
+        json!({"max_retries": 65_536}),
+    ] {
+        assert!(Model::new(&bad).is_err(), "{bad}");
+    }
 }

@@ -31,7 +31,7 @@ fn traces() -> Vec<(String, Value, Vec<Exchange>)> {
     all
 }
 
-/// Compares an action with `action key=value key="a value"`. Each value is JSON or a bare word.
+/// Compares an action with `action key=value key="a value"`. Each value is JSON or a bare word, of the action or of its facts.
 fn agrees(expected: &str, action: &Value) -> Result<(), String> {
     let (name, mut rest) = expected.split_once(' ').unwrap_or((expected, ""));
     if action["action"] != name {
@@ -44,7 +44,7 @@ fn agrees(expected: &str, action: &Value) -> Result<(), String> {
         };
         let (value, tail) = tail.split_at(end);
         let value: Value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-        if action[key] != value {
+        if *action.get(key).unwrap_or(&action["facts"][key]) != value {
             return Err(key.into());
         }
         rest = tail;

@@ -99,8 +99,7 @@ impl<'a> Generator<'a> {
         self.now = next_time(&mut self.choices, self.now, &self.last);
         let backwards = self.choices.one_in(25);
         let at = if backwards { self.now.saturating_sub(self.choices.below(3000)) } else { self.now };
-        let unix_ms = self.setting["unix_ms"].as_u64();
-        Some(event(&mut self.choices, at, &self.last, unix_ms))
+        Some(event(&mut self.choices, at, &self.last, &self.setting))
     }
 
     /// Takes the action that answered the event.
@@ -115,11 +114,22 @@ fn setting(choices: &mut Choices) -> Value {
     let mut s = Map::new();
     let mut set = |key: &str, value: Value| _ = s.insert(key.into(), value);
     let jitter = if choices.below(10) < 7 {
-        "none"
+        json!("none")
     } else {
-        choices.pick(&["spread", "full", "equal", "decorrelated", "proportional"])
+        choices.pick(&[
+            json!("spread"),
+            json!("above"),
+            json!("full"),
+            json!("equal"),
+            json!("decorrelated"),
+            json!("proportional"),
+            json!({"band": [250, 0]}),
+            json!({"band": [200, 200]}),
+            json!({"band": [0, 700]}),
+        ])
     };
-    set("jitter", json!(jitter));
+    let has_jitter = jitter != "none";
+    set("jitter", jitter);
     set("seed", json!(choices.below(1000)));
     if choices.one_in(4) {
         set("preset", json!("common"));
@@ -129,8 +139,23 @@ fn setting(choices: &mut Choices) -> Value {
     }
     if choices.one_in(2) {
         set("base_ms", json!(choices.pick(&[100, 500, 1000, 2000])));
-        set("factor", json!(choices.pick(&[1, 2, 3])));
+        set("factor", choices.pick(&[json!(1), json!(2), json!(3), json!([16, 10]), json!([13, 10]), json!([7, 7])]));
         set("cap_ms", json!(choices.pick(&[2000, 5000, 60_000])));
+    }
+    if choices.one_in(4) {
+        set(
+            "throttled",
+            choices.pick(&[
+                Value::Null,
+                json!({"base_ms": 3000, "factor": 2, "cap_ms": 10_000}),
+                json!({"base_ms": 60_000, "factor": 2, "cap_ms": 3_600_000}),
+                json!({"base_ms": 700, "factor": [15, 10], "cap_ms": 1000}),
+                json!({"base_ms": 0, "factor": 1, "cap_ms": 1000}),
+            ]),
+        );
+    }
+    if choices.one_in(4) {
+        set("throttle_retries", choices.pick(&[Value::Null, json!(0), json!(1), json!(2), json!(10)]));
     }
     if choices.one_in(3) {
         set("max_retries", json!(choices.pick(&[0, 1, 2, 3, 10])));
@@ -153,6 +178,16 @@ fn setting(choices: &mut Choices) -> Value {
             choices.pick(&[json!([503]), json!([429, 503]), json!([404, 429, 500]), json!([500, 502, 503])]),
         );
     }
+    if choices.one_in(3) {
+        let entries: Vec<Value> = (0..1 + choices.below(3)).map(|_| on(choices)).collect();
+        set("on", Value::Array(entries));
+    }
+    if choices.one_in(2) {
+        set("fields", dialect(choices));
+    }
+    if choices.one_in(3) {
+        set("refresh_on_insufficient", json!(choices.one_in(2)));
+    }
     if choices.one_in(6) {
         set("ambiguous_5xx", json!(choices.one_in(2)));
     }
@@ -160,16 +195,32 @@ fn setting(choices: &mut Choices) -> Value {
         set("reset", json!(choices.pick(&["auto", "unix", "delta"])));
     }
     // Without a setting the crate draws the spread of the gate; the model cannot know it.
-    if jitter != "none" || choices.one_in(8) {
+    if has_jitter || choices.one_in(8) {
         set("gate_spread", json!(choices.pick(&[0, 500, 3000])));
+    }
+    if choices.one_in(8) {
+        set("gate", json!(choices.one_in(4)));
     }
     match choices.below(6) {
         0 => set("budget", Value::Null),
-        1 | 2 => set(
-            "budget",
-            json!({"capacity": choices.pick(&[5, 10, 20]), "retry_cost": choices.pick(&[1, 5]),
-                   "throttle_cost": choices.pick(&[0, 0, 3]), "success_refund": choices.pick(&[0, 1, 3])}),
-        ),
+        1..=3 => {
+            let mut budget = Map::new();
+            let all: [(&str, &[Value]); 7] = [
+                ("capacity", &[json!(5), json!(10), json!(20)]),
+                ("retry_cost", &[json!(1), json!(5)]),
+                ("throttle_cost", &[json!(0), json!(0), json!(3)]),
+                ("success_refund", &[json!(0), json!(1), json!(3)]),
+                ("floor", &[json!(0), json!(3), json!(5)]),
+                ("charge", &[json!("retry"), json!("failure")]),
+                ("refund", &[json!("fixed"), json!("last_cost")]),
+            ];
+            for (key, values) in all {
+                if !choices.one_in(4) {
+                    budget.insert(key.into(), choices.pick(values));
+                }
+            }
+            set("budget", Value::Object(budget));
+        }
         _ => {}
     }
     if choices.below(5) < 2 {
@@ -184,6 +235,70 @@ fn setting(choices: &mut Choices) -> Value {
     }
     Value::Object(s)
 }
+
+/// D11.
+fn on(choices: &mut Choices) -> Value {
+    let statuses = choices.pick(&[
+        json!(403),
+        json!(404),
+        json!(408),
+        json!(429),
+        json!(429),
+        json!(503),
+        json!(503),
+        json!("500-599"),
+        json!("502-504"),
+        json!("402-499"),
+    ]);
+    let meanings = ["surface", "retry", "retry_if_safe", "throttle"];
+    let first = choices.pick(&meanings);
+    if choices.one_in(3) { json!([statuses, first]) } else { json!([statuses, first, choices.pick(&meanings)]) }
+}
+
+/// H11.
+fn dialect(choices: &mut Choices) -> Value {
+    let mut fields: Vec<Value> = Vec::new();
+    for (name, meanings) in DIALECT {
+        if !choices.one_in(3) {
+            let meaning = choices.pick(meanings);
+            fields.push(json!([name, serde_json::from_str::<Value>(meaning).expect("JSON")]));
+        }
+    }
+    if choices.one_in(4) {
+        // A well-known name with another meaning.
+        let other = choices.pick(&[
+            json!(["Retry-After", {"wait": "ms"}]),
+            json!(["retry-after-ms", {"pushback": "s"}]),
+            json!(["X-RateLimit-Reset", {"wait": "unix"}]),
+            json!(["X-RateLimit-Remaining", "limit"]),
+            json!(["RateLimit-Remaining", "used_of_limit"]),
+        ]);
+        fields.push(other);
+    }
+    Value::Array(fields)
+}
+
+/// The names that a dialect may have, and their possible meanings.
+const DIALECT: [(&str, &[&str]); 9] = [
+    ("x-should-retry", &["\"verdict\""]),
+    ("stripe-should-retry", &["\"verdict\""]),
+    ("x-own-wait", &[r#"{"wait":"s"}"#, r#"{"wait":"ms"}"#, r#"{"wait":"unix_ms"}"#, r#"{"wait":"duration"}"#]),
+    ("grpc-retry-pushback-ms", &[r#"{"pushback":"ms"}"#, r#"{"pushback":"ms"}"#, r#"{"pushback":"s"}"#]),
+    ("x-come-back", &[r#"{"pushback":"duration"}"#, r#"{"pushback":"unix"}"#, r#"{"pushback":"rfc3339"}"#]),
+    (
+        "x-own-reset",
+        &[
+            r#"{"reset":"s"}"#,
+            r#"{"reset":"ms"}"#,
+            r#"{"reset":"unix"}"#,
+            r#"{"reset":"duration"}"#,
+            r#"{"reset":"rfc3339"}"#,
+        ],
+    ),
+    ("x-own-remaining", &["\"remaining\""]),
+    ("x-own-limit", &["\"limit\""]),
+    ("x-shop-limit", &["\"used_of_limit\""]),
+];
 
 /// Returns the instants that some request waits for.
 fn interesting(last: &BTreeMap<u64, Value>) -> Vec<u64> {
@@ -206,7 +321,7 @@ fn next_time(choices: &mut Choices, now: u64, last: &BTreeMap<u64, Value>) -> u6
     }
 }
 
-fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, unix_ms: Option<u64>) -> Value {
+fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &Value) -> Value {
     let mut event = Map::new();
     event.insert("at_ms".into(), json!(at));
     let live: Vec<u64> = last
@@ -220,6 +335,16 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, unix_ms: O
         event.insert("request".into(), json!(new));
         if choices.one_in(4) {
             event.insert("repeat".into(), json!("unsafe"));
+        }
+        // D17
+        if choices.one_in(6) {
+            event.insert("deadline_ms".into(), json!(choices.pick(&[0, 700, 2000, 8000, 60_000])));
+        }
+        if choices.one_in(6) {
+            event.insert("max_retries".into(), json!(choices.pick(&[0, 1, 2, 3, 20])));
+        }
+        if choices.one_in(6) {
+            event.insert("attempt_timeout_ms".into(), json!(choices.pick(&[0, 300, 1000, 3000])));
         }
         return Value::Object(event);
     }
@@ -265,11 +390,13 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, unix_ms: O
             if choices.one_in(60) {
                 event.insert("attempt".into(), json!(choices.pick(&[0, sent + 1])));
             }
-            reply(choices, &mut event, late, at, unix_ms);
+            reply(choices, &mut event, late, at, setting);
         }
         "error" => {
             event.insert("event".into(), json!("transport_error"));
-            event.insert("kind".into(), json!(choices.pick(&["not_sent", "timed_out", "broken", "other"])));
+            let kinds =
+                ["not_sent", "not_sent", "timed_out", "broken", "other", "unprocessed", "unprocessed", "permanent"];
+            event.insert("kind".into(), json!(choices.pick(&kinds)));
             if sent > 0 && choices.one_in(5) {
                 event.insert("attempt".into(), json!(1 + choices.below(sent)));
             }
@@ -301,7 +428,7 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, unix_ms: O
 }
 
 /// The fields that the reader knows.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 18] = [
     "Retry-After",
     "Date",
     "retry-after-ms",
@@ -309,6 +436,11 @@ const NAMES: [&str; 13] = [
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
+    "X-Rate-Limit-Limit",
+    "X-Rate-Limit-Remaining",
+    "X-Rate-Limit-Reset",
+    "X-Rate-Limit-Reset-After",
+    "X-RateLimit-Reset-After",
     "RateLimit-Limit",
     "RateLimit-Remaining",
     "RateLimit-Reset",
@@ -317,13 +449,14 @@ const NAMES: [&str; 13] = [
     "WWW-Authenticate",
 ];
 
-fn reply(choices: &mut Choices, event: &mut Map<String, Value>, late: bool, at: u64, unix_ms: Option<u64>) {
+fn reply(choices: &mut Choices, event: &mut Map<String, Value>, late: bool, at: u64, setting: &Value) {
+    let unix_ms = setting["unix_ms"].as_u64();
     let statuses: &[u64] = if late {
         &[200, 204, 304, 400, 401, 403, 429, 429, 429, 500, 503, 503, 503, 503]
     } else {
         &[
             200, 201, 401, 401, 401, 401, 403, 429, 429, 429, 429, 500, 500, 500, 503, 503, 503, 503, 503, 503, 502,
-            504, 408, 409, 404, 422, 302, 599,
+            504, 408, 409, 404, 422, 302, 599, 101, 150, 700, 529,
         ]
     };
     let status = choices.pick(statuses);
@@ -334,7 +467,23 @@ fn reply(choices: &mut Choices, event: &mut Map<String, Value>, late: bool, at: 
             header(choices, &mut headers, at, unix_ms);
         }
     }
-    if status == 401 && choices.one_in(4) {
+    if let Some(fields) = setting["fields"].as_array().filter(|fields| !fields.is_empty()) {
+        if choices.one_in(3) {
+            for _ in 0..choices.pick(&[1, 1, 1, 2, 3]) {
+                let field = choices.pick(fields);
+                let value = own_value(choices, &field[1], at, unix_ms);
+                headers.push(json!([field[0], value]));
+            }
+        }
+    }
+    if choices.one_in(7) {
+        let verdicts = ["final", "transient", "transient", "throttled", "throttled", "token_expired"];
+        event.insert("verdict".into(), json!(choices.pick(&verdicts)));
+    }
+    if choices.one_in(10) {
+        event.insert("hint_ms".into(), json!(choices.pick(&[0, 1, 300, 1500, 4000, 12_000, 400_000])));
+    }
+    if (status == 401 && choices.one_in(3)) || choices.one_in(40) {
         headers.push(json!([
             "WWW-Authenticate",
             choices.pick(&[
@@ -365,10 +514,52 @@ fn reply(choices: &mut Choices, event: &mut Map<String, Value>, late: bool, at: 
                     "",
                     r#"{"error":"a","error":"b"}"#,
                     r#"{"error":"insufficient_scope","message":"m"}"#,
+                    r#"{"error":"insufficient_claims"}"#,
+                    r#"{"error":"token_revoked"}"#,
                 ])
                 .to_string()
         });
         event.insert("body".into(), json!(body));
+    }
+}
+
+/// Returns a value for a field of the dialect (H11).
+fn own_value(choices: &mut Choices, meaning: &Value, at: u64, unix_ms: Option<u64>) -> String {
+    if let Some(text) = choices.text() {
+        return text;
+    }
+    if choices.one_in(8) {
+        return choices.pick(&["", "-1", "soon", "1e3", "0", "5.", ",", "99999999999999999999999"]).to_string();
+    }
+    let now = unix_ms.unwrap_or(1_700_000_000_000) + at;
+    let ahead = choices.below(9000);
+    let unit = meaning.as_object().and_then(|map| map.values().next()).and_then(Value::as_str);
+    match (unit, meaning.as_str()) {
+        (Some("s"), _) => choices.pick(&["0", "0", "1", "2.0", "3.25", "0.0001", "20", "301"]).into(),
+        (Some("ms"), _) => choices.pick(&["0", "0", "1", "250", "999.5", "1500", "4000", "20000"]).into(),
+        (Some("unix"), _) => {
+            choices.pick(&[format!("{}", now / 1000 + ahead / 1000), format!("{}.5", now / 1000), "0".into()])
+        }
+        (Some("unix_ms"), _) => choices.pick(&[format!("{}", now + ahead), format!("{now}.5"), format!("{}", now - 9)]),
+        (Some("duration"), _) => choices
+            .pick(&["0", "6m0s", "1s", "1.5s", "700ms", "2s500ms", "0.1us", "1ms1s", "7", "3\u{b5}s", "1x"])
+            .into(),
+        (Some(_), _) => choices
+            .pick(&[
+                "2023-11-14T22:13:23Z",
+                "2023-11-14T22:13:29.0001z",
+                "2023-11-14 23:13:26+01:00",
+                "2023-11-14T22:14Z",
+                "2023-11-14T22:13:00Z",
+                "2023-11-31T22:13:00Z",
+                "2023-11-14T22:13:25",
+            ])
+            .into(),
+        (None, Some("verdict")) => choices.pick(&["true", "true", "TRUE", "false", "False", "yes"]).into(),
+        (None, Some("used_of_limit")) => choices
+            .pick(&["40/40", "41/40", "3/40", "api-usage=18/5000", "api-usage=5/5", "1.9/2.9", "3", "a/b"])
+            .into(),
+        _ => choices.pick(&["0", "0", "0.9", "0;w=60", "9", "60", "100;w=21600"]).into(),
     }
 }
 
@@ -377,10 +568,19 @@ fn header(choices: &mut Choices, headers: &mut Vec<Value>, at: u64, unix_ms: Opt
         headers.push(json!([choices.pick(&NAMES), text]));
         return;
     }
-    let small = choices.pick(&["0", "1", "2", "3", "5", "10", "20", "30", "301"]);
-    match choices.below(14) {
+    let small = choices.pick(&["0", "1", "2", "3", "5", "10", "20", "30", "301", "2.0", "1.234", "0.0001"]);
+    // The two forms of `RateLimit` do not mix.
+    let has = |mark: char| {
+        let mut values = headers.iter().filter(|header| header[0] == "RateLimit");
+        values.any(|header| header[1].as_str().is_some_and(|value| value.contains(mark)))
+    };
+    let (has_list, has_dictionary) = (has(';'), has('m'));
+    match choices.below(15) {
         0..=4 => headers.push(json!(["Retry-After", small])),
-        5 => headers.push(json!(["retry-after-ms", choices.pick(&["0", "1", "250", "999", "1500", "5000", "1.5"])])),
+        5 => headers.push(json!([
+            "retry-after-ms",
+            choices.pick(&["0", "1", "250", "999", "1500", "5000", "1.5", "0.1", "1."])
+        ])),
         6 => headers.push(json!(["x-ms-retry-after-ms", choices.pick(&["0", "700", "4000"])])),
         7 => headers.push(json!([
             "Retry-After",
@@ -403,31 +603,49 @@ fn header(choices: &mut Choices, headers: &mut Vec<Value>, at: u64, unix_ms: Opt
             }
         }
         9 | 10 => {
-            let prefix = choices.pick(&["X-RateLimit-", "RateLimit-"]);
-            headers.push(json!([format!("{prefix}Remaining"), choices.pick(&["0", "0", "0", "9"])]));
+            let prefix = choices.pick(&["X-RateLimit-", "RateLimit-", "X-Rate-Limit-"]);
+            let remaining = choices.pick(&["0", "0", "0", "9", "0;w=21600", "0.7"]);
+            headers.push(json!([format!("{prefix}Remaining"), remaining]));
             let now = unix_ms.unwrap_or(1_700_000_000_000) + at;
-            let reset = match choices.below(4) {
+            if prefix != "RateLimit-" && choices.one_in(3) {
+                let after = choices.pick(&["1.234", "4", "0", "x"]);
+                headers.push(json!([format!("{prefix}Reset-After"), after]));
+                if choices.one_in(2) {
+                    return;
+                }
+            }
+            let reset = match choices.below(5) {
+                4 => format!("{}.{}", now / 1000 + 3, choices.below(1000)),
                 0 => (now / 1000 + choices.below(10)).to_string(),
                 1 => (now + choices.below(10_000)).to_string(),
                 _ => small.to_string(),
             };
             headers.push(json!([format!("{prefix}Reset"), reset]));
             if choices.one_in(2) {
-                headers.push(json!([format!("{prefix}Limit"), "60"]));
+                headers.push(json!([format!("{prefix}Limit"), choices.pick(&["60", "60;w=21600", "59.9"])]));
             }
         }
-        11 | 12 => headers.push(json!([
+        11 if !has_dictionary => headers.push(json!([
             "RateLimit",
             choices.pick(&[
-                "\"default\";r=0;t=4",
+                "\"a b\";r=0;t=4",
                 "\"a\";r=0;t=2, \"b\";r=0;t=6",
                 "\"a\";r=5;t=9",
                 "a;r=0;t=3;pk=:QUI=:",
                 "\"a\";r=0;t=-1, \"b\";r=0;t=2",
-                "limit=10, remaining=0, reset=5",
             ])
         ])),
-        _ => headers
-            .push(json!(["RateLimit-Policy", choices.pick(&["\"default\";q=100;w=60", "100;w=60", "\"a\";q=1,"])])),
+        12 if !has_list => headers.push(json!([
+            "RateLimit",
+            choices.pick(&[
+                "limit=10, remaining=0, reset=5",
+                "remaining=0, reset=3, limit=4",
+                "limit=10, remaining=0, remaining=4, reset=5",
+                "limit=10, remaining=0, reset=1.5",
+                "limit=10, remaining=0, reset=5, window=60",
+                "remaining=3",
+            ])
+        ])),
+        _ => headers.push(json!(["RateLimit-Policy", choices.pick(&["\"a\";q=100;w=60", "100;w=60", "\"a\";q=1,"])])),
     }
 }

@@ -13,6 +13,7 @@ mod reference {
 
 mod bounds;
 mod expected;
+mod often;
 
 use std::fs;
 

@@ -13,12 +13,12 @@
 //! 2. An event before the `start` of its request is an error in the trace. So is a second `start`.
 //! 3. T3: an attempt that was never sent (0, or above the newest) is late like any other, but breaker
 //!    and budget ignore it. A newest attempt that has already failed is late like any other.
-//! 4. T3, H10: a late reply closes the gate wherever one in time would (429; remaining 0 on 2xx,
-//!    403 and retried statuses), before and after the terminal action. A late `remaining` of 0
-//!    does not move a wait under way; the gate is looked at when that wait ends.
+//! 4. T3, H10: a late reply closes the gate wherever one in time would, before and after the terminal action.
+//!    A late `remaining` of 0 does not move a wait under way; the gate is looked at when that wait ends. A late hint
+//!    that does not bind the request may be part of `not_before` (T3: it changes nothing; H10: the last reply's).
 //! 5. T3, F6: an attempt succeeds at most once for breaker and budget: they
-//!    ignore a second 2xx of one attempt. An attempt that was in flight when its request ended (cancel, a
-//!    late 2xx of another attempt) can still report its one result.
+//!    ignore a second 2xx of one attempt, and a late one with a verdict. An attempt that was in flight when its request
+//!    ended (cancel, a late 2xx of another attempt) can still report its one result.
 //! 6. T4, S4: a deadline has passed when `now >= deadline`; the same for attempt limits and lease
 //!    ends.
 //! 7. F4: a late hint is checked against L3 at once only while a wait is under way. In flight, or
@@ -27,12 +27,11 @@
 //! 8. F4: the late hint is checked against the longest server wait first, whether it moves the end
 //!    or not, then, if it moves it, against the deadline. It moves the end only if it is later.
 //! 9. F8: `status`, `code` and `message` are those of the last reply that came in flight, also if
-//!    the last attempt failed in transport. `cause` is present for the five limits only, and absent
-//!    before the first failure; after a 401 it is `status`.
+//!    the last attempt failed in transport. `cause` is absent before the first failure; after a 401, or a reply that a
+//!    verdict made a failure, it is `status`.
 //! 10. P2, F1: a retryable failure past the deadline with no retries left is `deadline`. A failure
-//!     that would not be retried keeps its kind, also a 500 of a request that is not idempotent under
-//!     `ambiguous_5xx` (`ambiguous`). `other` of such a request is `ambiguous` at or after its limit,
-//!     and `transport` before.
+//!     that would not be retried keeps its kind, also a status that is retried if safe (`ambiguous`). `other` of a
+//!     request that is not idempotent is `ambiguous` at or after its limit, and `transport` before. So is `permanent`.
 //! 11. P2: a 401 that would be recovered from is `deadline` past the deadline; one that would not
 //!     (D12, K2) stays `unauthorized`. After an outcome that would end the request anyway
 //!     (`token_rejected`, `token_unavailable`) that kind wins over the deadline.
@@ -58,8 +57,8 @@
 //! 22. F3: time at the gate is that of the waits whose reason was `gate`, whole, from their
 //!     beginning to the tick that ended them (not to the end in the action).
 //! 23. S1: the gate never opens earlier because of a later reply. A hint of zero does not close it.
-//! 24. S1: a 429 that the policy does not retry closes the gate as well, and its hint counts for
-//!     `not_before`. Its kind is `unexpected_status`.
+//! 24. D11, H6: a 429 that the policy surfaces is not a throttle: only a remaining of 0 closes the gate then. A 429 with
+//!     the verdict *transient* is taken as *retry*.
 //! 25. S2: `throttle_cost` is charged after a 429 whatever the gate does; its default is 0. A budget
 //!     given in part has the default for the rest.
 //! 26. S3: attempts of the same instant are before or after the opening by the order of events.
@@ -67,20 +66,30 @@
 //!     probe's late result counts as sent after the opening. A request that ends while its probe is
 //!     in flight frees the permit, however it ends.
 //! 27. S3, P2: the breaker fails a request only if the wait would end before the next probe.
-//! 28. S3: all statuses except 401, 429 and retried 5xx are successes (also 408, and numbers outside
-//!     the range of statuses).
-//! 29. F2: decorrelated jitter: the previous wait is the one that was granted, hint or gate
-//!     included, or its back-off; both are allowed. The lower bound never exceeds the upper.
+//! 28. D18: a pushback that means stop leaves the reply what it was taken as: a 503 is bad, and a failure that is
+//!     charged. A verdict of *final* does not.
+//! 29. F2: decorrelated jitter: the previous wait is the back-off that was drawn for the previous retry. The lower
+//!     bound never exceeds the upper.
 //! 30. F2: with `gate_spread` in milliseconds the spread is drawn from [0, that], also with jitter
 //!     `none`. With the policy's own rule: 0 with jitter `none`; a lone request (the only one ever
 //!     started) after the first 429 that the upstream ever saw: at most the spread; else at most
 //!     the closed time (from the closing, extensions included, to the opening) or the spread.
-//! 31. `common` differs from `flextell` in its statuses and in `ambiguous_5xx` only.
+//! 31. `common` differs from `flextell` in the meanings of statuses only.
 //! 32. P1, K6: `rejected` is checked where the token is: after deadline, breaker and gate.
 //! 33. P1: a hint that still binds a send (reading 7) is waited for where the gate is checked; there
 //!     `server_wait_too_long` goes before `deadline`, as in P2.
 //! 34. F7: an event other than a tick, after a limit or lease end has passed, answers as before it.
 //! 35. A key that is `null` and one that is absent are the same (`code`, `message`).
+//! 36. H11, D15: whether a pushback stops a reply does not depend on who said that it would be retried, field or driver.
+//! 37. H11, H10: a reply that is retried if safe would not be retried for a request that is not idempotent: neither its
+//!     pushback nor its late hint counts.
+//! 38. D11: the pushback decides whether a reply is hinted, also where the meaning of a hinted one is *surface*.
+//! 39. E1: what the budget refused is the whole wait, with its jitter.
+//! 40. D12: `challenge` is the word that was said, by the challenge or the code: scope or claims, then a revoked token,
+//!     then whatever the challenge said. A reply that names a revoked token is never answered by a refresh, but by the
+//!     verdict *token expired*.
+//! 41. S2: a good answer with `last_cost` gives back the nominal price of the last retry of its request, each time.
+//! 42. D17: a limit of more than 49 days is 49 days.
 //!
 //! `reading.rs` has the readings of headers and bodies.
 
@@ -90,6 +99,7 @@ mod event;
 mod events;
 mod guesses;
 mod json;
+mod meaning;
 mod record;
 mod request;
 mod settings;
@@ -118,8 +128,8 @@ pub struct Model {
     now: Ns,
     /// Number of requests that have started.
     started: usize,
-    /// Whether the current event is a 429 (S1).
-    lone_429: bool,
+    /// Whether the current event is a throttle (S1).
+    is_throttle: bool,
     guesses: Guesses,
     /// The rules that decided the current event, for the message.
     rules: Vec<&'static str>,
@@ -146,7 +156,7 @@ impl Model {
             requests: BTreeMap::new(),
             now: 0,
             started: 0,
-            lone_429: false,
+            is_throttle: false,
             guesses: Guesses::default(),
             rules: Vec::new(),
         })
@@ -208,7 +218,7 @@ impl Model {
     fn apply(&mut self, event: &Value) -> Result<Prediction, String> {
         let line = Line::read(event).map_err(|why| format!("trace: {why}"))?;
         self.rules.clear();
-        self.lone_429 = false;
+        self.is_throttle = false;
         let named = self.requests.contains_key(&line.request);
         match line.event {
             Event::TokenReplaced { .. } | Event::OpenGate => {}
@@ -228,21 +238,22 @@ impl Model {
                 self.upstream.gate = None; // S1; F3: waits under way keep their end
                 return Ok(Prediction { line, action: None, facts });
             }
-            Event::Start { idempotent } => {
+            Event::Start { idempotent, limits } => {
                 self.started += 1;
-                let deadline = self.settings.deadline.map(|limit| span::after(self.now, limit));
-                Request::new(line.request, *idempotent, self.now, deadline)
+                let tighter = [self.settings.deadline, limits.deadline].into_iter().flatten().min(); // D17
+                let deadline = tighter.map(|limit| span::after(self.now, limit));
+                Request::new(line.request, *idempotent, *limits, self.now, deadline)
             }
             _ => self.requests.remove(&line.request).expect("named above"),
         };
         let action = match &line.event {
             Event::Start { .. } => self.try_send(&mut r),
             Event::Tick => self.on_tick(&mut r),
-            Event::Reply { attempt, status, headers, body } => {
+            Event::Reply { attempt, response } => {
                 let wall = self.settings.unix_ms.map(|unix| i128::from(unix) + i128::from(line.at_ms));
-                let read = reading::read(*status, headers, body.as_deref(), wall, self.settings.reset);
-                self.lone_429 = *status == 429;
-                let action = self.on_reply(&mut r, *attempt, *status, &read);
+                let body = response.body.as_deref();
+                let read = reading::read_in(response.status, &response.headers, body, wall, &self.settings.dialect);
+                let action = self.on_reply(&mut r, *attempt, response, &read);
                 facts = Some(read);
                 action
             }
@@ -301,7 +312,7 @@ impl Model {
                     *until = until.seen_as(ms);
                 }
                 if *reason == action::Reason::Backoff {
-                    r.previous_wait = Some(until.hi - *begun); // F2: decorrelated
+                    r.previous[r.drawn_from] = Some(until.hi - *begun); // F2: decorrelated
                 }
             }
             (Action::Fail(_), State::Ended(Action::Fail(failure))) => {
@@ -311,6 +322,9 @@ impl Model {
                 let seen = span.seen_as(ms);
                 failure.not_before = Some(seen);
                 // The breaker's next probe, if that is the latest instant known.
+                if r.refused.is_some() {
+                    return;
+                }
                 if let Some(open) = &mut self.upstream.breaker.open {
                     if span.lo < span.hi && open.hi == span.hi && open.lo <= seen.hi && seen.lo > span.lo {
                         *open = span::Span::new(open.lo.max(seen.lo), seen.hi);

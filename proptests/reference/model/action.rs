@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 pub enum Action {
     Send { generation: u64, until: Option<Ns> },
     Wait { until: Span, reason: Reason },
-    RefreshToken { until: Ns },
+    RefreshToken { until: Ns, challenge: Option<&'static str> },
     AwaitRefresh { until: Ns },
     InFlight { until: Option<Ns> },
     Done { status: u64 },
@@ -19,6 +19,10 @@ pub enum Action {
 pub enum Reason {
     Backoff,
     Hint(Source),
+    /// D16.
+    Told,
+    /// H11.
+    Pushback,
     Gate,
 }
 
@@ -46,8 +50,8 @@ impl Action {
             Action::Wait { until, reason } => {
                 json!({"action": "wait", "until_ms": ceil_ms(pick(*until)), "reason": reason.name()})
             }
-            Action::RefreshToken { until } => {
-                json!({"action": "refresh_token", "until_ms": ceil_ms(*until)})
+            Action::RefreshToken { until, challenge } => {
+                json!({"action": "refresh_token", "until_ms": ceil_ms(*until), "challenge": challenge})
             }
             Action::AwaitRefresh { until } => {
                 json!({"action": "await_token", "until_ms": ceil_ms(*until)})
@@ -74,21 +78,25 @@ impl Reason {
         match self {
             Reason::Backoff => "backoff",
             Reason::Hint(source) => source.name(),
+            Reason::Told => "told",
+            Reason::Pushback => "pushback",
             Reason::Gate => "gate",
         }
     }
 }
 
-/// F8: returns the advice to the user.
-pub fn advice(kind: &str, after_a_500: bool) -> &'static str {
+/// F8: returns the advice to the user. `insufficient`: the last reply named a scope or claims.
+pub fn advice(kind: &str, cause: Option<&str>, status: Option<u64>, insufficient: bool) -> &'static str {
     match kind {
         "bad_request" => "fix_request",
+        "transport" if cause == Some("permanent") => "fix_request",
+        "unauthorized" if insufficient => "authorize_with_scopes",
         "unauthorized" | "token_rejected" => "authorize_again",
         "forbidden" => "authorize_with_scopes",
         "not_found" => "check_id",
         "conflict" => "make_unique",
         "validation" => "read_message",
-        "exhausted" if after_a_500 => "contact_support",
+        "exhausted" if cause == Some("status") && status == Some(500) => "contact_support",
         "ambiguous" => "check_whether_applied",
         "unexpected_status" | "cancelled" => "none",
         _ => "try_later",

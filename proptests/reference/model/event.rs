@@ -1,7 +1,7 @@
 //! The event lines of a trace (`docs/trace_format.md`).
 
 use super::json::{base64, keys, text, whole, whole_or_null};
-use super::span::{Ns, from_ms};
+use super::span::{MS, Ns, from_ms};
 use serde_json::Value;
 
 /// One event line.
@@ -14,9 +14,9 @@ pub struct Line {
 
 #[derive(Clone, Debug)]
 pub enum Event {
-    Start { idempotent: bool },
+    Start { idempotent: bool, limits: Limits },
     Tick,
-    Reply { attempt: Option<u64>, status: u64, headers: Vec<(String, Vec<u8>)>, body: Option<Vec<u8>> },
+    Reply { attempt: Option<u64>, response: Response },
     TransportError { attempt: Option<u64>, error: TransportErrorKind },
     Refreshed(Outcome),
     Cancel,
@@ -24,10 +24,40 @@ pub enum Event {
     OpenGate,
 }
 
+/// D17: the limits of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub deadline: Option<Ns>,
+    pub max_retries: Option<u64>,
+    pub attempt_timeout: Option<Ns>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u64,
+    pub headers: Vec<(String, Vec<u8>)>,
+    pub body: Option<Vec<u8>>,
+    /// D15: the driver's verdict.
+    pub verdict: Option<Verdict>,
+    /// D16.
+    pub told: Option<Ns>,
+}
+
+/// D15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Final,
+    Transient,
+    Throttled,
+    TokenExpired,
+}
+
 /// D13.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportErrorKind {
     NotSent,
+    Unprocessed,
+    Permanent,
     TimedOut,
     Broken,
     Other,
@@ -41,6 +71,9 @@ pub enum Outcome {
     Unavailable { retry_after: Option<Ns> },
 }
 
+/// D17: 49 days.
+const LONGEST: Ns = 49 * 86_400 * 1000 * MS;
+
 impl Line {
     pub fn read(line: &Value) -> Result<Line, String> {
         let map = line.as_object().ok_or("the line is not an object")?;
@@ -50,9 +83,9 @@ impl Line {
         let ms = |key: &str| Ok::<_, String>(optional(key)?.map(from_ms));
         let name = text(need("event")?, "event")?;
         let own: &[&str] = match name {
-            "start" => &["request", "repeat"],
+            "start" => &["request", "repeat", "deadline_ms", "max_retries", "attempt_timeout_ms"],
             "tick" | "cancel" => &["request"],
-            "reply" => &["request", "attempt", "status", "headers", "body", "body_base64"],
+            "reply" => &["request", "attempt", "status", "headers", "body", "body_base64", "verdict", "hint_ms"],
             "transport_error" => &["request", "attempt", "kind"],
             "token" => &["request", "outcome", "expires_in_ms", "retry_after_ms"],
             "token_replaced" => &["expires_in_ms"],
@@ -67,6 +100,11 @@ impl Line {
                     Some("unsafe") => false,
                     Some(other) => return Err(format!("repeat: {other} is unknown")),
                 },
+                limits: Limits {
+                    deadline: ms("deadline_ms")?.map(|limit| limit.min(LONGEST)),
+                    max_retries: optional("max_retries")?,
+                    attempt_timeout: ms("attempt_timeout_ms")?.map(|limit| limit.min(LONGEST)),
+                },
             },
             "tick" => Event::Tick,
             "cancel" => Event::Cancel,
@@ -77,15 +115,28 @@ impl Line {
                 }
                 Event::Reply {
                     attempt: optional("attempt")?,
-                    status,
-                    headers: headers(get("headers"))?,
-                    body: body(map)?,
+                    response: Response {
+                        status,
+                        headers: headers(get("headers"))?,
+                        body: body(map)?,
+                        verdict: match get("verdict").map(|v| text(v, "verdict")).transpose()? {
+                            None => None,
+                            Some("final") => Some(Verdict::Final),
+                            Some("transient") => Some(Verdict::Transient),
+                            Some("throttled") => Some(Verdict::Throttled),
+                            Some("token_expired") => Some(Verdict::TokenExpired),
+                            Some(other) => return Err(format!("verdict: {other} is unknown")),
+                        },
+                        told: ms("hint_ms")?,
+                    },
                 }
             }
             "transport_error" => Event::TransportError {
                 attempt: optional("attempt")?,
                 error: match text(need("kind")?, "kind")? {
                     "not_sent" => TransportErrorKind::NotSent,
+                    "unprocessed" => TransportErrorKind::Unprocessed,
+                    "permanent" => TransportErrorKind::Permanent,
                     "timed_out" => TransportErrorKind::TimedOut,
                     "broken" => TransportErrorKind::Broken,
                     "other" => TransportErrorKind::Other,

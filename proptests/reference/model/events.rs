@@ -4,9 +4,12 @@ use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Reason};
 use super::decide::Cause;
-use super::event::{Outcome, TransportErrorKind};
+use super::event::{Outcome, Response, TransportErrorKind};
+use super::meaning::{Class, Taken};
+use super::record::Answered;
 use super::request::{Need, Request, State};
-use super::span::{Ns, Span, after, from_ms};
+use super::span::{Ns, Span, after};
+use super::upstream::Health;
 
 impl Model {
     pub(super) fn on_tick(&mut self, r: &mut Request) -> Action {
@@ -46,71 +49,85 @@ impl Model {
     }
 
     /// T3: the attempt is late like any other, but breaker and budget ignore it.
-    fn never_sent(&mut self, r: &mut Request, status: u64, facts: &Facts) -> Action {
+    fn never_sent(&mut self, r: &mut Request, response: &Response, taken: &Taken, facts: &Facts) -> Action {
         if r.attempts.is_empty() {
             self.rule("T3: before the first send");
             return self.pending_action(r);
         }
-        self.apply_hints_to_gate(status, facts);
+        self.apply_hints_to_gate(response.status, taken, facts);
+        self.late_reply(r, response.status, taken)
+    }
+
+    /// T3, D15: returns the answer to a late reply.
+    fn late_reply(&mut self, r: &mut Request, status: u64, taken: &Taken) -> Action {
         if matches!(r.state, State::Ended(_)) {
             return self.pending_action(r);
         }
-        if (200..300).contains(&status) {
+        r.late_hints.push(taken.hint.map(|(hint, _)| after(self.now, hint)));
+        if (200..300).contains(&status) && !taken.has_verdict {
             self.rule("T3: a late 2xx ends the request");
             return self.end(r, Action::Done { status });
         }
-        match facts.hint {
-            Some((ms, source)) if ms > 0 && (status == 429 || self.settings.retries(status)) => {
-                self.on_late_hint(r, from_ms(ms), Reason::Hint(source))
+        match taken.hint {
+            Some((hint, reason)) if hint > 0 && taken.may_be_retried(r.idempotent) => {
+                self.on_late_hint(r, hint, reason)
             }
             _ => self.pending_action(r),
         }
     }
 
-    pub(super) fn on_reply(&mut self, r: &mut Request, attempt: Option<u64>, status: u64, facts: &Facts) -> Action {
+    pub(super) fn on_reply(
+        &mut self,
+        r: &mut Request,
+        attempt: Option<u64>,
+        response: &Response,
+        facts: &Facts,
+    ) -> Action {
+        let status = response.status;
+        let taken = self.take(response, facts, r.idempotent);
         let Some(k) = which(r, attempt) else {
-            return self.never_sent(r, status, facts);
+            return self.never_sent(r, response, &taken, facts);
         };
         // S1, H10: the gate counts every reply, late or not.
-        self.apply_hints_to_gate(status, facts);
-        let hint = facts.hint.filter(|_| status == 429 || self.settings.retries(status)); // H10
+        self.apply_hints_to_gate(status, &taken, facts);
         let in_flight = matches!(r.state, State::InFlight) && k == r.attempts.len() - 1;
+        let is_answer = (200..300).contains(&status) && taken.class == Class::Answer;
+        let answered = if is_answer { Answered::With2xx } else { Answered::Otherwise };
         if !in_flight {
-            self.record_late(r, k, Some(status));
-            if matches!(r.state, State::Ended(_)) {
-                return self.pending_action(r);
-            }
-            if (200..300).contains(&status) {
-                self.rule("T3: a late 2xx ends the request");
-                return self.end(r, Action::Done { status });
-            }
-            return match hint {
-                Some((ms, source)) if ms > 0 => self.on_late_hint(r, from_ms(ms), Reason::Hint(source)),
-                _ => self.pending_action(r),
-            };
+            self.record_late(r, k, answered, taken.health, taken.charge);
+            return self.late_reply(r, status, &taken);
         }
 
         r.status = Some(status);
         r.code = facts.code.clone();
         r.message = facts.message.clone();
-        self.record(r, k, self.health(status), (200..300).contains(&status));
-        match status {
-            200..=399 => {
+        r.insufficient = facts.insufficient;
+        r.last_hint = taken.hint.map(|(hint, _)| after(self.now, hint)); // H10
+        r.late_hints.clear();
+        self.record(r, k, taken.health, answered);
+        if taken.class != Class::Answer {
+            r.cause = Some("status");
+        }
+        match taken.class {
+            Class::Answer => {
                 self.rule("D1");
                 self.end(r, Action::Done { status })
             }
-            401 => self.on_unauthorized(r, facts.refresh_is_useless),
-            _ => {
-                let hint = hint.map(|(ms, source)| (from_ms(ms), Reason::Hint(source)));
-                if let Some((wait, reason)) = hint.filter(|(wait, _)| *wait > 0) {
+            Class::Unauthorized => self.on_unauthorized(r, facts, taken.has_verdict),
+            Class::Retry | Class::RetryIfSafe | Class::Throttle => {
+                if let Some((wait, reason)) = taken.hint.filter(|(wait, _)| *wait > 0) {
                     r.raise_not_before(after(self.now, wait), reason); // L1
                 }
-                if self.settings.retries(status) {
-                    return self.retry_or_fail(r, Cause::Status(status), hint);
+                self.retry_or_fail(r, Cause::Reply(taken.class), taken.hint)
+            }
+            Class::Surface => {
+                if let Some(throttled) = taken.charge {
+                    self.upstream.charge_failure(&self.settings, throttled); // H11: a pushback stopped it
                 }
-                self.rule("D2-D10 P2");
+                self.rule("D2-D10 D15 P2");
                 let kind = match status {
                     400 => "bad_request",
+                    401 => "unauthorized",
                     403 => "forbidden",
                     404 => "not_found",
                     409 => "conflict",
@@ -133,7 +150,11 @@ impl Model {
         };
         if !(matches!(r.state, State::InFlight) && k == r.attempts.len() - 1) {
             self.rule("T3: late, changes nothing");
-            self.record_late(r, k, None);
+            use TransportErrorKind::{Permanent, Unprocessed};
+            let is_neutral = matches!(error, Permanent | Unprocessed);
+            let health = if is_neutral { Health::Neutral } else { Health::Failure };
+            let is_free = error == Permanent || (error == Unprocessed && !r.was_unprocessed);
+            self.record_late(r, k, Answered::Otherwise, health, (!is_free).then_some(false));
             return self.pending_action(r);
         }
         self.retry_or_fail(r, Cause::TransportError(error), None)

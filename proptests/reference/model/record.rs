@@ -3,50 +3,69 @@
 use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Failure, Reason, advice};
+use super::meaning::{Class, Taken};
 use super::request::{AttemptResult, Request, State};
 use super::settings::Jitter;
-use super::span::{END, Span, after, from_ms};
+use super::span::{END, Span, after};
 use super::upstream::Health;
 
+/// Whether a result is a 2xx that its request takes as the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answered {
+    With2xx,
+    Otherwise,
+}
+
 impl Model {
-    /// S1, F3, H10: a reply may close the gate.
-    pub(super) fn apply_hints_to_gate(&mut self, status: u64, facts: &Facts) {
-        let mut until = 0;
-        if status == 429 {
+    /// H6, H10: a reply closes the gate until its effective hint and until nothing else.
+    pub(super) fn apply_hints_to_gate(&mut self, status: u64, taken: &Taken, facts: &Facts) {
+        let closes = match taken.class {
+            Class::Throttle => true,
+            Class::Retry | Class::RetryIfSafe => facts.nothing_remains,
+            Class::Answer => facts.nothing_remains && (200..300).contains(&status),
+            Class::Surface => facts.nothing_remains && status != 401,
+            Class::Unauthorized => false,
+        };
+        if taken.class == Class::Throttle {
             self.upstream.throttles += 1;
-            until = until.max(facts.hint.map_or(0, |(ms, _)| ms));
+            self.is_throttle = true;
         }
-        if status == 403 || (200..300).contains(&status) || status == 429 || self.settings.retries(status) {
-            until = until.max(facts.closed_for.unwrap_or(0));
-        }
-        self.upstream.close_gate(self.now, after(self.now, from_ms(until)));
-    }
-
-    /// S3: returns the meaning of a status for the breaker.
-    pub(super) fn health(&self, status: u64) -> Health {
-        match status {
-            401 | 429 => Health::Neutral,
-            500..600 if self.settings.retries(status) => Health::Failure,
-            _ => Health::Success,
+        if let Some((hint, _)) = taken.hint.filter(|_| closes && self.settings.gate) {
+            self.rule("H6: closes the gate");
+            self.upstream.close_gate(self.now, after(self.now, hint));
         }
     }
 
-    /// F6: a late result counts if it is the first 2xx of its attempt, or the first result of an
-    /// attempt that was in flight when its request ended.
-    pub(super) fn record_late(&mut self, r: &mut Request, k: usize, status: Option<u64>) {
-        let success = status.is_some_and(|status| (200..300).contains(&status));
-        let health = status.map_or(Health::Failure, |status| self.health(status));
-        let is_first = r.attempts[k].result == AttemptResult::Open;
-        if is_first || (success && r.attempts[k].result != AttemptResult::Succeeded) {
-            self.record(r, k, health, success);
+    /// F6: a late result counts if it is the first 2xx of its attempt (without a verdict), or the first result of an
+    /// attempt that was in flight when its request ended. `charge`: whether a failure that is charged is a throttle.
+    pub(super) fn record_late(
+        &mut self,
+        r: &mut Request,
+        k: usize,
+        answered: Answered,
+        health: Health,
+        charge: Option<bool>,
+    ) {
+        let result = r.attempts[k].result;
+        if result == AttemptResult::Open {
+            if let Some(throttled) = charge {
+                self.upstream.charge_failure(&self.settings, throttled);
+            }
+            self.record(r, k, health, answered);
+        } else if answered == Answered::With2xx && result != AttemptResult::Succeeded {
+            self.record(r, k, health, answered);
         }
     }
 
     /// S2, S3: records the result of attempt `k`, counted from 0.
-    pub(super) fn record(&mut self, r: &mut Request, k: usize, health: Health, success: bool) {
-        r.attempts[k].result = if success { AttemptResult::Succeeded } else { AttemptResult::Over };
+    pub(super) fn record(&mut self, r: &mut Request, k: usize, health: Health, answered: Answered) {
+        let success = health == Health::Success;
+        r.attempts[k].result = match answered {
+            Answered::With2xx => AttemptResult::Succeeded,
+            Answered::Otherwise => AttemptResult::Over,
+        };
         if success {
-            self.upstream.deposit(&self.settings);
+            self.upstream.deposit(&self.settings, r.last_cost);
         }
         if let Some(settings) = &self.settings.breaker {
             let exact = self.settings.jitter == Jitter::None;
@@ -84,15 +103,14 @@ impl Model {
             r.state = State::Starting; // F5: a deadline keeps the lease
         }
         self.upstream.breaker.release(r.id, r.attempts.len().wrapping_sub(1));
-        let by_a_limit = matches!(kind, "exhausted" | "server_wait_too_long" | "deadline" | "budget" | "breaker_open");
         let failure = Failure {
             kind,
             status: r.status,
             attempts: r.attempts.len(),
             elapsed: self.now - r.started,
             not_before: self.not_before(r),
-            cause: r.cause.filter(|_| by_a_limit),
-            advice: advice(kind, r.cause == Some("status") && r.status == Some(500)),
+            cause: r.cause,
+            advice: advice(kind, r.cause, r.status, r.insufficient.is_some()),
             code: r.code.clone(),
             message: r.message.clone(),
         };
@@ -106,7 +124,15 @@ impl Model {
         let gate = self.upstream.gate_opens(now).map(|gate| Span::exactly(gate.opens));
         let probe = self.upstream.breaker.next_probe(now);
         let probe = probe.filter(|probe| self.guesses.ask(probe.hi > now, probe.lo <= now));
-        [hint, gate, probe]
+        // A late hint that does not bind may count or not.
+        let mut last = r.last_hint;
+        for late in &r.late_hints {
+            if self.guesses.ask(true, true) {
+                last = *late;
+            }
+        }
+        let last = last.map(Span::exactly);
+        [hint, last, r.refused, gate, probe]
             .into_iter()
             .flatten()
             .filter(|span| span.hi > now)

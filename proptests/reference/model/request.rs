@@ -1,6 +1,7 @@
 //! One request: its state, and the facts that it has learned.
 
 use super::action::{Action, Reason};
+use super::event::Limits;
 use super::span::{Ns, Span};
 
 #[derive(Clone, Debug)]
@@ -14,14 +15,31 @@ pub struct Request {
     pub state: State,
     /// Every attempt, oldest first.
     pub attempts: Vec<Attempt>,
-    /// B3: retries granted.
+    /// D17.
+    pub limits: Limits,
+    /// B3: retries granted, without the throttled ones if they are counted apart (B5).
     pub retries: u64,
+    /// B5: throttled retries granted, if they are counted apart.
+    pub throttled_retries: u64,
+    /// S2: the price of the last retry.
+    pub last_cost: Option<u64>,
+    /// D13: an attempt was unprocessed.
+    pub was_unprocessed: bool,
     /// K2: recoveries from a 401.
     pub recoveries: u64,
-    /// F2: the longest that the previous wait can have been.
-    pub previous_wait: Option<Ns>,
+    /// F2: the longest that the previous back-off can have been, of each growth or count (B1, B5): throttles' own
+    /// is the second.
+    pub previous: [Option<Ns>; 2],
+    /// The one of the two that the wait under way was drawn from.
+    pub drawn_from: usize,
     /// L1: the latest hint that counts, and its source.
     pub not_before: Option<(Ns, Reason)>,
+    /// H10, E1: the hint of the last reply in flight, whatever its status.
+    pub last_hint: Option<Ns>,
+    /// The hints of the late replies since then.
+    pub late_hints: Vec<Option<Ns>>,
+    /// E1: the end of the wait that the budget refused.
+    pub refused: Option<Span>,
     /// S1, F3: time actually waited at the gate.
     pub gate_waited: Ns,
     /// F5: the expiry check is skipped for the next send.
@@ -30,6 +48,10 @@ pub struct Request {
     pub status: Option<u64>,
     pub code: Option<String>,
     pub message: Option<String>,
+    /// F8: the scope or claims that the last reply named.
+    pub insufficient: Option<&'static str>,
+    /// D12: the word of the last 401 that a refresh answers.
+    pub challenge: Option<&'static str>,
     /// F8: why the last attempt failed.
     pub cause: Option<&'static str>,
 }
@@ -67,14 +89,14 @@ pub struct Attempt {
 pub enum AttemptResult {
     /// It has neither a result nor been given up.
     Open,
-    /// It failed, or was given up, or was answered other than by a 2xx.
+    /// It failed, or was given up, or was answered other than by a good 2xx (D18).
     Over,
-    /// It was answered by a 2xx, perhaps late.
+    /// It was answered by a good 2xx, perhaps late.
     Succeeded,
 }
 
 impl Request {
-    pub fn new(id: u64, idempotent: bool, started: Ns, deadline: Option<Ns>) -> Request {
+    pub fn new(id: u64, idempotent: bool, limits: Limits, started: Ns, deadline: Option<Ns>) -> Request {
         Request {
             id,
             idempotent,
@@ -82,15 +104,25 @@ impl Request {
             deadline,
             state: State::Starting,
             attempts: Vec::new(),
+            limits,
             retries: 0,
+            throttled_retries: 0,
+            last_cost: None,
+            was_unprocessed: false,
             recoveries: 0,
-            previous_wait: None,
+            previous: [None; 2],
+            drawn_from: 0,
             not_before: None,
+            last_hint: None,
+            late_hints: Vec::new(),
+            refused: None,
             gate_waited: 0,
             skip_expiry: false,
             status: None,
             code: None,
             message: None,
+            insufficient: None,
+            challenge: None,
             cause: None,
         }
     }

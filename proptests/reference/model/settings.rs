@@ -1,27 +1,76 @@
 //! The settings line of a trace (`docs/trace_format.md`).
 
-use super::super::reading::Reset;
+use super::super::reading::{Dialect, Meaning as FieldMeaning, Reset, Unit};
 use super::json::{keys, text, whole, whole_or_null};
 use super::span::{Ns, Span, from_ms};
 use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
+/// B2, F2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jitter {
     None,
     Spread,
-    Full,
-    Equal,
+    Above,
     Decorrelated,
-    Proportional,
+    /// In thousandths of the wait.
+    Band {
+        down: u64,
+        up: u64,
+    },
+}
+
+/// D11: the meaning of a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Surface,
+    Retry,
+    RetryIfSafe,
+    Throttle,
+}
+
+/// D11: the meaning of a status for a reply without a hint, and for one with a hint.
+#[derive(Clone, Copy, Debug)]
+pub struct On {
+    pub plain: Meaning,
+    pub hinted: Meaning,
+}
+
+/// B1: a wait that grows.
+#[derive(Clone, Copy, Debug)]
+pub struct Growth {
+    pub base: Ns,
+    /// A ratio, at least 1.
+    pub factor: (u64, u64),
+    pub cap: Ns,
+}
+
+/// S2: when a retry is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// When it is granted.
+    Retry,
+    /// When an attempt fails that may be retried.
+    Failure,
+}
+
+/// S2: the amount that a good answer gives back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refund {
+    Fixed,
+    LastCost,
 }
 
 /// S2, in tokens.
 #[derive(Clone, Debug)]
 pub struct Budget {
     pub capacity: u64,
+    pub floor: u64,
     pub retry_cost: u64,
     pub throttle_cost: u64,
+    pub charge: Charge,
     pub success_refund: u64,
+    pub refund: Refund,
 }
 
 /// S3.
@@ -35,19 +84,24 @@ pub struct BreakerSettings {
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub unix_ms: Option<u64>,
-    pub base: Ns,
-    pub factor: u64,
-    pub cap: Ns,
+    pub growth: Growth,
+    /// B1: the back-off of throttles, if they have one of their own.
+    pub throttled: Option<Growth>,
     pub jitter: Jitter,
     pub spread: Ns,
     pub max_retries: u64,
+    /// B5: the limit of throttled retries, if they are counted apart.
+    pub throttle_retries: Option<u64>,
     pub max_token_recoveries: u64,
     pub max_server_wait: Ns,
     pub deadline: Option<Ns>,
     pub attempt_timeout: Option<Ns>,
-    pub retry_statuses: Vec<u64>,
-    pub ambiguous_5xx: bool,
-    pub reset: Reset,
+    /// D11: the statuses that are not surfaced.
+    pub on: BTreeMap<u64, On>,
+    pub dialect: Dialect,
+    pub refresh_on_insufficient: bool,
+    /// S1: whether there is a gate.
+    pub gate: bool,
     pub gate_spread: Option<Ns>,
     pub budget: Option<Budget>,
     pub breaker: Option<BreakerSettings>,
@@ -60,14 +114,33 @@ impl Settings {
     pub fn read(line: &Value) -> Result<Settings, String> {
         let line = line.as_object().ok_or("the settings are not an object")?;
         let mut settings = Settings::flextell();
+        // D11, D14: the short forms of the first version, with the preset's value for the one that is not given.
+        let (mut retried, mut ambiguous) = (vec![429, 500, 503], false);
         match line.get("preset").map(|v| text(v, "preset")).transpose()? {
             None | Some("flextell") => {}
             Some("common") => {
-                // D11, D14
-                settings.retry_statuses = vec![408, 425, 429, 500, 502, 503, 504];
-                settings.ambiguous_5xx = true;
+                settings.on = common();
+                (retried, ambiguous) = (vec![408, 425, 429, 500, 502, 503, 504], true);
             }
             Some(other) => return Err(format!("preset: {other} is unknown")),
+        }
+        if line.contains_key("retry_statuses") || line.contains_key("ambiguous_5xx") {
+            if let Some(value) = line.get("retry_statuses") {
+                let list = value.as_array().ok_or("retry_statuses: not a list")?;
+                retried = list.iter().map(|v| whole(v, "retry_statuses")).collect::<Result<_, _>>()?;
+            }
+            if let Some(value) = line.get("ambiguous_5xx") {
+                ambiguous = value.as_bool().ok_or("ambiguous_5xx: not a boolean")?;
+            }
+            settings.on.clear();
+            for status in retried {
+                let meaning = match status {
+                    429 => Meaning::Throttle,
+                    500..=599 if ambiguous && status != 503 => Meaning::RetryIfSafe,
+                    _ => Meaning::Retry,
+                };
+                settings.set_meaning("retry_statuses", status..=status, On { plain: meaning, hinted: meaning })?;
+            }
         }
         for (key, value) in line {
             settings.set(key, value)?;
@@ -76,23 +149,33 @@ impl Settings {
     }
 
     fn flextell() -> Settings {
+        let on = |meaning| On { plain: meaning, hinted: meaning };
         Settings {
             unix_ms: None,
-            base: from_ms(1_000),
-            factor: 2,
-            cap: from_ms(60_000),
+            growth: Growth { base: from_ms(1_000), factor: (2, 1), cap: from_ms(60_000) },
+            throttled: None,
             jitter: Jitter::Spread,
             spread: from_ms(500),
             max_retries: 5,
+            throttle_retries: None,
             max_token_recoveries: 1,
             max_server_wait: from_ms(300_000),
             deadline: None,
             attempt_timeout: None,
-            retry_statuses: vec![429, 500, 503],
-            ambiguous_5xx: false,
-            reset: Reset::Auto,
+            on: BTreeMap::from([(429, on(Meaning::Throttle)), (500, on(Meaning::Retry)), (503, on(Meaning::Retry))]),
+            dialect: Dialect { reset: Reset::Auto, fields: Vec::new() },
+            refresh_on_insufficient: false,
+            gate: true,
             gate_spread: None,
-            budget: Some(Budget { capacity: 50, retry_cost: 5, throttle_cost: 0, success_refund: 1 }),
+            budget: Some(Budget {
+                capacity: 50,
+                floor: 0,
+                retry_cost: 5,
+                throttle_cost: 0,
+                charge: Charge::Retry,
+                success_refund: 1,
+                refund: Refund::Fixed,
+            }),
             breaker: None,
             refresh_timeout: from_ms(30_000),
             refresh_margin: from_ms(30_000),
@@ -105,41 +188,54 @@ impl Settings {
         let ms_or_null = || Ok::<_, String>(whole_or_null(value, key)?.map(from_ms));
         match key {
             "preset" => {}
+            // `read` has read these.
+            "retry_statuses" => {}
+            "ambiguous_5xx" => {}
             "seed" => _ = whole(value, key)?,
             "unix_ms" => self.unix_ms = whole_or_null(value, key)?,
-            "base_ms" => self.base = ms()?,
-            "factor" => self.factor = whole(value, key)?,
-            "cap_ms" => self.cap = ms()?,
-            "jitter" => {
-                self.jitter = match text(value, key)? {
-                    "none" => Jitter::None,
-                    "spread" => Jitter::Spread,
-                    "full" => Jitter::Full,
-                    "equal" => Jitter::Equal,
-                    "decorrelated" => Jitter::Decorrelated,
-                    "proportional" => Jitter::Proportional,
-                    other => return Err(format!("jitter: {other} is unknown")),
-                }
+            "base_ms" => self.growth.base = ms()?,
+            "factor" => self.growth.factor = ratio(value)?,
+            // A key that is left out has the preset's value.
+            "throttled" => {
+                let preset = Settings::flextell().growth;
+                self.throttled = part(value, key)?.map(|map| Growth::read(map, preset)).transpose()?;
             }
+            "cap_ms" => self.growth.cap = ms()?,
+            "jitter" => self.jitter = Jitter::read(value)?,
             "spread_ms" => self.spread = ms()?,
-            "max_retries" => self.max_retries = whole(value, key)?,
+            "max_retries" => self.max_retries = short(whole(value, key)?, key)?,
+            "throttle_retries" => {
+                self.throttle_retries = whole_or_null(value, key)?.map(|limit| short(limit, key)).transpose()?;
+            }
             "max_recoveries" => self.max_token_recoveries = whole(value, key)?,
             "max_server_wait_ms" => self.max_server_wait = ms()?,
             "deadline_ms" => self.deadline = ms_or_null()?,
             "attempt_timeout_ms" => self.attempt_timeout = ms_or_null()?,
-            "retry_statuses" => {
-                let list = value.as_array().ok_or("retry_statuses: not a list")?;
-                self.retry_statuses = list.iter().map(|v| whole(v, key)).collect::<Result<_, _>>()?;
+            "on" => {
+                for entry in value.as_array().ok_or("on: not a list")? {
+                    self.set_on(entry)?;
+                }
             }
-            "ambiguous_5xx" => self.ambiguous_5xx = value.as_bool().ok_or("ambiguous_5xx: not a boolean")?,
             "reset" => {
-                self.reset = match text(value, key)? {
+                self.dialect.reset = match text(value, key)? {
                     "auto" => Reset::Auto,
                     "unix" => Reset::Unix,
                     "delta" => Reset::Delta,
                     other => return Err(format!("reset: {other} is unknown")),
                 }
             }
+            "fields" => {
+                let list = value.as_array().ok_or("fields: not a list")?;
+                self.dialect.fields = list.iter().map(field).collect::<Result<Vec<_>, _>>()?;
+                let names: BTreeSet<_> = self.dialect.fields.iter().map(|(name, _)| name).collect();
+                if names.len() < self.dialect.fields.len() || names.iter().any(|name| name.is_empty()) {
+                    return Err("fields: each name once, and none empty".into());
+                }
+            }
+            "refresh_on_insufficient" => {
+                self.refresh_on_insufficient = value.as_bool().ok_or("refresh_on_insufficient: not a boolean")?;
+            }
+            "gate" => self.gate = value.as_bool().ok_or("gate: not a boolean")?,
             "gate_spread" => self.gate_spread = ms_or_null()?,
             "budget" => self.budget = part(value, key)?.map(Budget::read).transpose()?,
             "breaker" => self.breaker = part(value, key)?.map(BreakerSettings::read).transpose()?,
@@ -148,51 +244,85 @@ impl Settings {
             "token_expires_in_ms" => self.token_expires_in = ms_or_null()?,
             other => return Err(format!("{other}: unknown key")),
         }
-        self.validate()
+        Ok(())
     }
 
-    fn validate(&self) -> Result<(), String> {
-        // D11
-        if self.retry_statuses.iter().any(|s| !(400..=599).contains(s) || *s == 401) {
-            return Err("retry_statuses: only 400 to 599 without 401".into());
+    /// D11: `[statuses, meaning]` or `[statuses, plain, hinted]`.
+    fn set_on(&mut self, entry: &Value) -> Result<(), String> {
+        let wrong = "on: an entry has statuses and one or two meanings";
+        let (statuses, on) = match entry.as_array().ok_or(wrong)?.as_slice() {
+            [statuses, both] => (statuses, On { plain: Meaning::read(both)?, hinted: Meaning::read(both)? }),
+            [statuses, plain, hinted] => {
+                (statuses, On { plain: Meaning::read(plain)?, hinted: Meaning::read(hinted)? })
+            }
+            _ => return Err(wrong.into()),
+        };
+        let range = match statuses {
+            Value::String(text) => {
+                let (first, last) = text.split_once('-').ok_or("on: not a range")?;
+                let number = |text: &str| text.parse::<u64>().map_err(|_| "on: not a range");
+                number(first)?..=number(last)?
+            }
+            number => {
+                let status = whole(number, "on")?;
+                status..=status
+            }
+        };
+        self.set_meaning("on", range, on)
+    }
+
+    fn set_meaning(&mut self, key: &str, statuses: std::ops::RangeInclusive<u64>, on: On) -> Result<(), String> {
+        let allowed = 400..=599;
+        let ends_are_allowed = allowed.contains(statuses.start()) && allowed.contains(statuses.end());
+        if !ends_are_allowed || statuses.is_empty() || statuses.contains(&401) {
+            return Err(format!("{key}: only 400 to 599 without 401"));
         }
-        // F2
-        if self.factor == 0 {
-            return Err("factor: at least 1".into());
+        for status in statuses {
+            self.on.insert(status, on); // Later entries win.
         }
         Ok(())
     }
 
-    pub fn retries(&self, status: u64) -> bool {
-        self.retry_statuses.contains(&status)
+    /// D11.
+    pub fn meaning(&self, status: u64, hinted: bool) -> Meaning {
+        match self.on.get(&status) {
+            None => Meaning::Surface,
+            Some(on) => {
+                if hinted {
+                    on.hinted
+                } else {
+                    on.plain
+                }
+            }
+        }
     }
 
-    /// B1: returns `min(cap, base * factor^(n-1))` for retry `n`, counted from 1.
-    pub fn base_wait(&self, n: u64) -> Ns {
-        let mut wait = self.base;
-        for _ in 1..n {
-            if wait == 0 || wait >= self.cap || self.factor == 1 {
-                break;
-            }
-            wait *= Ns::from(self.factor);
-        }
-        wait.min(self.cap)
+    /// B1: returns the growth of the wait before a retry.
+    pub fn growth(&self, throttled: bool) -> Growth {
+        self.throttled.filter(|_| throttled).unwrap_or(self.growth)
     }
 
     /// B2, F2: returns the bounds of the back-off of retry `n`. For decorrelated jitter `previous` is the
-    /// longest that this request's previous wait can have been.
-    pub fn backoff(&self, n: u64, previous: Option<Ns>) -> Span {
-        let wait = self.base_wait(n);
-        let around = |s: Ns| Span::new((wait - s).max(0), (wait + s).min(self.cap));
+    /// longest that the previous back-off of this growth can have been.
+    pub fn backoff(&self, growth: Growth, n: u64, previous: Option<Ns>) -> Span {
+        let (wait, cap) = (growth.wait(n), growth.cap);
+        // B2: at the cap the jitter survives below it.
+        let around = |down: Ns, up: Ns| {
+            if wait >= cap {
+                Span::new((cap - down.max(up)).max(0), cap)
+            } else {
+                Span::new((wait - down).max(0), (wait + up).min(cap))
+            }
+        };
+        let share = |thousandths: u64| wait * Ns::from(thousandths) / 1000;
         match self.jitter {
             Jitter::None => Span::exactly(wait),
-            Jitter::Spread => around(self.spread),
-            Jitter::Full => Span::new(0, wait),
-            Jitter::Equal => Span::new(wait / 2, wait),
-            Jitter::Proportional => around(wait / 4),
+            Jitter::Spread => around(self.spread, self.spread),
+            Jitter::Above => around(0, self.spread),
+            Jitter::Band { down, up } => around(share(down), share(up)),
             Jitter::Decorrelated => {
-                let hi = (3 * previous.unwrap_or(self.base)).min(self.cap);
-                Span::new(self.base.min(hi), hi)
+                let hi = (3 * previous.unwrap_or(growth.base)).min(cap);
+                Span::new(growth.base.min(hi), hi)
             }
         }
     }
@@ -201,6 +331,142 @@ impl Settings {
     pub fn hint_jitter(&self) -> Ns {
         if self.jitter == Jitter::None { 0 } else { self.spread }
     }
+}
+
+/// D11: the preset for other services.
+fn common() -> BTreeMap<u64, On> {
+    use Meaning::{Retry, RetryIfSafe, Surface, Throttle};
+    let mut on = BTreeMap::new();
+    for status in [408, 500, 502, 503, 504].into_iter().chain(520..=524) {
+        on.insert(status, On { plain: RetryIfSafe, hinted: Retry });
+    }
+    for status in [425, 529] {
+        on.insert(status, On { plain: Retry, hinted: Retry });
+    }
+    on.insert(429, On { plain: Throttle, hinted: Throttle });
+    on.insert(403, On { plain: Surface, hinted: Throttle });
+    on
+}
+
+impl Meaning {
+    fn read(value: &Value) -> Result<Meaning, String> {
+        match text(value, "on")? {
+            "surface" => Ok(Meaning::Surface),
+            "retry" => Ok(Meaning::Retry),
+            "retry_if_safe" => Ok(Meaning::RetryIfSafe),
+            "throttle" => Ok(Meaning::Throttle),
+            other => Err(format!("on: {other} is unknown")),
+        }
+    }
+}
+
+impl Jitter {
+    fn read(value: &Value) -> Result<Jitter, String> {
+        if let Some(map) = value.as_object() {
+            keys(map, &["band"])?;
+            let [down, up] = map.get("band").and_then(Value::as_array).map_or(&[][..], Vec::as_slice) else {
+                return Err("jitter: a band has two numbers".into());
+            };
+            let (down, up) = (whole(down, "jitter")?, short(whole(up, "jitter")?, "jitter")?);
+            if down > 1000 {
+                return Err("jitter: a band has at most 1000 below".into()); // B2
+            }
+            return Ok(Jitter::Band { down, up });
+        }
+        Ok(match text(value, "jitter")? {
+            "none" => Jitter::None,
+            "spread" => Jitter::Spread,
+            "above" => Jitter::Above,
+            "full" => Jitter::Band { down: 1000, up: 0 },
+            "equal" => Jitter::Band { down: 500, up: 0 },
+            "proportional" => Jitter::Band { down: 250, up: 250 },
+            "decorrelated" => Jitter::Decorrelated,
+            other => return Err(format!("jitter: {other} is unknown")),
+        })
+    }
+}
+
+/// Refuses a number that does not fit 16 bits.
+fn short(value: u64, key: &str) -> Result<u64, String> {
+    u16::try_from(value).map(u64::from).map_err(|_| format!("{key}: too large"))
+}
+
+/// B1: reads a factor, a number or a ratio of two.
+fn ratio(value: &Value) -> Result<(u64, u64), String> {
+    let (over, under) = match value.as_array().map(Vec::as_slice) {
+        Some([over, under]) => (whole(over, "factor")?, whole(under, "factor")?),
+        Some(_) => return Err("factor: not two numbers".into()),
+        None => (whole(value, "factor")?, 1),
+    };
+    if under == 0 || over < under {
+        return Err("factor: at least 1".into()); // F2
+    }
+    Ok((over, under))
+}
+
+impl Growth {
+    fn read(map: &Map<String, Value>, others: Growth) -> Result<Growth, String> {
+        keys(map, &["base_ms", "factor", "cap_ms"])?;
+        let ms = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key).map(from_ms));
+        Ok(Growth {
+            base: ms("base_ms", others.base)?,
+            factor: map.get("factor").map_or(Ok(others.factor), ratio)?,
+            cap: ms("cap_ms", others.cap)?,
+        })
+    }
+
+    /// B1: returns `min(cap, base * factor^(n-1))` for retry `n`, counted from 1, each step rounded down.
+    pub fn wait(&self, n: u64) -> Ns {
+        let (over, under) = (Ns::from(self.factor.0), Ns::from(self.factor.1));
+        let mut wait = self.base;
+        for _ in 1..n {
+            let next = wait * over / under;
+            if wait >= self.cap || next == wait {
+                break;
+            }
+            wait = next;
+        }
+        wait.min(self.cap)
+    }
+}
+
+/// H11: reads a name and its meaning.
+fn field(entry: &Value) -> Result<(String, FieldMeaning), String> {
+    let wrong = || "fields: not a name and its meaning".to_string();
+    let [name, meaning] = entry.as_array().ok_or_else(wrong)?.as_slice() else {
+        return Err(wrong());
+    };
+    let name = text(name, "fields")?.to_ascii_lowercase();
+    if let Some(map) = meaning.as_object() {
+        let mut entries = map.iter();
+        let (Some((kind, unit)), None) = (entries.next(), entries.next()) else {
+            return Err(wrong());
+        };
+        let unit = match text(unit, "fields")? {
+            "s" => Unit::Seconds,
+            "ms" => Unit::Millis,
+            "unix" => Unit::Unix,
+            "unix_ms" => Unit::UnixMillis,
+            "duration" => Unit::Duration,
+            "rfc3339" => Unit::Rfc3339,
+            other => return Err(format!("fields: {other} is unknown")),
+        };
+        let meaning = match kind.as_str() {
+            "wait" => FieldMeaning::Wait(unit),
+            "pushback" => FieldMeaning::Pushback(unit),
+            "reset" => FieldMeaning::Reset(unit),
+            other => return Err(format!("fields: {other} is unknown")),
+        };
+        return Ok((name, meaning));
+    }
+    let meaning = match text(meaning, "fields")? {
+        "remaining" => FieldMeaning::Remaining,
+        "limit" => FieldMeaning::Limit,
+        "used_of_limit" => FieldMeaning::UsedOfLimit,
+        "verdict" => FieldMeaning::Verdict,
+        other => return Err(format!("fields: {other} is unknown")),
+    };
+    Ok((name, meaning))
 }
 
 fn part<'a>(value: &'a Value, key: &str) -> Result<Option<&'a Map<String, Value>>, String> {
@@ -213,14 +479,30 @@ fn part<'a>(value: &'a Value, key: &str) -> Result<Option<&'a Map<String, Value>
 
 impl Budget {
     fn read(map: &Map<String, Value>) -> Result<Budget, String> {
-        keys(map, &["capacity", "retry_cost", "throttle_cost", "success_refund"])?;
+        keys(map, &["capacity", "floor", "retry_cost", "throttle_cost", "charge", "success_refund", "refund"])?;
         let get = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key));
         Ok(Budget {
             capacity: get("capacity", 50)?,
+            floor: get("floor", 0)?,
             retry_cost: get("retry_cost", 5)?,
             throttle_cost: get("throttle_cost", 0)?,
+            charge: match map.get("charge").map(|v| text(v, "charge")).transpose()? {
+                None | Some("retry") => Charge::Retry,
+                Some("failure") => Charge::Failure,
+                Some(other) => return Err(format!("charge: {other} is unknown")),
+            },
             success_refund: get("success_refund", 1)?,
+            refund: match map.get("refund").map(|v| text(v, "refund")).transpose()? {
+                None | Some("fixed") => Refund::Fixed,
+                Some("last_cost") => Refund::LastCost,
+                Some(other) => return Err(format!("refund: {other} is unknown")),
+            },
         })
+    }
+
+    /// S2: returns the price of a retry.
+    pub fn cost(&self, throttled: bool) -> u64 {
+        if throttled { self.throttle_cost } else { self.retry_cost }
     }
 }
 
@@ -228,6 +510,9 @@ impl BreakerSettings {
     fn read(map: &Map<String, Value>) -> Result<BreakerSettings, String> {
         keys(map, &["failures", "open_ms"])?;
         let get = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key));
+        if get("failures", 10)? == 0 {
+            return Err("breaker: at least 1 failure".into());
+        }
         Ok(BreakerSettings { failures: get("failures", 10)?, open: from_ms(get("open_ms", 10_000)?) })
     }
 }

@@ -1,5 +1,6 @@
 //! Token refresh: after a 401, and ahead of expiry (K1 to K8).
 
+use super::super::reading::Facts;
 use super::Model;
 use super::action::Action;
 use super::event::Outcome;
@@ -8,8 +9,13 @@ use super::span::after;
 use super::upstream::Lease;
 
 impl Model {
-    pub(super) fn on_unauthorized(&mut self, r: &mut Request, refresh_is_useless: bool) -> Action {
-        r.cause = Some("status");
+    /// `expired`: a verdict says so, which is above the codes (D15).
+    pub(super) fn on_unauthorized(&mut self, r: &mut Request, facts: &Facts, expired: bool) -> Action {
+        let insufficient_is_useless = facts.insufficient.is_some() && !self.settings.refresh_on_insufficient;
+        let refresh_is_useless = !expired && (facts.revoked || insufficient_is_useless);
+        // D12: the scope or claims, else what else was said.
+        r.challenge = facts.insufficient.or(facts.revoked.then_some("token_revoked")).or(facts.challenge);
+
         if refresh_is_useless || r.recoveries >= self.settings.max_token_recoveries {
             self.rule("D12 K2");
             return self.fail(r, "unauthorized");
@@ -51,7 +57,8 @@ impl Model {
         let generation = self.upstream.generation;
         self.upstream.leases.push(Lease { holder: r.id, end, generation, outcome: None, freed: false });
         r.state = State::Leading { lease, need };
-        Action::RefreshToken { until: end }
+        let challenge = r.challenge.filter(|_| need == Need::Recovery);
+        Action::RefreshToken { until: end, challenge }
     }
 
     /// K7, F5: uses the old token while it is valid, else fails.

@@ -1,7 +1,7 @@
 //! The state that all requests of one upstream share: token, gate, budget, breaker.
 
 use super::event::Outcome;
-use super::settings::{BreakerSettings, Settings};
+use super::settings::{BreakerSettings, Charge, Refund, Settings};
 use super::span::{Ns, Span, after};
 
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct Upstream {
     pub leases: Vec<Lease>,
     /// S1: the last closing of the gate, unless the user has opened it since.
     pub gate: Option<Gate>,
-    /// Number of 429s that this upstream has got.
+    /// Number of throttles that this upstream has got.
     pub throttles: u64,
     /// S2: the balance.
     pub budget: u64,
@@ -131,10 +131,21 @@ impl Upstream {
         }
     }
 
-    /// S2: deposits the refund of a 2xx.
-    pub fn deposit(&mut self, settings: &Settings) {
+    /// S2: deposits the refund of a good answer. `last_cost` is the price of its request's last retry.
+    pub fn deposit(&mut self, settings: &Settings, last_cost: Option<u64>) {
         if let Some(budget) = &settings.budget {
-            self.budget = self.budget.saturating_add(budget.success_refund).min(budget.capacity);
+            let refund = match budget.refund {
+                Refund::Fixed => budget.success_refund,
+                Refund::LastCost => last_cost.unwrap_or(budget.success_refund),
+            };
+            self.budget = self.budget.saturating_add(refund).min(budget.capacity);
+        }
+    }
+
+    /// S2: charges a failure, where failures are charged.
+    pub fn charge_failure(&mut self, settings: &Settings, throttled: bool) {
+        if let Some(budget) = settings.budget.as_ref().filter(|budget| budget.charge == Charge::Failure) {
+            self.budget = self.budget.saturating_sub(budget.cost(throttled));
         }
     }
 
@@ -143,8 +154,11 @@ impl Upstream {
         let Some(budget) = &settings.budget else {
             return true;
         };
-        let cost = if throttled { budget.throttle_cost } else { budget.retry_cost };
-        match self.budget.checked_sub(cost) {
+        let cost = match budget.charge {
+            Charge::Retry => budget.cost(throttled),
+            Charge::Failure => 0, // Its failure has been charged.
+        };
+        match self.budget.checked_sub(cost).filter(|rest| *rest >= budget.floor) {
             Some(rest) => {
                 self.budget = rest;
                 true

@@ -49,6 +49,36 @@ fn asctime(text: &str) -> Option<i128> {
     unix(number(year, 4)?, month, day, time)
 }
 
+/// H11: reads `2026-11-26T10:02:03.5+01:00` as Unix milliseconds, rounded up. The seconds may be missing.
+pub fn rfc3339(value: &[u8]) -> Option<i128> {
+    let text = std::str::from_utf8(value).ok()?;
+    let date = text.get(..10)?;
+    let [year, month, day] = <[&str; 3]>::try_from(date.split('-').collect::<Vec<_>>()).ok()?;
+    let month = MONTHS.get(usize::try_from(number(month, 2)?.checked_sub(1)?).ok()?)?;
+    let rest = text.get(10..)?.strip_prefix(['T', 't', ' '])?;
+    let zone_at = rest.find(|c: char| !c.is_ascii_digit() && c != ':' && c != '.')?;
+    let (time, zone) = rest.split_at(zone_at);
+    let offset = match zone {
+        "Z" | "z" => 0,
+        _ => {
+            let sign = if zone.starts_with('-') { -1 } else { zone.starts_with('+').then_some(1)? };
+            let (hours, minutes) = zone[1..].split_once(':')?;
+            let (hours, minutes) = (number(hours, 2)?, number(minutes, 2)?);
+            (hours <= 23 && minutes <= 59).then_some(())?;
+            sign * (hours * 60 + minutes) * 60
+        }
+    };
+    let (time, fraction) = time.split_once('.').map_or((time, "0"), |(time, fraction)| (time, fraction));
+    let has_seconds = time.matches(':').count() == 2;
+    if text.contains('.') && !has_seconds {
+        return None;
+    }
+    let fraction_ms = super::number::seconds(format!("0.{fraction}").as_bytes())?;
+    let time = if has_seconds { time.to_string() } else { format!("{time}:00") };
+    let seconds = unix(number(year, 4)?, month, number(day, 2)?, &time)?;
+    Some((seconds - offset) * 1000 + fraction_ms)
+}
+
 fn parts<const N: usize>(text: &str) -> Option<[&str; N]> {
     text.split(' ').collect::<Vec<_>>().try_into().ok()
 }
@@ -142,6 +172,39 @@ mod tests {
     fn h3_second_sixty_and_a_wrong_weekday_are_accepted() {
         assert_eq!(parse(b"Sat, 31 Dec 2016 23:59:60 GMT", None), Some(1_483_228_800));
         assert_eq!(parse(b"Mon, 06 Nov 1994 08:49:37 GMT", None), Some(784_111_777));
+    }
+
+    #[test]
+    fn h11_rfc_3339_times_may_lack_their_seconds() {
+        for (text, ms) in [
+            ("2023-11-14T22:13:20Z", 1_700_000_000_000),
+            ("2023-11-14t22:13:20z", 1_700_000_000_000),
+            ("2023-11-14 22:13:20.0001Z", 1_700_000_000_001),
+            ("2023-11-14T23:43+01:30", 1_699_999_980_000),
+            ("2023-11-14T22:13Z", 1_699_999_980_000),
+            ("2023-11-14T22:13:20-00:00", 1_700_000_000_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+        ] {
+            assert_eq!(rfc3339(text.as_bytes()), Some(ms), "{text}");
+        }
+        for text in [
+            "2023-11-14",
+            "2023-11-14T22:13:20",
+            "2023-11-14T22Z",
+            "2023-11-14T22:13.5Z",
+            "2023-11-14T22:13:20.Z",
+            "2023-02-30T22:13:20Z",
+            "2023-13-14T22:13:20Z",
+            "2023-00-14T22:13:20Z",
+            "2023-11-14T24:13:20Z",
+            "2023-11-14T22:13:20+0100",
+            "2023-11-14T22:13:20+24:00",
+            "2023-11-14_22:13:20Z",
+            "23-11-14T22:13:20Z",
+            "",
+        ] {
+            assert_eq!(rfc3339(text.as_bytes()), None, "{text}");
+        }
     }
 
     #[test]

@@ -31,6 +31,74 @@ impl Member {
     }
 }
 
+/// Draft 7's `limit=…, remaining=…, reset=…` (H5).
+#[derive(Debug, Default)]
+pub struct Dictionary(Vec<(String, Bare)>);
+
+impl Dictionary {
+    /// RFC 9651 §4.2: several lines are one dictionary.
+    pub fn extend(&mut self, later: Dictionary) {
+        self.0.extend(later.0);
+    }
+
+    /// Returns the last good value of a key, a non-negative Integer. A bad one is dropped.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        let values = self.0.iter().filter(|(key, _)| key == name);
+        values.filter_map(|(_, value)| good(value)).next_back()
+    }
+
+    /// Returns whether a value is bad.
+    pub fn has_a_bad_value(&self) -> bool {
+        self.0.iter().any(|(_, value)| good(value).is_none())
+    }
+}
+
+fn good(value: &Bare) -> Option<u64> {
+    match value {
+        Bare::Integer(number) => u64::try_from(*number).ok(),
+        Bare::Name | Bare::Other => None,
+    }
+}
+
+/// One line of `RateLimit`.
+#[derive(Debug)]
+pub enum Line {
+    List(Vec<Member>),
+    Dictionary(Dictionary),
+}
+
+/// Reads one line of `RateLimit`. Returns `None` if it has a syntax error.
+pub fn quotas(line: &[u8]) -> Option<Line> {
+    line_list(line).map(Line::List).or_else(|| line_dictionary(line).map(Line::Dictionary))
+}
+
+/// RFC 9651 §4.2.2, with the keys of draft 7 only.
+fn line_dictionary(line: &[u8]) -> Option<Dictionary> {
+    let mut input = Input(line);
+    input.spaces();
+    let mut entries = Vec::new();
+    loop {
+        matches!(input.peek(), Some(b'a'..=b'z' | b'*')).then_some(())?;
+        let key = input.run(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'));
+        let key = String::from_utf8_lossy(key).into_owned();
+        ["limit", "remaining", "reset"].contains(&key.as_str()).then_some(())?;
+        let value = if input.take(b'=') {
+            input.member()?.item
+        } else {
+            input.parameters()?;
+            Bare::Other
+        };
+        entries.push((key, value));
+        input.white_space();
+        if input.0.is_empty() {
+            return Some(Dictionary(entries));
+        }
+        input.take(b',').then_some(())?;
+        input.white_space();
+        // A key must follow: a trailing comma is an error.
+    }
+}
+
 /// Reads all lines of a field, each of which is a list. Returns `None` if any has a syntax error.
 pub fn list(lines: &[&[u8]]) -> Option<Vec<Member>> {
     let lists: Option<Vec<_>> = lines.iter().map(|line| line_list(line)).collect();
@@ -228,6 +296,25 @@ mod tests {
         assert_eq!(read("(a b);r=1"), Some(vec![(false, Ok(Some(1)))]));
         assert_eq!(read("a;pk=:QUI=:;d=@12;b=?1;s=%\"%c3%a9\""), Some(vec![(true, Ok(None))]));
         assert_eq!(read(""), Some(vec![]));
+    }
+
+    #[test]
+    fn h5_draft_7_is_a_dictionary_of_its_three_keys() {
+        let read = |text: &str| match quotas(text.as_bytes()) {
+            Some(Line::Dictionary(all)) => {
+                Some((["limit", "remaining", "reset"].map(|key| all.number(key)), all.has_a_bad_value()))
+            }
+            Some(Line::List(_)) | None => None,
+        };
+        assert_eq!(read("limit=10, remaining=0,reset=5"), Some(([Some(10), Some(0), Some(5)], false)));
+        assert_eq!(read("limit=100;w=60"), Some(([Some(100), None, None], false)));
+        assert_eq!(read("reset=1, reset=2"), Some(([None, None, Some(2)], false)));
+        assert_eq!(read("reset=1, reset=-2"), Some(([None, None, Some(1)], true)));
+        assert_eq!(read("limit=1.5, reset, remaining=-1"), Some(([None, None, None], true)));
+        assert_eq!(read("limit=(1 2), reset=5"), Some(([None, None, Some(5)], true)));
+        for bad in ["limit=10,", "limit=10, window=5", "Limit=10", "limit=", "limit=10 remaining=5", ""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]
