@@ -29,7 +29,7 @@ use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 80 bytes and no
+/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 88 bytes and no
 /// heap (rule S5). [`drive`](crate::drive) has the loop that drives it.
 ///
 /// ```
@@ -57,7 +57,7 @@ pub struct RetryMachine {
     seed: u64,
     started: Timestamp,
     // Once the request has ended, the next four fields have another meaning: `ended.rs` draws both layouts.
-    /// The latest hint: the server asked this request not to call before, see [`Flags::HINT_BINDS`].
+    /// The server asked this request not to call before (L1).
     not_before: Timestamp,
     /// The end of the wait, of the attempt if it has a limit, or of the lease.
     until: Timestamp,
@@ -65,6 +65,8 @@ pub struct RetryMachine {
     gate_time: u64,
     /// Number of waits at the gate. Wraps around, since it only distinguishes draws.
     gate_waits: u8,
+    /// The end of the last reply's hint, whether it binds the request or not (E1). Zero: none.
+    last_hint: Timestamp,
     /// Number of attempts sent.
     attempts: u32,
     /// The lease that the request leads or follows, or else the token's epoch when the newest attempt was sent.
@@ -115,6 +117,7 @@ impl RetryMachine {
             until: Timestamp::ZERO,
             gate_time: 0,
             gate_waits: 0,
+            last_hint: Timestamp::ZERO,
             attempts: 0,
             token_epoch: Epoch::NONE,
             send_epoch: SendEpoch::NONE,
@@ -300,4 +303,4 @@ impl Step<'_> {
     }
 }
 
-const _: () = assert!(size_of::<RetryMachine>() <= 80);
+const _: () = assert!(size_of::<RetryMachine>() <= 88);

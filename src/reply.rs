@@ -176,15 +176,20 @@ impl Reply {
         self.is_exhausted
     }
 
-    /// Returns the reason why a refresh does not help, as challenge or code name it (rule D12).
-    pub(crate) const fn refresh_obstacle(&self) -> Option<BearerErrorCode> {
-        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
+    /// Returns the scope or claims that the challenge, or else the code, says the token lacks (rule D12).
+    pub(crate) const fn lacking(&self) -> Option<BearerErrorCode> {
+        use BearerErrorCode::{InsufficientClaims, InsufficientScope};
         match (self.challenge, self.code) {
-            (Some(error @ (InsufficientScope | InsufficientClaims | TokenRevoked)), _) => Some(error),
+            (Some(error @ (InsufficientScope | InsufficientClaims)), _) => Some(error),
             (_, CodeClass::InsufficientScope) => Some(InsufficientScope),
-            (_, CodeClass::TokenRevoked) => Some(TokenRevoked),
+            (_, CodeClass::InsufficientClaims) => Some(InsufficientClaims),
             _ => None,
         }
+    }
+
+    /// Returns whether the challenge or the code says that the token was revoked (rule D12).
+    pub(crate) const fn is_token_revoked(&self) -> bool {
+        matches!(self.challenge, Some(BearerErrorCode::TokenRevoked)) || matches!(self.code, CodeClass::TokenRevoked)
     }
 }
 
@@ -267,13 +272,15 @@ pub enum HintSource {
 
 /// The class of an error body's code, which is all that the machine knows of it (rule H8).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[allow(clippy::exhaustive_enums, reason = "rule H8 names four classes")]
+#[allow(clippy::exhaustive_enums, reason = "the classes that rule D12 tells apart")]
 pub enum CodeClass {
     /// There is no code, or no body that can be read.
     #[default]
     None,
-    /// The token lacks a scope or a claim: `insufficient_scope`, `insufficient_claims`. A refresh would not help.
+    /// The token lacks a scope: `insufficient_scope`. A refresh would not help, unless the policy says so (rule D12).
     InsufficientScope,
+    /// The token lacks a claim: `insufficient_claims`. A refresh would not help, unless the policy says so (rule D12).
+    InsufficientClaims,
     /// The token was revoked: `token_revoked`. A refresh would not help.
     TokenRevoked,
     /// Any other code. The status alone decides.

@@ -3,7 +3,7 @@
 //! ```text
 //!     field        while the request runs                    once it has ended
 //!     until        end of the wait, attempt or lease         when it ended
-//!     not_before   the latest hint                           `not_before` of its failure; zero: unknown
+//!     not_before   the hint that binds it                    `not_before` of its failure; zero: unknown
 //!     gate_time    nanoseconds spent at the gate             the rejected fields of its last reply
 //!     gate_waits   number of waits at the gate               the successes among its last eight attempts, one bit each
 //! ```
@@ -106,7 +106,7 @@ impl Step<'_> {
     /// Returns the latest known instant from which another request is welcome (F8).
     pub(super) fn latest_known_instant(&self) -> Option<Timestamp> {
         let known = [
-            Some(self.machine.not_before).filter(|hint| *hint > self.now),
+            Some(self.machine.not_before.max(self.machine.last_hint)).filter(|hint| *hint > self.now),
             self.upstream.gate.asked_until(self.now),
             self.upstream.breaker.next_probe(self.now),
             self.refused.filter(|end| *end > self.now),

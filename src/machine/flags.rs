@@ -24,8 +24,6 @@ impl Flags {
     pub(super) const UNANSWERED: u16 = 32;
     /// D13: an attempt was not processed and has been repeated at once.
     pub(super) const REPEATED: u16 = 64;
-    /// H10: the latest hint binds the request; else it is only a fact for its failure.
-    pub(super) const HINT_BINDS: u16 = 4096;
     /// The hint's source, in three bits.
     const SOURCE: u16 = 7 << SOURCE_SHIFT;
     /// The [`Price`] of the last retry, in two bits.

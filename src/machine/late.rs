@@ -26,6 +26,7 @@ impl Step<'_> {
         // F6: any other late result would be the second one of its attempt.
         if first_answer || first_success {
             self.on_health(judge::health(&self.upstream.policy, reply), attempt);
+            self.charge_failure(judge::failure_price(&self.upstream.policy, reply));
         }
         match self.machine.phase {
             Phase::Done | Phase::Failed(_) => {}
@@ -67,6 +68,7 @@ impl Step<'_> {
         if self.is_unanswered(attempt) {
             self.machine.flags.set(Flags::UNANSWERED, false);
             self.record_health(judge::transport_health(kind), attempt);
+            self.charge_failure(self.transport_price(kind));
         }
     }
 

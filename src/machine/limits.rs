@@ -80,9 +80,12 @@ impl RetryMachine {
     }
 }
 
+/// 49 days.
+const LONGEST_MS: u32 = 49 * 24 * 3_600_000;
+
 fn pack(limit: Option<Duration>) -> u32 {
     let Some(limit) = limit else { return u32::MAX };
-    u32::try_from(nanos(limit).div_ceil(1_000_000)).unwrap_or(u32::MAX).min(u32::MAX - 1)
+    u32::try_from(nanos(limit).div_ceil(1_000_000)).map_or(LONGEST_MS, |ms| ms.min(LONGEST_MS))
 }
 
 fn tighter(own_ms: u32, policy: Option<u64>) -> Option<u64> {

@@ -4,7 +4,7 @@ use super::{Flags, Phase, Step};
 use crate::action::Trigger;
 use crate::event::{Event, RefreshOutcome};
 use crate::failure::FailureKind;
-use crate::reply::{BearerErrorCode, Reply, Verdict};
+use crate::reply::{Reply, Verdict};
 use crate::time::nanos;
 use crate::upstream::token::{LeaseStatus, Turn};
 
@@ -35,13 +35,11 @@ impl Step<'_> {
     /// Returns whether challenge or code say that a new token would be refused as this one was (D12). The verdict *token
     /// expired* says otherwise (D15).
     fn refresh_is_useless(&self, reply: &Reply) -> bool {
-        match reply.refresh_obstacle() {
-            _ if reply.verdict() == Some(Verdict::TokenExpired) => false,
-            Some(BearerErrorCode::InsufficientScope | BearerErrorCode::InsufficientClaims) => {
-                !self.upstream.policy.refresh_on_insufficient
-            }
-            obstacle => obstacle.is_some(),
+        if reply.verdict() == Some(Verdict::TokenExpired) {
+            return false;
         }
+        let is_insufficient = reply.lacking().is_some() && !self.upstream.policy.refresh_on_insufficient;
+        is_insufficient || reply.is_token_revoked()
     }
 
     /// Leads the refresh or follows the one under way (K3). The request has already waited for `waits` leases.

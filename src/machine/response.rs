@@ -6,7 +6,7 @@ use crate::action::Trigger;
 use crate::event::TransportErrorKind;
 use crate::failure::Cause;
 use crate::policy::Jitter;
-use crate::reply::Reply;
+use crate::reply::{BearerErrorCode, Reply};
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
@@ -22,7 +22,8 @@ impl Step<'_> {
         self.machine.flags.set(Flags::UNANSWERED, false);
         self.machine.flags.set(Flags::HAS_STATUS, true);
         self.machine.status = status;
-        self.machine.challenge = reply.refresh_obstacle().or(reply.challenge());
+        let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
+        self.machine.challenge = reply.lacking().or(reply.challenge()).or(revoked);
         let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
@@ -30,9 +31,7 @@ impl Step<'_> {
         }
         self.apply_hints(reply, judgment);
         self.on_health(judge::health(&self.upstream.policy, reply), self.machine.attempts);
-        if let Some(price) = judge::failure_price(&self.upstream.policy, reply) {
-            self.upstream.budget.on_failure(price, self.upstream.policy.budget);
-        }
+        self.charge_failure(judge::failure_price(&self.upstream.policy, reply));
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
             Judgment::RefreshToken => self.on_unauthorized(reply),
@@ -47,18 +46,32 @@ impl Step<'_> {
         self.machine.flags.set(Flags::UNANSWERED, false);
         self.machine.cause = Some(judge::transport_cause(kind));
         self.on_health(judge::transport_health(kind), self.machine.attempts);
+        self.charge_failure(self.transport_price(kind));
         if kind == TransportErrorKind::Unprocessed && !self.machine.flags.has(Flags::REPEATED) {
             // D13: the peer did nothing with the request, so that once it goes out again at once, without a price.
             self.machine.flags.set(Flags::REPEATED, true);
             return self.try_send();
         }
-        if kind != TransportErrorKind::Permanent {
-            self.upstream.budget.on_failure(Price::Retry, self.upstream.policy.budget);
-        }
         let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
         match judge::transport_failure(kind, self.is_safe(), is_past_limit) {
             Some(failure) => self.fail(failure),
             None => self.retry_or_fail(Price::Retry, None),
+        }
+    }
+
+    /// Charges a failed attempt, where the policy charges failures.
+    pub(super) fn charge_failure(&mut self, price: Option<Price>) {
+        if let Some(price) = price {
+            self.upstream.budget.on_failure(price, self.upstream.policy.budget);
+        }
+    }
+
+    /// Returns the price of a failure in transport: none for one that does not repeat, or that D13 repeats at once.
+    pub(super) fn transport_price(&self, kind: TransportErrorKind) -> Option<Price> {
+        match kind {
+            TransportErrorKind::Permanent => None,
+            TransportErrorKind::Unprocessed if !self.machine.flags.has(Flags::REPEATED) => None,
+            _ => Some(Price::Retry),
         }
     }
 
@@ -68,15 +81,17 @@ impl Step<'_> {
             Judgment::Retry(_) => judge::effective_hint(reply),
             Judgment::Answer | Judgment::RefreshToken | Judgment::Fail(_) => reply.hint(),
         };
-        let binds = matches!(judgment, Judgment::Retry(_));
         if !self.machine.is_ended() {
-            let until = hint.map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
-            let is_taken = self.machine.take_hint(until, binds, self.now);
-            if let Some(hint) = hint.filter(|_| is_taken) {
-                self.machine.flags.set_source(hint.source());
-            }
+            // E1: the last reply's hint, whatever its status.
+            self.machine.last_hint = hint.map_or(Timestamp::ZERO, |hint| self.now.after(hint.nanos()));
         }
         let Some(hint) = hint else { return };
+        let until = self.now.after(hint.nanos());
+        // L1, H10: it binds a request that is sent again.
+        if matches!(judgment, Judgment::Retry(_)) && until > self.machine.not_before && !self.machine.is_ended() {
+            self.machine.not_before = until;
+            self.machine.flags.set_source(hint.source());
+        }
         // H6, H10: a throttle closes the gate, and so does a limit with nothing left, where the reply is not about the
         // token.
         let closes = match judgment {

@@ -26,10 +26,10 @@ impl Step<'_> {
             return self.fail(FailureKind::BreakerOpen);
         }
         // L1: a late hint may bind this request beyond its last wait.
-        if self.upstream.gate.is_closed(self.now) || self.now < self.machine.binding_hint() {
+        if self.upstream.gate.is_closed(self.now) || self.now < self.machine.not_before {
             self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
             let number = (Purpose::GateWait, u32::from(self.machine.gate_waits));
-            let own = (self.now.max(self.machine.binding_hint()), WaitReason::Hint(self.machine.flags.source()));
+            let own = (self.now.max(self.machine.not_before), WaitReason::Hint(self.machine.flags.source()));
             return self.wait_or_fail(own, number, None);
         }
         if self.upstream.token.is_rejected() {

@@ -23,6 +23,7 @@ pub(crate) struct Fields {
     until: Timestamp,
     gate_time: u64,
     gate_waits: u8,
+    last_hint: Timestamp,
     attempts: u32,
     token_epoch: Epoch,
     send_epoch: SendEpoch,
@@ -54,6 +55,7 @@ impl RetryMachine {
                 shift.past(&mut self.started)?;
                 shift.exact(&mut self.until)?;
                 shift.ahead(&mut self.not_before);
+                shift.ahead(&mut self.last_hint);
             }
         }
         Ok(())

@@ -1,27 +1,10 @@
-//! Facts that follow from the fields of a request, and its hint.
+//! Facts that follow from the fields of a request.
 
 use super::{Flags, RetryMachine};
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 
 impl RetryMachine {
-    /// Returns the instant before which no attempt may be sent (L1).
-    pub(super) fn binding_hint(&self) -> Timestamp {
-        if self.flags.has(Flags::HINT_BINDS) { self.not_before } else { Timestamp::ZERO }
-    }
-
-    /// Takes the hint of a reply, zero for none. One that binds (H10) is kept until a later one binds; one that does not
-    /// is kept for the `not_before` of a failure, as long as none binds (E1). Returns whether it was taken.
-    pub(super) fn take_hint(&mut self, until: Timestamp, binds: bool, now: Timestamp) -> bool {
-        let bound = self.binding_hint();
-        let is_taken = if binds { until > bound } else { bound <= now };
-        if is_taken {
-            self.not_before = until;
-            self.flags.set(Flags::HINT_BINDS, binds);
-        }
-        is_taken
-    }
-
     /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's
     /// repetition.
     pub(super) fn retries(&self) -> u32 {

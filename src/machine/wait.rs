@@ -16,7 +16,7 @@ impl Step<'_> {
         let longest = policy.max_server_wait;
         let (mut until, mut reason) = own;
         // L1: a late hint counts, too.
-        let hint_end = self.machine.binding_hint();
+        let hint_end = self.machine.not_before;
         if hint_end > until {
             (until, reason) = (hint_end, WaitReason::Hint(self.machine.flags.source()));
         }

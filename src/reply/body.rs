@@ -74,7 +74,8 @@ impl ErrorBody {
     pub fn class(&self) -> CodeClass {
         match self.code() {
             None => CodeClass::None,
-            Some("insufficient_scope" | "insufficient_claims") => CodeClass::InsufficientScope,
+            Some("insufficient_scope") => CodeClass::InsufficientScope,
+            Some("insufficient_claims") => CodeClass::InsufficientClaims,
             Some("token_revoked") => CodeClass::TokenRevoked,
             Some(_) => CodeClass::Other,
         }

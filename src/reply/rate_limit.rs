@@ -85,14 +85,14 @@ impl StructuredLimits {
 
     /// Returns the facts. A syntax error voids a field with all its lines.
     pub(super) fn family(&self) -> Family {
-        let dictionary = if self.limits_void { Dictionary::default() } else { self.dictionary };
-        let (remaining, reset) = match self.tightest.filter(|_| !self.limits_void) {
-            Some((remaining, Reverse(reset))) => (Some(remaining), reset),
-            None => (dictionary.remaining, dictionary.reset),
-        };
+        let dictionary = self.dictionary;
+        let from_dictionary = dictionary.remaining.map(|remaining| (remaining, Reverse(dictionary.reset)));
+        let tightest = [self.tightest, from_dictionary].into_iter().flatten().min().filter(|_| !self.limits_void);
+        // Without a count the reset is a fact still.
+        let reset = tightest.map_or(dictionary.reset.filter(|_| !self.limits_void), |(_, Reverse(reset))| reset);
         Family {
-            limit: self.quota.filter(|_| !self.policies_void).or(dictionary.limit),
-            remaining,
+            limit: self.quota.filter(|_| !self.policies_void).or(dictionary.limit.filter(|_| !self.limits_void)),
+            remaining: tightest.map(|(remaining, _)| remaining),
             reset: reset.map(time::seconds),
         }
     }
@@ -105,9 +105,11 @@ impl Dictionary {
         let mut added = *self;
         let mut result = Ok(());
         for member in line.split(|byte| *byte == b',') {
-            let member = trim(member);
-            let equals = member.iter().position(|byte| *byte == b'=')?;
-            let (key, value) = (member.get(..equals)?, member.get(equals + 1..)?);
+            // Parameters say nothing here.
+            let member = trim(member.split(|byte| *byte == b';').next()?);
+            // A key alone is the Boolean true (RFC 9651 §3.2), a bad value.
+            let equals = member.iter().position(|byte| *byte == b'=').unwrap_or(member.len());
+            let (key, value) = (member.get(..equals)?, member.get(equals + 1..).unwrap_or_default());
             let slot = match key {
                 b"limit" => &mut added.limit,
                 b"remaining" => &mut added.remaining,

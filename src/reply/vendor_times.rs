@@ -61,13 +61,9 @@ pub(super) fn rfc3339_millis(value: &[u8]) -> Option<i64> {
     let hour = text.number(2)?;
     text.skip(b":")?;
     let minute = text.number(2)?;
-    let second = match text.skip(b":") {
-        Some(()) => text.number(2)?,
-        None => 0,
-    };
-    let millis = match text.skip(b".") {
-        Some(()) => text.fraction_millis()?,
-        None => 0,
+    let (second, millis) = match text.skip(b":") {
+        Some(()) => (text.number(2)?, text.optional_fraction_millis()?),
+        None => (0, 0),
     };
     let offset = text.offset()?;
     let is_time = hour <= 23 && minute <= 59 && second <= 60;
@@ -103,8 +99,11 @@ impl Text<'_> {
         Some(*first)
     }
 
-    /// Reads the digits behind the point, rounded up to milliseconds.
-    fn fraction_millis(&mut self) -> Option<i64> {
+    /// Reads the point and the digits behind it, if it comes next, rounded up to milliseconds.
+    fn optional_fraction_millis(&mut self) -> Option<i64> {
+        if self.skip(b".").is_none() {
+            return Some(0);
+        }
         let end = self.0.iter().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.0.len());
         let (fraction, rest) = self.0.split_at(end);
         self.0 = rest;
