@@ -32,7 +32,7 @@ fn h8_the_guides_example_bodies_are_read() {
 #[test]
 fn h8_the_machine_sees_the_class_of_the_code() {
     assert_eq!(class(r#"{"error": "insufficient_scope"}"#), CodeClass::InsufficientScope);
-    assert_eq!(class(r#"{"error": "insufficient_claims"}"#), CodeClass::InsufficientScope);
+    assert_eq!(class(r#"{"error": "insufficient_claims"}"#), CodeClass::InsufficientClaims);
     assert_eq!(class(r#"{"error": "token_revoked"}"#), CodeClass::TokenRevoked);
     assert_eq!(class(r#"{"error": "unauthorized"}"#), CodeClass::Other);
     assert_eq!(class(r#"{"message": "insufficient_scope"}"#), CodeClass::None);

@@ -23,7 +23,7 @@ impl Step<'_> {
         self.machine.flags.set(Flags::HAS_STATUS, true);
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
-        self.machine.challenge = reply.lacking().or(reply.challenge()).or(revoked);
+        self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
         let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
