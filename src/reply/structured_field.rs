@@ -192,10 +192,7 @@ impl<'a> Text<'a> {
     }
 
     fn token(&mut self) -> Option<Bare> {
-        self.word(
-            |first| first.is_ascii_alphabetic() || first == b'*',
-            |byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte),
-        )?;
+        self.word(|first| first.is_ascii_alphabetic() || first == b'*', is_token_byte)?;
         Some(Bare::Token)
     }
 
@@ -287,4 +284,9 @@ impl<'a> Text<'a> {
         self.0 = rest;
         taken
     }
+}
+
+/// Returns whether a token can go on with this byte (RFC 9651 §3.3.4).
+fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
 }
