@@ -2,10 +2,10 @@
 
 use std::fs;
 
+use retry_machine::Policy;
 use retry_machine::fuzzing::challenge::{BearerErrorCode, Challenges, Malformed, Part};
 use retry_machine::fuzzing::http_date::HttpDate;
 use retry_machine::fuzzing::structured_field::{Bare, List, Malformed as MalformedList, Member};
-use retry_machine::{Reader, ResetFormat};
 use serde_json::Value as Json;
 
 const VECTORS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/vectors");
@@ -206,7 +206,7 @@ fn h7_challenge_vectors() {
         let lines: Vec<&[u8]> = array(&case["www_authenticate"]).iter().map(|line| text(line).as_bytes()).collect();
         // F9: a malformed line is void, the others count.
         let good: Vec<Json> = lines.iter().filter_map(|line| challenges_json(line).ok()).flatten().collect();
-        let mut challenges = Reader::new(401, None, ResetFormat::Auto);
+        let mut challenges = Policy::flextell().reader(None, 401);
         lines.iter().for_each(|line| challenges.feed(b"WWW-Authenticate", line));
         let error = challenges.finish().challenge();
         let mut expect = case["expect"].clone();
