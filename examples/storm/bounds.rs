@@ -65,6 +65,13 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "The clients that a spike brought come back after their hint, each on its own.",
     },
     Exception {
+        group: Group::Disturbance,
+        name: "starts in trouble",
+        sharing: "",
+        widen: |bounds| bounds.recovers = Some(120),
+        reason: "Clients that begin in the middle of a disturbance know nothing of the service.",
+    },
+    Exception {
         group: Group::Limit,
         name: "10/s, remaining",
         sharing: "",

@@ -16,8 +16,8 @@ const HEAD: i32 = 54;
 const LINE: i32 = 17;
 /// The place of a row's name, of its sharing, and of its cells.
 const NAME: i32 = 12;
-const SHARING: i32 = 226;
-const CELLS: i32 = 340;
+const SHARING: i32 = 274;
+const CELLS: i32 = 384;
 const CELL: i32 = 198;
 const PANEL: i32 = CELLS + 4 * CELL + 12;
 /// The rows are on two panels if there are more than this.
@@ -72,14 +72,14 @@ fn legend(root: &Area<'_>) -> Result<(), Box<dyn Error>> {
     let meanings = [
         (Condition::Green, "within the bounds"),
         (Condition::Yellow, "beyond a bound"),
-        (Condition::Red, "does not recover, or is worse than no retries"),
+        (Condition::Red, "does not recover, loses more than without retries, or is far beyond"),
     ];
     for (n, (condition, meaning)) in meanings.into_iter().enumerate() {
         let x = NAME + n as i32 * 150;
         root.draw(&Rectangle::new([(x, 34), (x + 14, 46)], fill(condition).filled()))?;
         root.draw_text(meaning, &text(12, BLACK), (x + 20, 34))?;
     }
-    root.draw_text("* the row has wider bounds, for a reason that the page names", &text(12, BLACK), (NAME + 600, 34))?;
+    root.draw_text("* the row has wider bounds, for a reason that the page names", &text(12, BLACK), (NAME + 720, 34))?;
     Ok(())
 }
 

@@ -45,9 +45,9 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    pub fn new(interval: u64, service: &Kind, seed: u64) -> Arrivals {
+    pub fn new(interval: u64, begins: u64, service: &Kind, seed: u64) -> Arrivals {
         let has_spike = matches!(service, Kind::Disturbed(Disturbance::Spike));
-        Arrivals { rng: Rng::with_seed(seed), interval, has_spike, next: 0 }
+        Arrivals { rng: Rng::with_seed(seed), interval, has_spike, next: begins * SECOND }
     }
 
     /// Returns the instant of the next arrival, in nanoseconds.

@@ -1,5 +1,6 @@
 //! The rows of the matrix.
 
+use crate::SECOND;
 use crate::bounds::Bounds;
 use crate::clients::Clients;
 use crate::disturbed::{self, Disturbance, Shedding};
@@ -66,6 +67,7 @@ fn row(group: Group, name: impl Into<String>, clients: Clients, service: Kind, s
         clients,
         service,
         trouble: Trouble::default(),
+        begins: 0,
         seconds,
         bounds: Bounds::default(),
         is_telling: false,
@@ -107,6 +109,13 @@ fn disturbances(rows: &mut Vec<Scenario>) {
         }
     }
     add("capacity drops for good", Disturbance::Drop, [true, true, false]);
+    let known = rows.clone();
+    for name in ["brownout", "closed, 429 to one instant", "sheds 429, hint 5, a fifth", "sheds 429, hint 30, free"] {
+        let is_it = |row: &&Scenario| row.name == name && row.sharing == Sharing::By(100);
+        let row = known.iter().find(is_it).expect("a row of this function").clone();
+        let begins = disturbed::DISTURBED.start / SECOND - 5;
+        rows.push(Scenario { begins, name: format!("starts in trouble: {name}"), ..row });
+    }
 }
 
 fn shed(status: u16, hint: u64, free: bool) -> String {
@@ -283,7 +292,8 @@ fn cold_start(hint: u64, requests: u32, rate: u64) -> Scenario {
     Scenario { sharing: Sharing::Processes(1), bounds, ..row }
 }
 
-/// A service that refuses everything until the hint is over, and then serves at this rate, with a burst of a second.
+/// Returns a service that refuses everything until the hint is over, and then serves at this rate, with a burst of a
+/// second.
 fn cold_service(hint: u64, rate: u64) -> Kind {
     let limits = Limits::new(vec![Limit::bucket(rate, 1, rate)], Told::RetryAfter);
     Kind::Limited(Limits { closed_for: hint, ..limits })

@@ -7,6 +7,7 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::clients::Clients;
 use crate::disturbed::{DISTURBED, SECONDS};
 use crate::figures::Figures;
 use crate::policies::{Contestant, DEFAULT, contestants};
@@ -33,6 +34,8 @@ const COLORS: [RGBColor; 5] = [
     RGBColor(0x00, 0x00, 0x00),
 ];
 
+/// Number of clients: enough for smooth lines.
+const CLIENTS: u32 = 20_000;
 /// The disturbances of the picture.
 const SHOWN: [&str; 4] = ["brownout", "outage, 503", "closed", "spike"];
 
@@ -42,6 +45,9 @@ pub fn draw(path: &Path, seed: u64, threads: Option<NonZero<usize>>) -> Result<(
     let mut rows = matrix::small();
     rows.retain(|row| row.group == Group::Disturbance && SHOWN.iter().any(|name| row.name.starts_with(name)));
     rows.retain(|row| row.sharing != Sharing::By(10_000));
+    for row in &mut rows {
+        row.clients = Clients::Fleet { clients: CLIENTS, every: 20 };
+    }
     let runs: Vec<(&Scenario, &Contestant)> =
         rows.iter().flat_map(|row| contestants.iter().map(move |contestant| (row, contestant))).collect();
     let figures = cells::all(&runs, seed, threads);

@@ -13,6 +13,8 @@ pub struct Scenario {
     pub clients: Clients,
     pub service: Kind,
     pub trouble: Trouble,
+    /// The second in which a fleet begins its first request.
+    pub begins: u64,
     /// The length of the run in virtual seconds.
     pub seconds: u64,
     pub bounds: Bounds,

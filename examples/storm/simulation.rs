@@ -16,7 +16,7 @@ use crate::queue::{self, Due, Happening, Queue};
 use crate::scenario::Scenario;
 use crate::service::{Answer, Service};
 
-/// What can come between a request and its answer, beside the service.
+/// The events that come between a request and its answer, beside the service.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Trouble {
     /// The time limit of each request, in milliseconds.
@@ -77,7 +77,7 @@ pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Figures {
         requests: Slab::new(),
         number: 0,
         queue: Queue::new(),
-        arrivals: Arrivals::new(interval, &scenario.service, seed),
+        arrivals: Arrivals::new(interval, scenario.begins, &scenario.service, seed),
         service: Service::new(&scenario.service, cost, seed),
         figures: Figures::new(scenario.seconds, SECOND / cost),
     };

@@ -16,20 +16,20 @@ pub fn print(matrix: &Matrix) {
             continue;
         }
         println!("\n{} ({})", group.title(), group.legend());
-        print!("  {:<36}{:<20}", "scenario", "shared by");
-        matrix.columns.iter().for_each(|column| print!("{:<34}", column.name));
+        print!("  {:<47}{:<20}", "scenario", "shared by");
+        matrix.columns.iter().for_each(|column| print!("{:<38}", column.name));
         println!();
         for n in rows {
             let row = &matrix.rows[n];
-            print!("  {:<36}{:<20}", row.name, row.sharing());
+            print!("  {:<47}{:<20}", row.name, row.sharing());
             for column in 0..matrix.columns.len() {
-                print!("{:<34}", format!("{} {}", mark(matrix, n, column), cell(row, matrix.figures(n, column))));
+                print!("{:<38}", format!("{} {}", mark(matrix, n, column), cell(row, matrix.figures(n, column))));
             }
             println!();
         }
     }
     println!(
-        "\n+ within the bounds, - beyond one, ! does not recover or is worse than no retries, * a named exception."
+        "\n+ within the bounds, - beyond one, ! does not recover, loses more than without retries, or is far beyond, * a named exception."
     );
     let (mut outside, mut count) = (matrix.outside(), 0);
     for (row, breaches) in &mut outside {

@@ -1,5 +1,5 @@
-//! nginx with `limit_req`. It refuses with 429, and with the `Retry-After: 1` that its configuration adds: of itself it
-//! gives no hint.
+//! nginx with `limit_req`. It refuses with 429, and with the `Retry-After: 1` that its configuration adds: without it
+//! there is no hint.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
