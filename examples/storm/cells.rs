@@ -9,7 +9,6 @@ use std::thread;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::bounds::{self, Breach};
-use crate::clients::Clients;
 use crate::disturbed::Disturbance;
 use crate::figures::Figures;
 use crate::policies::{BACK_OFF, COLUMNS, Contestant, DEFAULT, NO_RETRIES, contestants};
@@ -23,8 +22,8 @@ pub struct Matrix {
     pub columns: Vec<Contestant>,
     pub seed: u64,
     figures: Vec<Figures>,
-    /// For each row and column, the index of its figures. Rows that differ only in their sharing have one result under a
-    /// policy that keeps nothing in the upstream value.
+    /// For each row and column, the index of its figures. Rows that differ only in their sharing, and in the size of their
+    /// fleet, have one result under a policy that keeps nothing in the upstream value.
     index: Vec<[usize; COLUMNS]>,
 }
 
@@ -44,7 +43,7 @@ impl Matrix {
     pub fn run(rows: Vec<Scenario>, seed: u64, threads: Option<NonZero<usize>>) -> Matrix {
         let columns: Vec<Contestant> = contestants().into_iter().take(COLUMNS).collect();
         let mut runs: Vec<(&Scenario, &Contestant)> = Vec::new();
-        let mut known: HashMap<(String, usize, Clients), usize> = HashMap::new();
+        let mut known: HashMap<(String, usize), usize> = HashMap::new();
         let mut index = Vec::new();
         for row in &rows {
             let mut cells = [0; COLUMNS];
@@ -55,8 +54,7 @@ impl Matrix {
                 };
                 let is_shared = contestant.shares || matches!(row.sharing, Sharing::Processes(_));
                 let name = format!("{:?} {}", row.group, row.name);
-                cells[column] =
-                    if is_shared { run() } else { *known.entry((name, column, row.clients)).or_insert_with(run) };
+                cells[column] = if is_shared { run() } else { *known.entry((name, column)).or_insert_with(run) };
             }
             index.push(cells);
         }

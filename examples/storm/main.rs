@@ -80,7 +80,7 @@ struct Arguments {
 enum Size {
     /// The most telling rows, with small fleets.
     Small,
-    /// All rows, with fleets of 100,000 clients.
+    /// All rows, with larger fleets.
     Full,
 }
 

@@ -9,10 +9,11 @@ use crate::scenario::{Group, Scenario, Sharing};
 use crate::service::{Answer, Kind};
 use crate::simulation::Trouble;
 
-/// Number of clients of a fleet in the whole matrix.
-const FLEET: u32 = 100_000;
-/// The same in the small one, and where ten thousand share a value.
-const SMALL_FLEET: u32 = 2_000;
+/// Number of clients of a fleet, and of one in which ten thousand share a value.
+const FLEET: u32 = 20_000;
+const SHARED_FLEET: u32 = 100_000;
+/// The same in the small matrix.
+const SMALL_FLEET: u32 = 5_000;
 const SMALL_SHARED_FLEET: u32 = 20_000;
 /// Seconds between two requests of a client of a fleet.
 const EVERY: u64 = 20;
@@ -55,7 +56,9 @@ type Telling = [bool; 3];
 
 fn fleets(rows: &mut Vec<Scenario>, telling: Telling, row: &Scenario) {
     for (sharing, is_telling) in [Sharing::Own, Sharing::By(100), Sharing::By(10_000)].into_iter().zip(telling) {
-        rows.push(Scenario { sharing, is_telling, ..row.clone() });
+        let clients = if sharing == Sharing::By(10_000) { SHARED_FLEET } else { FLEET };
+        let clients = Clients::Fleet { clients, every: EVERY };
+        rows.push(Scenario { sharing, is_telling, clients, ..row.clone() });
     }
 }
 
