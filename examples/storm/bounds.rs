@@ -83,7 +83,24 @@ pub const EXCEPTIONS: &[Exception] = &[
     },
     Exception {
         group: Group::Limit,
+        name: "10/s, both",
+        sharing: "",
+        widen: |bounds| {
+            bounds.used = Some(70.0);
+            bounds.worst = bounds.worst.map(|worst| worst + 3.0);
+        },
+        reason: "A reset in whole seconds, told when the last call of a second is used, closes the next second, too.",
+    },
+    Exception {
+        group: Group::Limit,
         name: "60/min as a bucket",
+        sharing: "",
+        widen: |bounds| bounds.lost_requests = Some(30),
+        reason: "A token bucket with a burst of a minute looks faster than it is, so its first callers are refused often.",
+    },
+    Exception {
+        group: Group::Limit,
+        name: "600/min as a bucket",
         sharing: "",
         widen: |bounds| bounds.lost_requests = Some(30),
         reason: "A token bucket with a burst of a minute looks faster than it is, so its first callers are refused often.",

@@ -51,6 +51,10 @@ pub fn draw(matrix: &Matrix, path: &Path) -> Result<(), Box<dyn Error>> {
         for (n, column) in matrix.columns.iter().enumerate() {
             root.draw_text(column.name, &text(13, BLACK), (left + CELLS + n as i32 * CELL + 4, HEAD))?;
         }
+        if let Some(Line::Row(row)) = lines.first() {
+            let title = format!("{} (continued)", matrix.rows[*row].group.title());
+            root.draw_text(&title, &text(13, BLACK), (left + NAME, HEAD))?;
+        }
         for (n, line) in lines.iter().enumerate() {
             let y = HEAD + (n as i32 + 1) * LINE;
             match *line {
