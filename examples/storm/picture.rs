@@ -1,14 +1,18 @@
 //! The picture: load over time, with a panel for each disturbance and scope, as an SVG. It needs no fonts to draw.
 
 use std::error::Error;
-use std::fs;
+use std::num::NonZero;
 use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use crate::service::Disturbance;
-use crate::{Case, DISTURBED, SECOND, SECONDS, Scope};
+use crate::clients::Clients;
+use crate::disturbed::{DISTURBED, SECONDS};
+use crate::figures::Figures;
+use crate::policies::{Contestant, DEFAULT, contestants};
+use crate::scenario::{Group, Scenario, Sharing};
+use crate::{SECOND, cells, matrix};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
@@ -22,64 +26,67 @@ const LOWEST: f64 = 0.05;
 const HIGHEST: f64 = 100.0;
 
 /// The colors of the contestants, in their order. People who are color-blind can tell them apart, too.
-const COLORS: [RGBColor; 7] = [
+const COLORS: [RGBColor; 5] = [
     RGBColor(0x99, 0x99, 0x99),
-    RGBColor(0x00, 0x00, 0x00),
-    RGBColor(0xe6, 0x9f, 0x00),
     RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x56, 0xb4, 0xe9),
     RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x00, 0x00, 0x00),
 ];
 
-pub fn draw(cases: &[Case], path: &Path) -> Result<(), Box<dyn Error>> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+/// Number of clients: enough for smooth lines.
+const CLIENTS: u32 = 20_000;
+/// The disturbances of the picture.
+const SHOWN: [&str; 4] = ["brownout", "outage, 503", "closed", "spike"];
+
+/// Runs the fleets under all policies, and draws their load.
+pub fn draw(path: &Path, seed: u64, threads: Option<NonZero<usize>>) -> Result<(), Box<dyn Error>> {
+    let contestants = contestants();
+    let mut rows = matrix::small();
+    rows.retain(|row| row.group == Group::Disturbance && SHOWN.iter().any(|name| row.name.starts_with(name)));
+    rows.retain(|row| row.sharing != Sharing::By(10_000));
+    for row in &mut rows {
+        row.clients = Clients::Fleet { clients: CLIENTS, every: 20 };
     }
-    let mut disturbances: Vec<Disturbance> = cases.iter().map(|case| case.disturbance).collect();
-    disturbances.dedup();
-    let height = TITLE + LEGEND + (SIZE.1 - TITLE - LEGEND) / 4 * disturbances.len() as u32;
+    let runs: Vec<(&Scenario, &Contestant)> =
+        rows.iter().flat_map(|row| contestants.iter().map(move |contestant| (row, contestant))).collect();
+    let figures = cells::all(&runs, seed, threads);
+
+    let height = TITLE + LEGEND + (SIZE.1 - TITLE - LEGEND) / 4 * rows.len() as u32 / 2;
     let root = SVGBackend::new(path, (SIZE.0, height)).into_drawing_area();
     root.fill(&WHITE)?;
     let (title, rest) = root.split_vertically(TITLE);
-    let text = ("sans-serif", 17).into_font().color(&BLACK);
     title.draw_text(
-        "Load on a service whose callers retry (load / capacity, disturbed from 60 s to 120 s)",
-        &text,
+        "Load on a service whose callers retry (load / capacity, disturbed for the shaded minute)",
+        &text(17),
         (12, 10),
     )?;
     let (legend, panels) = rest.split_vertically(LEGEND);
-    draw_legend(&legend)?;
-    let panels = panels.split_evenly((disturbances.len(), 2));
-    for (row, panels) in disturbances.iter().zip(panels.chunks(2)) {
-        for (panel, scope) in panels.iter().zip([Scope::Own, Scope::Shared]) {
-            let shown = |case: &&Case| case.disturbance == *row && [Scope::Any, scope].contains(&case.scope);
-            draw_panel(panel, *row, scope, cases.iter().filter(shown))?;
-        }
+    draw_legend(&legend, &contestants)?;
+    let panels = panels.split_evenly((rows.len().div_ceil(2), 2));
+    for ((panel, row), figures) in panels.iter().zip(&rows).zip(figures.chunks(contestants.len())) {
+        draw_panel(panel, row, figures)?;
     }
     root.present()?;
     Ok(())
 }
 
-fn draw_legend(area: &Area<'_>) -> Result<(), Box<dyn Error>> {
-    let places = [10, 32].into_iter().flat_map(|y| [16, 261, 506, 751].map(|x| (x, y)));
-    for (n, (contestant, (x, y))) in crate::contestants().iter().zip(places).enumerate() {
+fn draw_legend(area: &Area<'_>, contestants: &[Contestant]) -> Result<(), Box<dyn Error>> {
+    for (n, contestant) in contestants.iter().enumerate() {
+        let (x, y) = (16 + n as i32 * 195, 18);
         area.draw(&PathElement::new([(x, y), (x + 26, y)], line(n)))?;
         area.draw_text(contestant.name, &text(14), (x + 33, y - 6))?;
     }
     Ok(())
 }
 
-fn draw_panel<'a>(
-    area: &Area<'_>,
-    disturbance: Disturbance,
-    scope: Scope,
-    cases: impl Iterator<Item = &'a Case>,
-) -> Result<(), Box<dyn Error>> {
-    let sharing =
-        if scope == Scope::Own { "each client its own upstream value" } else { "clients share upstream values" };
+fn draw_panel(area: &Area<'_>, row: &Scenario, figures: &[Figures]) -> Result<(), Box<dyn Error>> {
+    let sharing = match row.sharing {
+        Sharing::Own => "each client its own upstream value".into(),
+        _ => format!("{} clients share an upstream value", row.sharing()),
+    };
     let mut chart = ChartBuilder::on(area)
-        .caption(format!("{disturbance:?}: {sharing}"), ("sans-serif", 14))
+        .caption(format!("{}: {sharing}", row.name), ("sans-serif", 14))
         .margin(6)
         .margin_right(18)
         .x_label_area_size(22)
@@ -98,15 +105,13 @@ fn draw_panel<'a>(
         .label_style(("sans-serif", 12))
         .draw()?;
     chart.draw_series([PathElement::new([(0, 1.0), (SECONDS, 1.0)], RGBColor(0x44, 0x44, 0x44).stroke_width(1))])?;
-    let names = crate::contestants().map(|contestant| contestant.name);
     // Draw the line of the default policy last, on top.
-    let (default, others): (Vec<_>, Vec<_>) = cases.partition(|case| case.contestant.is_default);
-    for case in others.into_iter().chain(default) {
-        let n = names.iter().position(|name| *name == case.contestant.name).expect("a contestant");
-        let load: Vec<u64> = case.figures().load().collect();
-        let points = load.chunks(STEP).enumerate().map(|(n, loads)| {
+    let order = (0..figures.len()).filter(|n| *n != DEFAULT).chain([DEFAULT]);
+    for n in order {
+        let load: Vec<u64> = figures[n].load().collect();
+        let points = load.chunks(STEP).enumerate().map(|(step, loads)| {
             let mean = loads.iter().sum::<u64>() / loads.len() as u64;
-            ((n * STEP) as u64, f64::from(mean as u32) / 100.0)
+            ((step * STEP) as u64, mean as f64 / 100.0)
         });
         chart.draw_series(LineSeries::new(points, line(n)))?;
     }
@@ -115,7 +120,7 @@ fn draw_panel<'a>(
 
 /// Returns the style of a line. The default policy has the thick one.
 fn line(contestant: usize) -> ShapeStyle {
-    let width = if crate::contestants()[contestant].is_default { 3 } else { 2 };
+    let width = if contestant == DEFAULT { 3 } else { 2 };
     COLORS[contestant].stroke_width(width)
 }
 

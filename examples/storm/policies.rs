@@ -1,43 +1,43 @@
-//! The policies to compare, from no retries to all parts of the crate.
+//! The policies to compare: the columns of the matrix.
 
 use std::time::Duration;
 
-use retry_machine::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyBuilder};
+use retry_machine::{BreakerPolicy, Jitter, Policy, PolicyBuilder};
 
 pub struct Contestant {
     pub name: &'static str,
     pub policy: Policy,
-    /// Whether it obeys `Retry-After`.
-    pub obeys_hints: bool,
     /// Whether it matters which requests share an upstream value: only the gate, the budget and the breaker are in there.
     pub shares: bool,
-    /// Whether this is the default of the crate.
-    pub is_default: bool,
 }
 
-pub const NAIVE: &str = "naive, 5 at once";
+/// The columns of the matrix.
+pub const NO_RETRIES: usize = 0;
+pub const BACK_OFF: usize = 1;
+pub const DEFAULT: usize = 2;
+pub const COLUMNS: usize = 4;
 
-pub fn contestants() -> [Contestant; 7] {
-    let guide = || Policy::flextell().into_builder().gate(false).budget(None);
-    // Without a gate, a retry after a 429 costs as much as any other.
-    let budget = BudgetPolicy { throttle_cost: BudgetPolicy::DEFAULT.retry_cost, ..BudgetPolicy::DEFAULT };
+/// Returns the columns, and after them a policy that only the picture of the load has.
+pub fn contestants() -> [Contestant; COLUMNS + 1] {
+    let alone = || Policy::flextell().into_builder().gate(false).budget(None).breaker(None);
     let default = || Policy::flextell().into_builder();
+    let without = default().breaker(None);
+    let has_breaker = Policy::flextell() != without.clone().build().expect("a valid policy");
+    let toggled = if has_breaker {
+        contestant("default, no breaker", without, true)
+    } else {
+        contestant("default + breaker", default().breaker(Some(BreakerPolicy::RECOMMENDED)), true)
+    };
     [
-        alone("no retries", guide().max_retries(0)),
-        Contestant { obeys_hints: false, ..alone(NAIVE, guide().initial_backoff(Duration::ZERO).jitter(Jitter::None)) },
-        alone("back-off, no jitter", guide().jitter(Jitter::None)),
-        alone("the guide's back-off", guide()),
-        sharing("+ budget", guide().budget(Some(budget))),
-        Contestant { is_default: true, ..sharing("+ gate (the default)", default()) },
-        sharing("+ breaker", default().breaker(Some(BreakerPolicy::RECOMMENDED))),
+        contestant("no retries", alone().max_retries(0), false),
+        contestant("back-off alone", alone(), false),
+        contestant("the default", default(), true),
+        toggled,
+        contestant("naive, 5 at once", alone().initial_backoff(Duration::ZERO).jitter(Jitter::None), false),
     ]
 }
 
-fn alone(name: &'static str, policy: PolicyBuilder) -> Contestant {
-    Contestant { shares: false, ..sharing(name, policy) }
-}
-
-fn sharing(name: &'static str, policy: PolicyBuilder) -> Contestant {
+fn contestant(name: &'static str, policy: PolicyBuilder, shares: bool) -> Contestant {
     let policy = policy.attempt_timeout(Some(Duration::from_secs(2))).build().expect("a valid policy");
-    Contestant { name, policy, obeys_hints: true, shares: true, is_default: false }
+    Contestant { name, policy, shares }
 }

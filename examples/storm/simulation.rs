@@ -1,201 +1,253 @@
-//! One run: a fleet of clients calls the service in virtual time. Each request has a machine of its own.
+//! One run: clients call a service in virtual time. Each request has a machine of its own.
 
-use std::hint::black_box;
 use std::time::Duration;
 
 use fastrand::Rng;
-use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream, derive_seed};
+use retry_machine::{
+    Action, Event, FailureKind, Idempotency, Policy, Reply, RequestLimits, RetryMachine, Timestamp, Upstream,
+    WaitReason, derive_seed,
+};
 use slab::Slab;
 
-use crate::figures::Figures;
-use crate::queue::{Answer, Due, Queue};
-use crate::service::{Disturbance, Service};
-use crate::{DISTURBED, SECOND, SECONDS};
+use crate::SECOND;
+use crate::clients::{Arrivals, Clients};
+use crate::figures::{End, Figures};
+use crate::queue::{self, Due, Happening, Queue};
+use crate::scenario::Scenario;
+use crate::service::{Answer, Service};
 
-/// The settings of a run.
-#[derive(Clone)]
-pub struct Setting {
-    pub disturbance: Disturbance,
-    pub policy: Policy,
-    pub obeys_hints: bool,
-    /// Number of upstream values for all clients.
-    pub upstreams: u32,
-    pub clients: u32,
-    /// Average nanoseconds between two requests of all clients.
-    pub interval: u64,
-    pub seed: u64,
+/// The events that come between a request and its answer, beside the service.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Trouble {
+    /// The time limit of each request, in milliseconds.
+    pub deadline: Option<u64>,
+    /// Every second request is cancelled within this number of milliseconds from its start.
+    pub cancelled: Option<u64>,
+    /// Each tick is late by up to so many milliseconds.
+    pub late: u64,
 }
 
-struct Simulation {
-    setting: Setting,
+struct Simulation<'a> {
+    scenario: &'a Scenario,
+    policy: &'a Policy,
+    seed: u64,
+    /// Draws the trouble.
+    rng: Rng,
     upstreams: Vec<Upstream>,
     /// The requests under way.
     requests: Slab<Request>,
     /// Number of requests begun.
-    number: u64,
+    number: u32,
     queue: Queue,
+    arrivals: Arrivals,
     service: Service,
     figures: Figures,
 }
 
-/// A request waits for one event at a time: its answer, or a tick.
+/// A request waits for one event at a time, beside a cancel: its answer, or a tick.
 struct Request {
     machine: RetryMachine,
-    upstream: u32,
-    /// Milliseconds.
-    begun: u32,
+    number: u32,
+    client: u32,
+    /// Milliseconds, as all that follow.
+    begun: u64,
+    /// The end of the time that the last hint for this request named.
+    told: u64,
+    /// The beginning of a wait for the server: for a hint, or at the gate.
+    waits_since: Option<u64>,
+    /// The sum of these waits.
+    waited: u64,
 }
 
 const MILLISECOND: u64 = SECOND / 1_000;
+/// A worker whose request failed pauses, in milliseconds, since some requests fail at once.
+const AFTER_FAILURE: u64 = 1_000;
 
-/// Runs to the end. Calls `progress` after each virtual second.
-pub fn run(setting: Setting, progress: impl Fn()) -> Figures {
+/// Runs to the end.
+pub fn run(scenario: &Scenario, policy: &Policy, seed: u64) -> Figures {
+    let interval = scenario.clients.interval();
     // The service can do a third more than the clients ask for.
-    let cost = setting.interval * 3 / 4;
+    let cost = interval * 3 / 4;
     let mut simulation = Simulation {
-        upstreams: vec![Upstream::new(setting.policy.clone()); setting.upstreams as usize],
+        scenario,
+        policy,
+        seed,
+        rng: Rng::with_seed(seed ^ 0x7a0b1e),
+        upstreams: vec![Upstream::new(policy.clone()); scenario.upstreams() as usize],
         requests: Slab::new(),
         number: 0,
         queue: Queue::new(),
-        service: Service::new(setting.disturbance, cost),
-        figures: Figures::new(SECOND / cost),
-        setting,
+        arrivals: Arrivals::new(interval, scenario.begins, &scenario.service, seed),
+        service: Service::new(&scenario.service, cost, seed),
+        figures: Figures::new(scenario.seconds, SECOND / cost),
     };
-    simulation.run(&progress);
+    simulation.run();
     simulation.figures
 }
 
-impl Simulation {
-    fn run(&mut self, progress: &impl Fn()) {
-        let mut rng = Rng::with_seed(self.setting.seed);
-        let mut arrival = 0;
-        let mut arrivals = Vec::new();
-        while self.queue.now() < SECONDS * 1_000 {
-            let due = self.queue.advance();
-            let now = self.queue.now() * MILLISECOND;
-            arrivals.clear();
-            while arrival <= now {
-                arrivals.push(rng.u32(0..self.setting.clients) % self.setting.upstreams);
-                arrival += self.gap(arrival, &mut rng);
+impl Simulation<'_> {
+    fn run(&mut self) {
+        self.populate();
+        let end = self.scenario.seconds * 1_000;
+        while self.queue.now() < end {
+            for due in self.queue.advance(end) {
+                match due {
+                    Due::Begin(client) => self.due_to_begin(client),
+                    Due::Request(request, happening) => self.dispatch(request, happening),
+                }
             }
-            self.touch(&due, &arrivals);
-            for due in due {
-                self.dispatch(due);
-            }
-            for upstream in &arrivals {
-                self.begin(*upstream);
-            }
-            if now % SECOND == 0 {
-                progress();
+        }
+        self.figures.waiting = self.requests.len() as u64;
+    }
+
+    fn populate(&mut self) {
+        match self.scenario.clients {
+            Clients::Fleet { .. } | Clients::Batches { .. } => self.queue.put(1, Due::Begin(0)),
+            Clients::Loops { clients, every } => {
+                for client in 0..clients {
+                    let first = self.rng.u64(0..=every);
+                    self.queue.put(first, Due::Begin(client));
+                }
             }
         }
     }
 
-    /// Draws the time from `now` to the next request: a Poisson process.
-    fn gap(&self, now: u64, rng: &mut Rng) -> u64 {
-        let spike = self.setting.disturbance == Disturbance::Spike && DISTURBED.contains(&now);
-        let mean = if spike { self.setting.interval / 3 } else { self.setting.interval };
-        u64::try_from((u128::from(mean) * u128::from(exponential(rng))) >> 32).expect("a gap of some seconds")
+    fn due_to_begin(&mut self, client: u32) {
+        match self.scenario.clients {
+            Clients::Fleet { clients, .. } => {
+                while self.arrivals.next() <= self.queue.now() * MILLISECOND {
+                    let client = self.arrivals.advance(clients);
+                    self.begin(client);
+                }
+                self.queue.put(self.arrivals.next().div_ceil(MILLISECOND), Due::Begin(0));
+            }
+            Clients::Loops { .. } => self.begin(client),
+            Clients::Batches { requests, every } => {
+                self.queue.put(self.queue.now() + every * 1_000, Due::Begin(0));
+                for client in 0..requests {
+                    self.begin(client);
+                }
+            }
+        }
     }
 
-    fn begin(&mut self, upstream: u32) {
-        let machine = RetryMachine::new(Idempotency::Idempotent, derive_seed(self.setting.seed, self.number));
-        let begun = u32::try_from(self.queue.now()).expect("minutes");
+    fn begin(&mut self, client: u32) {
+        let begun = self.queue.now();
+        let limits = RequestLimits {
+            deadline: self.scenario.trouble.deadline.map(Duration::from_millis),
+            ..RequestLimits::default()
+        };
+        let machine =
+            RetryMachine::new(Idempotency::Idempotent, derive_seed(self.seed, self.number.into())).with_limits(limits);
+        let number = self.number;
         self.number += 1;
-        let request = Request { machine, upstream, begun };
-        let key = u32::try_from(self.requests.insert(request)).expect("fewer than four billion at a time");
-        self.figures.begun(self.queue.now());
+        let request = Request { machine, number, client, begun, told: 0, waits_since: None, waited: 0 };
+        let key = self.requests.insert(request) as u32;
+        self.figures.begun(begun);
+        if let Some(within) = self.scenario.trouble.cancelled {
+            if number % 2 == 1 {
+                let at = begun + self.rng.u64(1..=within);
+                self.queue.put(at, Due::Request(queue::Request { key, number }, Happening::Cancel));
+            }
+        }
         self.drive(key, Event::Start);
     }
 
-    /// Reads the state behind all due events before any of them is handled. With a million clients none of it is in the
-    /// cache, and memory delivers it faster if all of it is requested at once.
-    fn touch(&self, due: &[Due], arrivals: &[u32]) {
-        for due in due {
-            let request = &self.requests[due.key()];
-            black_box((request.begun, request.machine.attempts()));
-        }
-        let due = due.iter().map(|due| &self.requests[due.key()].upstream);
-        for upstream in due.chain(arrivals) {
-            black_box(self.upstreams[*upstream as usize].clone());
-        }
-    }
-
-    fn dispatch(&mut self, due: Due) {
-        match due {
-            Due::Tick(key) => self.drive(key, Event::Tick),
-            Due::Reply(key, answer) => {
-                let attempt = self.requests[key as usize].machine.attempts();
-                self.drive(key, Event::Reply { attempt, reply: self.read(answer) });
+    fn dispatch(&mut self, due: queue::Request, happening: Happening) {
+        // The request may have ended, and another may have its key.
+        let Some(request) = self.requests.get_mut(due.key as usize).filter(|request| request.number == due.number)
+        else {
+            return;
+        };
+        let event = match happening {
+            Happening::Tick => Event::Tick,
+            Happening::Cancel => Event::Cancel,
+            Happening::Reply(answer) => {
+                let reply = read(self.policy, answer);
+                if let (false, Some(hint)) = (answer.is_good(), reply.hint()) {
+                    request.told = self.queue.now() + hint.wait().as_millis() as u64;
+                }
+                Event::Reply { attempt: request.machine.attempts(), reply }
             }
-        }
-    }
-
-    fn read(&self, answer: Answer) -> Reply {
-        let reply = Reply::new(answer.status);
-        if answer.retry_after == 0 || !self.setting.obeys_hints {
-            return reply;
-        }
-        reply.with_hint(Duration::from_millis(answer.retry_after.into()))
+        };
+        self.drive(due.key, event);
     }
 
     /// Reports an event to a machine, and carries out the action.
     fn drive(&mut self, key: u32, mut event: Event) {
         let now = self.queue.now();
+        let upstreams = self.upstreams.len();
         let request = &mut self.requests[key as usize];
-        let upstream = &mut self.upstreams[request.upstream as usize];
-        loop {
+        let name = queue::Request { key, number: request.number };
+        let upstream = &mut self.upstreams[request.client as usize % upstreams];
+        request.waited += request.waits_since.take().map_or(0, |since| now - since);
+        let end = loop {
             match request.machine.handle(Timestamp::from_millis(now), event, upstream) {
-                Action::Send { until, .. } => {
+                Action::Send { attempt, until, .. } => {
                     let give_up = until.expect("every attempt has a limit").as_millis_ceil();
-                    let answer = self.service.take(now * MILLISECOND);
+                    let answer = self.service.take(now * MILLISECOND, attempt);
                     // The caller has given up on an answer that comes too late.
                     let in_time =
                         answer.map(|(at, answer)| (at.div_ceil(MILLISECOND), answer)).filter(|(at, _)| *at < give_up);
-                    self.figures.sent(now, in_time.is_some_and(|(_, answer)| answer.status == 200));
+                    self.figures.sent(now, in_time.map(|(_, answer)| answer), now < request.told);
                     return match in_time {
-                        Some((at, answer)) => self.queue.put(at, Due::Reply(key, answer)),
-                        None => self.queue.put(give_up, Due::Tick(key)),
+                        Some((at, answer)) => self.queue.put(at, Due::Request(name, Happening::Reply(answer))),
+                        None => self.queue.put(give_up, Due::Request(name, Happening::Tick)),
                     };
                 }
-                Action::Wait { until, .. } if until.as_millis_ceil() > now => {
-                    return self.queue.put(until.as_millis_ceil(), Due::Tick(key));
+                Action::Wait { until, reason, .. } if until.as_millis_ceil() > now => {
+                    request.waits_since = (reason != WaitReason::Backoff).then_some(now);
+                    let late =
+                        if self.scenario.trouble.late > 0 { self.rng.u64(0..=self.scenario.trouble.late) } else { 0 };
+                    return self.queue.put(until.as_millis_ceil() + late, Due::Request(name, Happening::Tick));
+                }
+                // The attempt is cancelled or the tick early.
+                Action::InFlight { until, .. } => {
+                    let until = until.expect("every attempt has a limit").as_millis_ceil();
+                    return self.queue.put(until, Due::Request(name, Happening::Tick));
                 }
                 Action::Wait { .. } => event = Event::Tick,
-                Action::Done { .. } => {
-                    self.figures.done(now - u64::from(request.begun));
-                    break;
+                Action::Done { .. } => break End::Done,
+                Action::Fail(failure) => {
+                    break match failure.kind() {
+                        FailureKind::NotFound => End::Done,
+                        FailureKind::Cancelled => End::Cancelled,
+                        FailureKind::Deadline => End::Deadline,
+                        _ => End::Lost,
+                    };
                 }
-                Action::Fail(_) => {
-                    self.figures.lost += 1;
-                    break;
-                }
-                action => unreachable!("there are no tokens and no other events: {action}"),
+                action => unreachable!("there are no tokens: {action}"),
             }
+        };
+        let request = self.requests.remove(key as usize);
+        self.figures.ended(now, request.begun, request.waited, end);
+        self.next_of(&request, end);
+    }
+
+    /// Schedules the next request of a client that begins one after the other.
+    fn next_of(&mut self, request: &Request, end: End) {
+        if let Clients::Loops { every, .. } = self.scenario.clients {
+            let pause = if end == End::Lost { AFTER_FAILURE } else { 1 };
+            let next = (request.begun + every).max(self.queue.now() + pause);
+            self.queue.put(next, Due::Begin(request.client));
         }
-        self.requests.remove(key as usize);
     }
 }
 
-/// Draws an exponential variate of mean 1, as a fixed-point number with 32 bits of fraction. Von Neumann's method (1951)
-/// needs only comparisons, so the result is the same on every computer.
-fn exponential(rng: &mut Rng) -> u64 {
-    let mut whole = 0;
-    loop {
-        let first = rng.u32(..);
-        let mut last = first;
-        let mut falling = 1;
-        loop {
-            let next = rng.u32(..);
-            if next >= last {
-                break;
-            }
-            last = next;
-            falling += 1;
-        }
-        if falling % 2 == 1 {
-            return whole << 32 | u64::from(first);
-        }
-        whole += 1;
+/// Reads an answer as a client reads the headers of a response.
+fn read(policy: &Policy, answer: Answer) -> Reply {
+    if answer.retry_after == 0 && answer.rate_limit.is_none() {
+        return Reply::new(answer.status);
     }
+    let mut headers = Vec::new();
+    match answer.retry_after {
+        0 => {}
+        wait if wait % 1_000 == 0 => headers.push(("retry-after", (wait / 1_000).to_string())),
+        wait => headers.push(("retry-after-ms", wait.to_string())),
+    }
+    if let Some((left, reset)) = answer.rate_limit {
+        headers.push(("ratelimit-remaining", left.to_string()));
+        headers.push(("ratelimit-reset", reset.to_string()));
+    }
+    policy.read(answer.status, headers)
 }
