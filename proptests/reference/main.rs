@@ -34,7 +34,7 @@ fn start(setting: &Value) -> (Replay, Model) {
 }
 
 /// Returns the settings with the crate's own spelling of a preset that the model does not know: a service's numbers are not
-/// rules. Only whole keys stand beside such a preset in the traces.
+/// rules. The traces give such a preset whole keys only.
 fn spelt_out(setting: &Value) -> Value {
     match setting["preset"].as_str() {
         None | Some("flextell" | "common") => setting.clone(),
