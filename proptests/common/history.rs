@@ -125,7 +125,7 @@ impl Entry {
         }
     }
 
-    /// Returns whether this event is the first unprocessed attempt of its request, which is no failure (D13).
+    /// Returns whether this event is the first unprocessed attempt of its request, which is not a failure (D13).
     pub fn is_repetition(&self) -> bool {
         !self.before.repeated && matches!(self.ended(), Some((_, Ended::Failed(TransportErrorKind::Unprocessed))))
     }

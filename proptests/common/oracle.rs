@@ -396,7 +396,7 @@ pub fn failures_tell_what_is_known(history: &History) {
         assert_eq!((failure.status(), failure.cause()), (known.status, known.cause), "E1, F8: {entry:?}");
         assert_eq!(nanos(failure.elapsed()), elapsed, "E1: {entry:?}");
         if let Some(Ended::Answered(response)) = ended {
-            // H11: a pushback stands in place of the hint only where the reply would be retried.
+            // H11: a pushback replaces the hint only where the reply would be retried.
             let is_retried = matches!(history.setup.taken(entry.request, &response), Taken::Retried(_));
             let hint = if is_retried { response.effective_hint() } else { response.hint };
             let end = hint.map_or(0, |(nanos, _)| entry.at.saturating_add(nanos));
@@ -534,7 +534,7 @@ pub fn every_request_ends(
     let settings = player.settings().clone();
     let throttles = settings.throttle_retries.unwrap_or(0);
     let retries = u32::from(settings.max_retries.min(8)) + u32::from(throttles.min(8));
-    // D13: one more, which is no retry.
+    // D13: one more, which is not a retry.
     let attempts = 2 + retries + u32::from(settings.max_token_recoveries);
     let attempts = usize::try_from(attempts).expect("it is small");
     let has_few_retries = settings.max_retries <= 8 && throttles <= 8;

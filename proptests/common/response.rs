@@ -72,7 +72,7 @@ pub enum Taken {
     Retried(Kind),
 }
 
-/// What a result says about the service (D18).
+/// The health of the service, as a result shows it (D18).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Health {
     Good,
