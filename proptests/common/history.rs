@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, BearerErrorCode, CodeClass, Event, FailureKind, HintSource, Idempotency, RefreshOutcome, Reply,
-    RetryMachine, Timestamp, TransportErrorKind, Upstream, derive_seed,
+    Action, Event, FailureKind, Idempotency, Policy, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
+    TransportErrorKind, Upstream, Verdict, derive_seed,
 };
 
-use super::settings::{Settings, nanos};
+use super::response::{Numbers, Response, Taken};
+use super::settings::Settings;
 
 /// An instant this far from the present is out of a snapshot's reach.
 const CENTURIES: u64 = 1 << 62;
@@ -20,7 +21,15 @@ pub struct Setup {
     pub settings: Settings,
     pub seed: u64,
     pub token_expires_in: Option<u64>,
-    pub requests: Vec<Idempotency>,
+    pub requests: Vec<Request>,
+}
+
+/// One request, as its caller makes it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    pub idempotency: Idempotency,
+    /// Its own limits (D17).
+    pub limits: RequestLimits,
 }
 
 /// Everything that happened.
@@ -64,23 +73,14 @@ pub enum Input {
     OpenGate,
 }
 
-/// A response, with the facts that the rules name.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Response {
-    pub reply: Reply,
-    pub status: u16,
-    /// The effective hint in nanoseconds (H6).
-    pub hint: Option<(u64, HintSource)>,
-    /// Nanoseconds until the reset of the limit that has nothing left.
-    pub exhausted_for: Option<u64>,
-}
-
 /// The facts that a request has shown in its actions.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct Seen {
     pub started: Option<u64>,
     pub sends: u32,
     pub in_flight: Option<Flight>,
+    /// Whether an attempt was unprocessed and went out again at once (D13).
+    pub repeated: bool,
     pub last: Option<Action>,
 }
 
@@ -125,26 +125,30 @@ impl Entry {
         }
     }
 
-    /// Returns the end of the attempt in flight, unless it is a 401: the failure that a retry may follow (B3).
+    /// Returns whether this event is the first unprocessed attempt of its request, which is not a failure (D13).
+    pub fn is_repetition(&self) -> bool {
+        !self.before.repeated && matches!(self.ended(), Some((_, Ended::Failed(TransportErrorKind::Unprocessed))))
+    }
+
+    /// Returns the end of the attempt in flight, unless it is about the token or the attempt goes out again at once: the
+    /// failure that a retry may follow (B3).
     pub fn failure(&self) -> Option<Ended> {
-        let (_, ended) = self.ended()?;
-        (!matches!(ended, Ended::Answered(response) if response.status == 401)).then_some(ended)
+        let (_, ended) = self.ended().filter(|_| !self.is_repetition())?;
+        let is_about_token = match ended {
+            Ended::Answered(response) => match response.verdict {
+                Some(Verdict::TokenExpired) => true,
+                Some(Verdict::Final) => false,
+                _ => response.status == 401,
+            },
+            Ended::Failed(_) | Ended::GivenUp => false,
+        };
+        (!is_about_token).then_some(ended)
     }
 
     /// Returns the response in this event, if the request has sent anything (T3).
     pub fn heard(&self) -> Option<Response> {
         match self.input {
             Input::Reply(_, response) if self.before.sends > 0 => Some(response),
-            _ => None,
-        }
-    }
-
-    /// Returns the attempt of this request that succeeded.
-    pub fn success(&self) -> Option<u32> {
-        match self.input {
-            Input::Reply(attempt, response) => {
-                (response.is_success() && (1..=self.before.sends).contains(&attempt)).then_some(attempt)
-            }
             _ => None,
         }
     }
@@ -169,27 +173,10 @@ impl Entry {
     }
 }
 
-impl Response {
-    /// Takes the facts from the reply itself.
-    pub fn of(reply: Reply) -> Response {
-        let exhausted = reply.reset().filter(|_| reply.remaining() == Some(0));
-        Response {
-            reply,
-            status: reply.status(),
-            hint: reply.hint().map(|hint| (nanos(hint.wait()), hint.source())),
-            exhausted_for: exhausted.map(nanos),
-        }
-    }
-
-    pub fn is_success(&self) -> bool {
-        (200..300).contains(&self.status)
-    }
-
-    /// Returns whether the server says that a fresh token would not help (D12).
-    pub fn refresh_is_useless(&self) -> bool {
-        use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
-        matches!(self.reply.challenge(), Some(InsufficientScope | InsufficientClaims | TokenRevoked))
-            || matches!(self.reply.code(), CodeClass::InsufficientScope | CodeClass::TokenRevoked)
+impl Setup {
+    /// Returns the place of a response to a request in the table (D11, D15).
+    pub fn taken(&self, request: usize, response: &Response) -> Taken {
+        response.taken(&self.settings, self.requests[request].idempotency)
     }
 }
 
@@ -226,8 +213,9 @@ impl Player {
         if let Some(lifetime) = setup.token_expires_in {
             upstream.token_expires_in(Timestamp::ZERO, Duration::from_nanos(lifetime));
         }
-        let machine =
-            |(n, idempotency): (u64, &Idempotency)| RetryMachine::new(*idempotency, derive_seed(setup.seed, n));
+        let machine = |(n, request): (u64, &Request)| {
+            RetryMachine::new(request.idempotency, derive_seed(setup.seed, n)).with_limits(request.limits)
+        };
         Player {
             upstream,
             machines: (0..).zip(&setup.requests).map(machine).collect(),
@@ -242,6 +230,20 @@ impl Player {
 
     pub fn settings(&self) -> &Settings {
         &self.setup.settings
+    }
+
+    pub fn policy(&self) -> &Policy {
+        self.upstream.policy()
+    }
+
+    /// Returns the limits of a request.
+    pub fn limits(&self, request: usize) -> RequestLimits {
+        self.setup.requests[request].limits
+    }
+
+    /// Returns the response that these numbers make under the policy.
+    pub fn response(&self, numbers: Numbers) -> Response {
+        numbers.facts(&self.setup.settings, self.upstream.policy())
     }
 
     /// Returns the latest time that was told (T2).
@@ -288,7 +290,7 @@ impl Player {
         };
         let action = event.map(|event| self.handle(request, now, event));
         if let Some(action) = action {
-            self.seen[request] = before.after(action, self.now);
+            self.seen[request] = before.after(input, action, self.now);
         }
         let after = State {
             attempts: self.machines[request].attempts(),
@@ -390,7 +392,7 @@ impl Player {
 }
 
 impl Seen {
-    fn after(self, action: Action, at: u64) -> Seen {
+    fn after(self, input: Input, action: Action, at: u64) -> Seen {
         let (sends, in_flight) = match action {
             Action::Send { attempt, generation, until, .. } => {
                 let limit = until.map(Timestamp::as_nanos);
@@ -399,7 +401,11 @@ impl Seen {
             Action::InFlight { .. } => (self.sends, self.in_flight),
             _ => (self.sends, None),
         };
-        Seen { started: self.started.or(Some(at)), sends, in_flight, last: Some(action) }
+        let newest = self.in_flight.map(|flight| flight.attempt);
+        let is_unprocessed =
+            matches!(input, Input::Error(attempt, TransportErrorKind::Unprocessed) if Some(attempt) == newest);
+        let repeated = self.repeated || is_unprocessed;
+        Seen { started: self.started.or(Some(at)), sends, in_flight, repeated, last: Some(action) }
     }
 }
 

@@ -2,13 +2,16 @@
 //! one.
 #![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use retry_machine::{Action, FailureKind, Idempotency, RefreshOutcome, Reply, TransportErrorKind};
+use retry_machine::{
+    Action, Cause, Charge, FailureKind, Idempotency, RefreshOutcome, Refund, TransportErrorKind, WaitReason,
+};
 
-use super::bounds::{Gate, Lease, Waits};
-use super::history::{Ended, Entry, History, Input, Player, Response};
+use super::bounds::{Breaker, Gate, Lease, Results, Retries, Waits};
+use super::history::{Ended, Entry, History, Input, Player};
+use super::response::{Health, Numbers, Response, Taken};
+use super::settings::{Kind, nanos};
 
 /// Asserts every invariant.
 pub fn check(history: &History) {
@@ -16,12 +19,14 @@ pub fn check(history: &History) {
     the_gate_binds(history);
     attempts_are_bounded(history);
     the_end_is_final(history);
-    final_statuses_end(history);
+    final_replies_end(history);
     results_follow_the_table(history);
     refused_tokens_are_not_sent_again(history);
     leases_are_exclusive(history);
     waits_are_within_bounds(history);
     the_budget_is_kept(history);
+    the_breaker_hears_the_health(history);
+    failures_tell_what_is_known(history);
     ambiguous_failures_end(history);
     the_deadline_binds(history);
     only_ticks_end_waits(history);
@@ -40,7 +45,7 @@ impl History {
     }
 
     fn is_non_idempotent(&self, request: usize) -> bool {
-        self.setup.requests[request] == Idempotency::NonIdempotent
+        self.setup.requests[request].idempotency == Idempotency::NonIdempotent
     }
 }
 
@@ -48,8 +53,9 @@ impl History {
 pub fn hints_bind(history: &History) {
     let settings = &history.setup.settings;
     history.for_each(|not_before: &mut u64, entry| {
-        let response = entry.heard().filter(|response| settings.hint_counts(response.status) && !entry.was_over());
-        let hint = response.and_then(|response| response.hint);
+        let idempotency = history.setup.requests[entry.request].idempotency;
+        let response = entry.heard().filter(|_| !entry.was_over());
+        let hint = response.and_then(|response| response.binding_hint(settings, idempotency));
         *not_before = (*not_before).max(hint.map_or(0, |(nanos, _)| entry.at.saturating_add(nanos)));
         assert!(entry.sent().is_none() || entry.at >= *not_before, "I1: sent before {not_before}: {entry:?}");
         if let Some(Action::Wait { until, .. }) = entry.action {
@@ -64,17 +70,22 @@ pub fn hints_bind(history: &History) {
 pub fn the_gate_binds(history: &History) {
     let mut gate = Gate::default();
     for entry in &history.entries {
-        gate.hear(entry, &history.setup.settings);
+        gate.hear(entry, &history.setup);
         assert!(entry.sent().is_none() || entry.at >= gate.opens_at, "S1: sent before {}: {entry:?}", gate.opens_at);
     }
 }
 
-/// I2: attempts are numbered from 1, and are at most 1 + retries + recoveries.
+/// I2, D13, D17: attempts are numbered from 1, and are at most 1 + retries + recoveries, and 1 more where one was
+/// unprocessed.
 pub fn attempts_are_bounded(history: &History) {
-    let most = history.setup.settings.max_attempts();
-    history.for_each(|attempts: &mut u64, entry| {
+    let settings = &history.setup.settings;
+    history.for_each(|(attempts, unprocessed): &mut (u64, u64), entry| {
+        if matches!(entry.ended(), Some((_, Ended::Failed(TransportErrorKind::Unprocessed)))) {
+            *unprocessed = 1;
+        }
         if let Some(sent) = entry.sent() {
             *attempts += 1;
+            let most = settings.max_attempts(history.setup.requests[entry.request].limits) + *unprocessed;
             assert_eq!(u64::from(sent.attempt), *attempts, "I2: {entry:?}");
             assert!(*attempts <= most, "I2: more than {most}: {entry:?}");
         }
@@ -93,71 +104,134 @@ pub fn the_end_is_final(history: &History) {
     });
 }
 
-/// I4: no attempt follows a status that is not retried.
-pub fn final_statuses_end(history: &History) {
+/// I4, D11, D15: no attempt follows a reply to the attempt in flight that is not retried.
+pub fn final_replies_end(history: &History) {
     history.for_each(|is_over: &mut bool, entry| {
         if let Some((_, Ended::Answered(response))) = entry.ended() {
-            *is_over |= response.status != 401 && !history.setup.settings.retries(response.status);
+            let taken = history.setup.taken(entry.request, &response);
+            *is_over |= !matches!(taken, Taken::Token | Taken::Retried(_));
         }
         assert!(!*is_over || entry.action.is_none_or(|action| action.is_terminal()), "I4: {entry:?}");
     });
 }
 
-/// D1 to D14, B3, P2: each end of an attempt has the consequence in the guide's table.
+/// The oracle's own counts of a request.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    recoveries: u32,
+    retries: Retries,
+}
+
+/// D1 to D15, B3, P2: each end of an attempt has the consequence in the table of statuses and verdicts.
 pub fn results_follow_the_table(history: &History) {
     let settings = &history.setup.settings;
-    history.for_each(|recoveries: &mut u32, entry| {
-        assert!(entry.failed() != Some(FailureKind::Deadline) || settings.deadline.is_some(), "S4: {entry:?}");
+    history.for_each(|counts: &mut Counts, entry| {
+        let deadline = settings.deadline_of(history.setup.requests[entry.request].limits);
+        assert!(entry.failed() != Some(FailureKind::Deadline) || deadline.is_some(), "S4: {entry:?}");
+        only_answers_are_done(history, entry);
         let Some((_, ended)) = entry.ended() else { return };
         let is_non_idempotent = history.is_non_idempotent(entry.request);
         let failed = entry.failed();
         match ended {
-            Ended::Answered(response) => match response.status {
-                status @ 200..=399 => {
-                    assert!(
-                        matches!(entry.action, Some(Action::Done { status: s, .. }) if s == status),
-                        "D1: {entry:?}"
-                    );
+            Ended::Answered(response) => match history.setup.taken(entry.request, &response) {
+                Taken::Answer => {
+                    let is_done =
+                        matches!(entry.action, Some(Action::Done { status, .. }) if status == response.status);
+                    assert!(is_done, "D1: {entry:?}");
                 }
-                401 if response.refresh_is_useless() || *recoveries >= settings.max_token_recoveries.into() => {
+                Taken::Token
+                    if response.refresh_is_useless(settings)
+                        || counts.recoveries >= settings.max_token_recoveries.into() =>
+                {
                     assert_eq!(failed, Some(FailureKind::Unauthorized), "D3, D12: {entry:?}");
                 }
-                401 => {
+                Taken::Token => {
                     assert_ne!(failed, Some(FailureKind::Unauthorized), "D3: {entry:?}");
                     let is_recovering = !matches!(entry.action, Some(Action::Done { .. } | Action::InFlight { .. }));
                     assert!(is_recovering, "D3: {entry:?}");
-                    *recoveries += 1;
+                    counts.recoveries += 1;
                 }
-                status if !settings.retries(status) => assert_eq!(failed, Some(kind_of(status)), "I4: {entry:?}"),
-                status if is_non_idempotent && settings.ambiguous_5xx && status >= 500 && status != 503 => {
-                    assert_eq!(failed, Some(FailureKind::Ambiguous), "D14: {entry:?}");
-                }
-                _ => assert_retried(history, entry, *recoveries),
+                Taken::Surfaced => assert_eq!(failed, Some(kind_of(response.status)), "I4, D15: {entry:?}"),
+                Taken::Ambiguous => assert_eq!(failed, Some(FailureKind::Ambiguous), "D11, D14: {entry:?}"),
+                Taken::Retried(kind) => assert_retried(history, entry, counts, kind),
             },
-            Ended::Failed(TransportErrorKind::NotSent) => assert_retried(history, entry, *recoveries),
-            Ended::Failed(TransportErrorKind::Other) if is_non_idempotent => {
-                assert!(matches!(failed, Some(FailureKind::Transport | FailureKind::Ambiguous)), "D14: {entry:?}");
+            Ended::Failed(TransportErrorKind::Unprocessed) if entry.is_repetition() => assert_repeated(entry),
+            Ended::Failed(TransportErrorKind::NotSent | TransportErrorKind::Unprocessed) => {
+                assert_retried(history, entry, counts, Kind::Other);
+            }
+            Ended::Failed(TransportErrorKind::Permanent) if !is_non_idempotent => {
+                assert_eq!(failed, Some(FailureKind::Transport), "D13: {entry:?}");
+            }
+            Ended::Failed(TransportErrorKind::Other | TransportErrorKind::Permanent) if is_non_idempotent => {
+                let is_past_limit =
+                    entry.before.in_flight.and_then(|flight| flight.limit).is_some_and(|at| entry.at >= at);
+                let kind = if is_past_limit { FailureKind::Ambiguous } else { FailureKind::Transport };
+                assert_eq!(failed, Some(kind), "D14, P2: {entry:?}");
             }
             _ if is_non_idempotent => assert_eq!(failed, Some(FailureKind::Ambiguous), "I10: {entry:?}"),
-            _ => assert_retried(history, entry, *recoveries),
+            _ => assert_retried(history, entry, counts, Kind::Other),
         }
     });
 }
 
-/// B3, P2: a failure that can be retried is followed by a wait, unless a limit forbids it.
-fn assert_retried(history: &History, entry: &Entry, recoveries: u32) {
+/// D1, D15, T3: only an answer ends a request well; a late one is a 2xx without a verdict.
+fn only_answers_are_done(history: &History, entry: &Entry) {
+    let late_answer = match (entry.heard(), entry.ended()) {
+        (Some(response), None) => {
+            response.is_success() && history.setup.taken(entry.request, &response) == Taken::Answer
+        }
+        _ => false,
+    };
+    if late_answer && !entry.was_over() {
+        assert!(matches!(entry.action, Some(Action::Done { .. })), "T3: {entry:?}");
+    } else if let (Some(Action::Done { .. }), None, false) = (entry.action, entry.ended(), entry.was_over()) {
+        panic!("D15, T3: {entry:?}");
+    }
+}
+
+/// D13: the first unprocessed attempt goes to P1 at once, without a back-off and without a price.
+fn assert_repeated(entry: &Entry) {
+    use FailureKind::{BreakerOpen, Deadline, ServerWaitTooLong, TokenRejected, TokenUnavailable};
+    match entry.action {
+        Some(Action::Send { .. } | Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) => {}
+        Some(Action::Wait { reason, .. }) => assert_ne!(reason, WaitReason::Backoff, "D13: {entry:?}"),
+        _ => assert!(
+            matches!(
+                entry.failed(),
+                Some(BreakerOpen | Deadline | ServerWaitTooLong | TokenRejected | TokenUnavailable)
+            ),
+            "D13: {entry:?}"
+        ),
+    }
+}
+
+/// B3, B5, D17, P2: a failure that can be retried is followed by a wait, unless a limit forbids it.
+fn assert_retried(history: &History, entry: &Entry, counts: &mut Counts, kind: Kind) {
     use FailureKind::{BreakerOpen, Budget, Deadline, Exhausted, ServerWaitTooLong};
     let settings = &history.setup.settings;
-    let retry = entry.after.attempts - recoveries;
+    let own_limit = history.setup.requests[entry.request].limits.max_retries;
+    let limit = match (settings.throttle_retries, kind) {
+        (Some(throttles), Kind::Throttle) => throttles,
+        _ => settings.max_retries,
+    };
+    let is_left = counts.retries.of(kind, settings) < u32::from(limit)
+        && own_limit.is_none_or(|own| counts.retries.all < u32::from(own));
     match entry.failed() {
         None => {
             assert!(matches!(entry.action, Some(Action::Wait { .. })), "P2: {entry:?}");
-            assert!(retry <= settings.max_retries, "B3: {entry:?}");
+            assert!(is_left, "B3, B5, D17: {entry:?}");
+            assert_eq!(counts.retries.count(entry, &history.setup), Some(kind), "B5: {entry:?}");
         }
-        Some(Exhausted) => assert!(retry > settings.max_retries, "B3: {entry:?}"),
-        Some(Budget) => assert!(settings.budget.is_some(), "S2: {entry:?}"),
-        Some(BreakerOpen) => assert!(settings.breaker.is_some(), "S3: {entry:?}"),
-        Some(kind) => assert!(matches!(kind, Deadline | ServerWaitTooLong), "P2: {entry:?}"),
+        Some(Exhausted) => assert!(!is_left, "B3, B5, D17: {entry:?}"),
+        Some(Deadline) => {}
+        Some(failed) => {
+            assert!(is_left, "P2: {entry:?}");
+            match failed {
+                Budget => assert!(settings.budget.is_some(), "S2: {entry:?}"),
+                BreakerOpen => assert!(settings.breaker.is_some(), "S3: {entry:?}"),
+                _ => assert_eq!(failed, ServerWaitTooLong, "P2: {entry:?}"),
+            }
+        }
     }
 }
 
@@ -165,6 +239,7 @@ fn assert_retried(history: &History, entry: &Entry, recoveries: u32) {
 fn kind_of(status: u16) -> FailureKind {
     match status {
         400 => FailureKind::BadRequest,
+        401 => FailureKind::Unauthorized,
         403 => FailureKind::Forbidden,
         404 => FailureKind::NotFound,
         409 => FailureKind::Conflict,
@@ -177,7 +252,8 @@ fn kind_of(status: u16) -> FailureKind {
 pub fn refused_tokens_are_not_sent_again(history: &History) {
     history.for_each(|refused: &mut Option<u32>, entry| {
         if let Some((flight, Ended::Answered(response))) = entry.ended() {
-            *refused = (*refused).max(Some(flight.generation).filter(|_| response.status == 401));
+            let is_refused = history.setup.taken(entry.request, &response) == Taken::Token;
+            *refused = (*refused).max(Some(flight.generation).filter(|_| is_refused));
         }
         if let Some(sent) = entry.sent() {
             assert!(refused.is_none_or(|refused| sent.generation > refused), "I5: {entry:?}");
@@ -221,55 +297,137 @@ pub fn leases_are_exclusive(history: &History) {
     }
 }
 
-/// I8, B1, L2, S1: each wait is within the policy's bounds.
+/// I8, B1, L2, H11, S1: each wait is within the policy's bounds.
 pub fn waits_are_within_bounds(history: &History) {
-    let settings = &history.setup.settings;
     let mut gate = Gate::default();
     let mut waits = vec![Waits::default(); history.setup.requests.len()];
     for entry in &history.entries {
-        gate.hear(entry, settings);
-        waits[entry.request].check(entry, settings, &gate);
+        gate.hear(entry, &history.setup);
+        waits[entry.request].check(entry, &history.setup, &gate);
     }
 }
 
-/// I9, S2: each retry is granted or refused as the balance demands, which stays between 0 and the capacity.
+/// I9, S2, D18: each retry is granted or refused as the balance demands, which stays between 0 and the capacity.
 pub fn the_budget_is_kept(history: &History) {
     let Some(budget) = history.setup.settings.budget else { return };
+    let settings = &history.setup.settings;
+    let cost = |kind| if kind == Kind::Throttle { budget.throttle_cost } else { budget.retry_cost };
     let (mut balance, mut refunds, mut charged) = (budget.capacity, 0_u64, 0_u64);
-    let mut succeeded = BTreeSet::new();
+    let mut results = Results::default();
+    let mut last_costs = vec![None; history.setup.requests.len()];
     for entry in &history.entries {
-        // F6: a late success counts too, once for each attempt. An ended request remembers its last eight attempts.
-        let is_remembered = |attempt: &u32| !entry.was_over() || entry.before.sends - attempt < 8;
-        let success = entry.success().filter(is_remembered);
-        if success.is_some_and(|attempt| succeeded.insert((entry.request, attempt))) {
-            balance = balance.saturating_add(budget.success_refund).min(budget.capacity);
-            refunds += u64::from(budget.success_refund);
+        let (result, _) = results.hear(entry, &history.setup);
+        if matches!(result, Some((_, Health::Good))) {
+            let refund = match (budget.refund, last_costs[entry.request]) {
+                (Refund::LastCost, Some(cost)) => cost,
+                _ => budget.success_refund,
+            };
+            balance = balance.saturating_add(refund).min(budget.capacity);
+            refunds += u64::from(refund);
         }
         let Some(failure) = entry.failure() else { continue };
-        let throttled = matches!(failure, Ended::Answered(response) if response.status == 429);
-        let cost = if throttled { budget.throttle_cost } else { budget.retry_cost };
+        // The kind of failure, where it may be retried.
+        let kind = match failure {
+            Ended::Answered(response) => response.charged_as(settings),
+            // D13, D14: others are surfaced, and say nothing to the budget.
+            Ended::Failed(TransportErrorKind::NotSent | TransportErrorKind::Unprocessed) => Some(Kind::Other),
+            Ended::Failed(TransportErrorKind::Permanent) => None,
+            Ended::Failed(_) | Ended::GivenUp => {
+                Some(Kind::Other).filter(|_| !history.is_non_idempotent(entry.request))
+            }
+        };
+        let Some(kind) = kind else { continue };
+        let mut price = cost(kind);
+        if budget.charge == Charge::Failure {
+            charged += u64::from(price.min(balance));
+            balance = balance.saturating_sub(price);
+            price = 0;
+        }
+        let is_enough = balance.checked_sub(price).is_some_and(|rest| rest >= budget.floor);
         if let Some(Action::Wait { .. }) = entry.action {
-            assert!(cost <= balance, "I9: granted with {balance}: {entry:?}");
-            balance -= cost;
-            charged += u64::from(cost);
+            assert!(is_enough, "I9: granted with {balance}: {entry:?}");
+            balance -= price;
+            charged += u64::from(price);
+            last_costs[entry.request] = Some(cost(kind));
         }
         if entry.failed() == Some(FailureKind::Budget) {
-            assert!(cost > balance, "S2: refused with {balance}: {entry:?}");
+            assert!(!is_enough, "S2: refused with {balance}: {entry:?}");
         }
     }
     assert!(charged <= u64::from(budget.capacity) + refunds, "I9: {charged} charged");
 }
 
-/// I10, D14: a request that is not idempotent is never sent again after an ambiguous failure.
+/// D18, S3, F6: the breaker opens, closes and lets a probe through by the health that results show.
+pub fn the_breaker_hears_the_health(history: &History) {
+    let setup = &history.setup;
+    let mut results = Results::default();
+    let mut breaker = Breaker::default();
+    for entry in &history.entries {
+        let (result, abandoned) = results.hear(entry, setup);
+        let abandoned = abandoned.map(|attempt| (attempt, Health::Neutral));
+        for (attempt, health) in result.into_iter().chain(abandoned) {
+            breaker.hear(entry.at, (entry.request, attempt), health, &setup.settings);
+        }
+        if let Some(sent) = entry.sent() {
+            breaker.send(entry, sent.attempt, &setup.settings);
+        }
+        if entry.failed() == Some(FailureKind::BreakerOpen) && !entry.was_over() {
+            breaker.refuse(entry);
+        }
+    }
+}
+
+/// E1, F8: a failure tells the attempts, the time, the status of the last reply in time, the failure of the last attempt
+/// that failed, and an instant no sooner than the last reply's hint.
+pub fn failures_tell_what_is_known(history: &History) {
+    #[derive(Clone, Default)]
+    struct Known {
+        status: Option<u16>,
+        cause: Option<Cause>,
+    }
+    history.for_each(|known: &mut Known, entry| {
+        let ended = entry.ended().map(|(_, ended)| ended);
+        if let Some(Ended::Answered(response)) = ended {
+            known.status = Some(response.status);
+        }
+        known.cause = ended.map(|ended| cause_of(&ended)).or(known.cause);
+        let Some(Action::Fail(failure)) = entry.action.filter(|_| !entry.was_over()) else { return };
+        let elapsed = entry.at - entry.before.started.unwrap_or(entry.at);
+        assert_eq!((failure.status(), failure.cause()), (known.status, known.cause), "E1, F8: {entry:?}");
+        assert_eq!(nanos(failure.elapsed()), elapsed, "E1: {entry:?}");
+        if let Some(Ended::Answered(response)) = ended {
+            // H11: a pushback replaces the hint only where the reply would be retried.
+            let is_retried = matches!(history.setup.taken(entry.request, &response), Taken::Retried(_));
+            let hint = if is_retried { response.effective_hint() } else { response.hint };
+            let end = hint.map_or(0, |(nanos, _)| entry.at.saturating_add(nanos));
+            let told = failure.not_before().map_or(0, |instant| instant.as_nanos());
+            assert!(end <= entry.at || told >= end, "E1: {told} is before the hint's end {end}: {entry:?}");
+        }
+    });
+}
+
+fn cause_of(ended: &Ended) -> Cause {
+    match ended {
+        Ended::Answered(_) => Cause::Status,
+        Ended::GivenUp | Ended::Failed(TransportErrorKind::TimedOut) => Cause::TimedOut,
+        Ended::Failed(TransportErrorKind::Broken) => Cause::Broken,
+        Ended::Failed(TransportErrorKind::NotSent) => Cause::NotSent,
+        Ended::Failed(TransportErrorKind::Unprocessed) => Cause::Unprocessed,
+        Ended::Failed(TransportErrorKind::Permanent) => Cause::Permanent,
+        Ended::Failed(TransportErrorKind::Other) => Cause::Other,
+    }
+}
+
+/// I10, D11, D14: a request that is not idempotent is never sent again after an ambiguous failure.
 pub fn ambiguous_failures_end(history: &History) {
-    let settings = &history.setup.settings;
     history.for_each(|is_ambiguous: &mut bool, entry| {
         let has_ambiguous_end = match entry.ended() {
             Some((_, Ended::GivenUp)) => true,
-            Some((_, Ended::Failed(error))) => error != TransportErrorKind::NotSent,
-            Some((_, Ended::Answered(response))) => {
-                settings.ambiguous_5xx && (500..600).contains(&response.status) && response.status != 503
+            Some((_, Ended::Failed(error))) => {
+                !matches!(error, TransportErrorKind::NotSent | TransportErrorKind::Unprocessed)
             }
+            // D15: a verdict is the server's own word that it may be repeated.
+            Some((_, Ended::Answered(response))) => history.setup.taken(entry.request, &response) == Taken::Ambiguous,
             None => false,
         };
         *is_ambiguous |= has_ambiguous_end && history.is_non_idempotent(entry.request);
@@ -277,19 +435,21 @@ pub fn ambiguous_failures_end(history: &History) {
     });
 }
 
-/// L3, P1, S4, F1: no wait ends at or after the deadline, no attempt starts then, and each attempt has its limit.
+/// L3, P1, S4, F1, D17: no wait ends at or after the deadline, no attempt starts then, and each attempt has its limit. The
+/// tighter one of the policy's limit and the request's own counts.
 pub fn the_deadline_binds(history: &History) {
     let settings = &history.setup.settings;
     for entry in &history.entries {
+        let limits = history.setup.requests[entry.request].limits;
         let started = entry.before.started.unwrap_or(entry.at);
-        let deadline = settings.deadline.map(|limit| started.saturating_add(limit));
+        let deadline = settings.deadline_of(limits).map(|limit| started.saturating_add(limit));
         let is_in_time = |time: u64| deadline.is_none_or(|deadline| time < deadline);
         if let Some(Action::Wait { until, .. }) = entry.action {
             assert!(is_in_time(until.as_nanos()), "L3: {entry:?}");
         }
         if let Some(sent) = entry.sent() {
             assert!(is_in_time(entry.at), "P1: {entry:?}");
-            let limit = settings.attempt_timeout.map(|limit| entry.at.saturating_add(limit));
+            let limit = settings.attempt_timeout_of(limits).map(|limit| entry.at.saturating_add(limit));
             assert_eq!(sent.limit, limit.into_iter().chain(deadline).min(), "S4, F1: {entry:?}");
         }
     }
@@ -365,22 +525,28 @@ pub enum Order {
 }
 
 /// I7: asserts that every request ends if its driver does on time what the actions ask for. Sends and refreshes end with
-/// these results in turn. With more than eight retries, failures become successes.
+/// these results in turn. With more than eight retries of a kind, failures become successes.
 pub fn every_request_ends(
     mut player: Player,
     order: Order,
-    results: &[(Result<Response, TransportErrorKind>, RefreshOutcome)],
+    results: &[(Result<Numbers, TransportErrorKind>, RefreshOutcome)],
 ) -> History {
-    let settings = player.settings();
-    let attempts = 1 + settings.max_retries.min(8) + u32::from(settings.max_token_recoveries);
+    let settings = player.settings().clone();
+    let throttles = settings.throttle_retries.unwrap_or(0);
+    let retries = u32::from(settings.max_retries.min(8)) + u32::from(throttles.min(8));
+    // D13: one more, which is not a retry.
+    let attempts = 2 + retries + u32::from(settings.max_token_recoveries);
     let attempts = usize::try_from(attempts).expect("it is small");
-    let has_few_retries = settings.max_retries <= 8;
+    let has_few_retries = settings.max_retries <= 8 && throttles <= 8;
     let count = player.requests();
     // Each attempt takes its answer, the end of its wait, and a refresh led or three followed, both before its time and after
     // a 401. There is a wait at the gate for each time that an attempt closed it.
     let most = match order {
         Order::OneByOne => count * 8 * (1 + attempts),
         Order::ByTime => count * attempts * (2 + 2 * 4 + count * attempts),
+    };
+    let is_accepted = |response: &Response| {
+        matches!(response.taken(&settings, Idempotency::Idempotent), Taken::Answer | Taken::Token)
     };
     let mut results = results.iter().cycle();
     for events in 0.. {
@@ -392,9 +558,9 @@ pub fn every_request_ends(
         let Some(next) = next else { return player.into_history() };
         assert!(events < most, "I7: request {next} does not end: {:?}", player.seen(next));
         let (result, outcome) = results.next().expect("it cycles");
-        let is_accepted = matches!(result, Ok(response) if response.is_success() || response.status == 401);
-        let success = Response::of(Reply::new(200));
-        let result = if has_few_retries || is_accepted { *result } else { Ok(success) };
+        let result = result.map(|numbers| player.response(numbers));
+        let is_kept = has_few_retries || result.as_ref().is_ok_and(is_accepted);
+        let result = if is_kept { result } else { Ok(player.response(Numbers::of(200))) };
         player.obey(next, player.due(next), result, *outcome);
     }
     unreachable!("the events do not run out")

@@ -8,9 +8,12 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use retry_machine::{Action, HintSource, Idempotency, Jitter, RefreshOutcome, Reply, ResetFormat, TransportErrorKind};
+use retry_machine::{
+    Action, BreakerPolicy, CodeClass, Idempotency, Jitter, RefreshOutcome, RequestLimits, TransportErrorKind, Verdict,
+};
 
-use super::history::{History, Input, Player, Response, Setup};
+use super::history::{History, Input, Player, Request, Setup};
+use super::response::{Numbers, PushbackField};
 use super::settings::Settings;
 use super::strategies::{QUARTER, budget, nanos, settings};
 
@@ -42,10 +45,10 @@ pub enum PlannedTime {
 #[derive(Clone, Copy, Debug)]
 pub enum PlannedEvent {
     /// The event that the last action asks for. A send ends with the result, a refresh with the outcome.
-    Obey(Result<PlannedResponse, TransportErrorKind>, RefreshOutcome),
+    Obey(Result<Numbers, TransportErrorKind>, RefreshOutcome),
     Start,
     Tick,
-    Reply(WhichAttempt, PlannedResponse),
+    Reply(WhichAttempt, Numbers),
     Error(WhichAttempt, TransportErrorKind),
     Refreshed(RefreshOutcome),
     Cancel,
@@ -59,16 +62,6 @@ pub enum WhichAttempt {
     /// The nth before the newest.
     Earlier(u32),
     Numbered(u32),
-}
-
-/// The numbers in a response.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PlannedResponse {
-    pub status: u16,
-    pub retry_after: Option<u64>,
-    pub retry_after_ms: Option<u64>,
-    /// The calls that remain, and seconds until the reset.
-    pub limit: Option<(u64, u64)>,
 }
 
 impl Plan {
@@ -101,11 +94,12 @@ impl PlannedEvent {
         };
         let input = match self {
             PlannedEvent::Obey(result, outcome) => {
-                return player.obey(request, now, result.map(|response| response.facts()), outcome);
+                let result = result.map(|numbers| player.response(numbers));
+                return player.obey(request, now, result, outcome);
             }
             PlannedEvent::Start => Input::Start,
             PlannedEvent::Tick => Input::Tick,
-            PlannedEvent::Reply(attempt, response) => Input::Reply(number(attempt), response.facts()),
+            PlannedEvent::Reply(attempt, response) => Input::Reply(number(attempt), player.response(response)),
             PlannedEvent::Error(attempt, error) => Input::Error(number(attempt), error),
             PlannedEvent::Refreshed(outcome) => Input::Refreshed(outcome),
             PlannedEvent::Cancel => Input::Cancel,
@@ -116,31 +110,18 @@ impl PlannedEvent {
     }
 }
 
-impl PlannedResponse {
-    /// Derives the facts from the numbers alone, and not from the reply (H6).
-    pub fn facts(&self) -> Response {
-        let millis = self.retry_after_ms.map(|ms| (ms.saturating_mul(1_000_000), HintSource::RetryAfterMs));
-        let seconds = self.retry_after.map(|s| (s.saturating_mul(1_000_000_000), HintSource::RetryAfter));
-        let limit = self.limit.filter(|(remaining, _)| *remaining == 0);
-        let exhausted_for = limit.map(|(_, reset)| reset.saturating_mul(1_000_000_000));
-        let reset = exhausted_for.map(|nanos| (nanos, HintSource::RateLimitReset));
-        Response { reply: self.reply(), status: self.status, hint: millis.or(seconds).or(reset), exhausted_for }
-    }
-
-    fn reply(&self) -> Reply {
-        let number = |name, value: Option<u64>| value.map(|value| (name, value.to_string()));
-        let headers = [
-            number("Retry-After", self.retry_after),
-            number("retry-after-ms", self.retry_after_ms),
-            number("X-RateLimit-Remaining", self.limit.map(|limit| limit.0)),
-            number("X-RateLimit-Reset", self.limit.map(|limit| limit.1)),
-        ];
-        Reply::read(self.status, headers.into_iter().flatten(), None, ResetFormat::Delta)
-    }
-}
-
-pub fn idempotency() -> impl Strategy<Value = Idempotency> {
-    select(vec![Idempotency::Idempotent, Idempotency::NonIdempotent])
+/// Generates a request, mostly without limits of its own.
+pub fn request() -> impl Strategy<Value = Request> {
+    let idempotency = select(vec![Idempotency::Idempotent, Idempotency::NonIdempotent]);
+    let limit = || option::weighted(0.5, nanos().prop_map(Duration::from_nanos));
+    let retries = option::weighted(0.5, prop_oneof![3 => 0_u16..4, 1 => any::<u16>()]);
+    let limits = (limit(), retries, limit()).prop_map(|(deadline, max_retries, attempt_timeout)| RequestLimits {
+        deadline,
+        max_retries,
+        attempt_timeout,
+    });
+    (idempotency, option::weighted(0.3, limits))
+        .prop_map(|(idempotency, limits)| Request { idempotency, limits: limits.unwrap_or_default() })
 }
 
 /// Generates one to seven requests to one upstream, and up to 80 events.
@@ -160,10 +141,23 @@ pub fn plan_on_a_budget() -> impl Strategy<Value = Plan> {
     plan_of(settings, Just(ServerBias::Failing))
 }
 
+/// Generates a plan with a breaker that opens soon, and with little else that ends a request.
+pub fn plan_with_a_breaker() -> impl Strategy<Value = Plan> {
+    let settings = (settings(), 1_u32..4, 1_u64..24).prop_map(|(settings, failure_threshold, quarters)| Settings {
+        breaker: Some(BreakerPolicy { failure_threshold, open_for: Duration::from_nanos(quarters * QUARTER) }),
+        max_retries: 9,
+        budget: None,
+        deadline: None,
+        ..settings
+    });
+    plan_of(settings, server_bias())
+}
+
 /// Generates a plan in which attempts run out through retries and refreshes.
 pub fn plan_of_few_attempts() -> impl Strategy<Value = Plan> {
     let settings = settings().prop_map(|settings| Settings {
         max_retries: settings.max_retries % 3,
+        throttle_retries: settings.throttle_retries.map(|retries| retries % 3),
         max_token_recoveries: settings.max_token_recoveries % 3,
         budget: None,
         deadline: None,
@@ -189,7 +183,7 @@ fn plan_of(
     bias: impl Strategy<Value = ServerBias>,
 ) -> impl Strategy<Value = Plan> {
     let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), bias);
-    let requests = prop_oneof![vec(idempotency(), 1..3), vec(idempotency(), 3..8)];
+    let requests = prop_oneof![vec(request(), 1..3), vec(request(), 3..8)];
     let steps = prop_oneof![1 => vec(choices(), 1..20), 3 => vec(choices(), 40..80)];
     (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, bias), requests, choices)| {
         let steps = choices.into_iter().map(|choices| choices.step(bias)).collect();
@@ -198,11 +192,8 @@ fn plan_of(
 }
 
 /// Generates the ends of sends and of refreshes.
-pub fn results() -> impl Strategy<Value = Vec<(Result<Response, TransportErrorKind>, RefreshOutcome)>> {
-    let result = |bias, mut choices: Choices| {
-        let result = choices.result(bias).map(|response| response.facts());
-        (result, choices.outcome())
-    };
+pub fn results() -> impl Strategy<Value = Vec<(Result<Numbers, TransportErrorKind>, RefreshOutcome)>> {
+    let result = |bias, mut choices: Choices| (choices.result(bias), choices.outcome());
     (server_bias(), vec(choices(), 1..20))
         .prop_map(move |(bias, all)| all.into_iter().map(|choices| result(bias, choices)).collect())
 }
@@ -252,7 +243,7 @@ impl Choices {
         self.chance(2).then(|| Duration::from_nanos(self.nanos()))
     }
 
-    fn response(&mut self, bias: ServerBias) -> PlannedResponse {
+    fn response(&mut self, bias: ServerBias) -> Numbers {
         let usual: &[u16] = match bias {
             ServerBias::Failing => &[500, 503, 502, 504, 429, 200],
             ServerBias::Throttled => &[429, 503, 200, 429, 403, 201],
@@ -260,23 +251,44 @@ impl Choices {
         };
         let status = match self.below(8) {
             0..6 => self.one_of(usual),
-            6 => self.one_of(&[200, 301, 400, 403, 404, 409, 422, 502, 401, 408]),
+            6 => self.one_of(&[200, 101, 301, 400, 403, 404, 409, 422, 502, 401, 408]),
             _ => u16::try_from(self.any % 1_000).expect("it is below a thousand"),
         };
-        PlannedResponse {
+        let challenges = [None, Some("insufficient_scope"), Some("insufficient_claims"), Some("token_revoked")];
+        let codes = [CodeClass::None, CodeClass::InsufficientScope, CodeClass::TokenRevoked, CodeClass::Other];
+        Numbers {
             status,
             retry_after: self.chance(2).then(|| self.number()),
             retry_after_ms: self.chance(8).then(|| self.number()),
             limit: self.chance(4).then(|| (self.below(2), self.number())),
+            told: self.chance(10).then(|| self.nanos()),
+            pushback: self.chance(6).then(|| self.pushback()),
+            should_retry: self.chance(8).then(|| self.chance(2)),
+            verdict: self.chance(8).then(|| self.verdict()),
+            challenge: if self.chance(8) { self.one_of(&challenges) } else { None },
+            code: if self.chance(12) { self.one_of(&codes) } else { CodeClass::None },
         }
     }
 
-    fn transport_error(&mut self) -> TransportErrorKind {
-        use TransportErrorKind::{Broken, NotSent, Other, TimedOut};
-        self.one_of(&[NotSent, TimedOut, Broken, Other])
+    fn pushback(&mut self) -> PushbackField {
+        match self.below(8) {
+            0..3 => PushbackField::Once(0),
+            3..6 => PushbackField::Once(self.number()),
+            6 => PushbackField::Twice(self.number()),
+            _ => PushbackField::Negative(self.number()),
+        }
     }
 
-    fn result(&mut self, bias: ServerBias) -> Result<PlannedResponse, TransportErrorKind> {
+    fn verdict(&mut self) -> Verdict {
+        self.one_of(&[Verdict::Transient, Verdict::TokenExpired, Verdict::Throttled, Verdict::Final])
+    }
+
+    fn transport_error(&mut self) -> TransportErrorKind {
+        use TransportErrorKind::{Broken, NotSent, Other, Permanent, TimedOut, Unprocessed};
+        self.one_of(&[NotSent, TimedOut, Broken, Other, Unprocessed, Unprocessed, Permanent])
+    }
+
+    fn result(&mut self, bias: ServerBias) -> Result<Numbers, TransportErrorKind> {
         if self.chance(6) { Err(self.transport_error()) } else { Ok(self.response(bias)) }
     }
 
@@ -317,7 +329,7 @@ impl Choices {
             28 => PlannedEvent::Start,
             29 => self.one_of(&[PlannedEvent::Cancel, PlannedEvent::OpenGate]),
             30 => PlannedEvent::TokenReplaced(self.chance(2).then(|| self.nanos())),
-            _ => PlannedEvent::Reply(WhichAttempt::Earlier(1), PlannedResponse { status: 200, ..self.response(bias) }),
+            _ => PlannedEvent::Reply(WhichAttempt::Earlier(1), Numbers { status: 200, ..self.response(bias) }),
         };
         PlannedStep { request: self.below(7), time: self.time(), event }
     }

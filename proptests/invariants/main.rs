@@ -22,6 +22,8 @@ mod history;
 mod oracle;
 #[path = "../common/plans.rs"]
 mod plans;
+#[path = "../common/response.rs"]
+mod response;
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 #[path = "../common/settings.rs"]
 mod settings;
@@ -32,7 +34,9 @@ mod support;
 
 use history::{Player, Setup};
 use oracle::Order;
-use plans::{idempotency, plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_deadline, results};
+use plans::{
+    plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_breaker, plan_with_a_deadline, request, results,
+};
 use settings::Settings;
 use strategies::config;
 
@@ -66,7 +70,7 @@ proptest! {
     /// Planted: 502 is retried.
     #[test]
     fn i4_no_attempt_follows_a_status_that_is_not_retried(plan in plan()) {
-        oracle::final_statuses_end(&plan.play());
+        oracle::final_replies_end(&plan.play());
     }
 
     /// Planted: a 404 is retried.
@@ -98,6 +102,18 @@ proptest! {
     #[test]
     fn i9_the_budget_stays_between_zero_and_its_capacity(plan in plan_on_a_budget()) {
         oracle::the_budget_is_kept(&plan.play());
+    }
+
+    /// Planted: a first repetition that is charged; what the peer refused as a permanent error opens the breaker.
+    #[test]
+    fn d18_the_breaker_hears_the_health_of_the_service(plan in plan_with_a_breaker()) {
+        oracle::the_breaker_hears_the_health(&plan.play());
+    }
+
+    /// Planted: the cause of a failure before the last one; the hint of a surfaced reply is forgotten.
+    #[test]
+    fn e1_a_failure_tells_what_is_known(plan in plan()) {
+        oracle::failures_tell_what_is_known(&plan.play());
     }
 
     /// Planted: broken off is retried for all; a give-up counts as not sent; of the 5xx only 500 is ambiguous.
@@ -140,11 +156,12 @@ proptest! {
     #[test]
     fn i7_every_request_ends_after_a_bounded_number_of_answers(
         settings in strategies::settings(),
-        requests in prop::collection::vec(idempotency(), 1..5),
+        requests in prop::collection::vec(request(), 1..5),
         results in results(),
     ) {
         let settings = Settings {
             max_retries: settings.max_retries.min(6),
+            throttle_retries: settings.throttle_retries.map(|retries| retries.min(4)),
             max_token_recoveries: settings.max_token_recoveries.min(3),
             ..settings
         };
@@ -174,9 +191,9 @@ fn i11_plans_reach_every_kind_of_action_and_of_failure() {
     #[rustfmt::skip]
     let all = [
         "Ambiguous", "AwaitRefresh", "Backoff", "BadRequest", "BreakerOpen", "Budget", "Cancelled", "Conflict",
-        "Deadline", "Done", "Exhausted", "Forbidden", "Gate", "InFlight", "NotFound", "RateLimitReset", "RefreshToken",
-        "RetryAfter", "RetryAfterMs", "Send", "ServerWaitTooLong", "TokenRejected", "TokenUnavailable", "Transport",
-        "Unauthorized", "UnexpectedStatus", "Validation",
+        "Deadline", "Done", "Exhausted", "Forbidden", "Gate", "InFlight", "NotFound", "Pushback", "RateLimitReset",
+        "RefreshToken", "RetryAfter", "RetryAfterMs", "Send", "ServerWaitTooLong", "TokenRejected", "TokenUnavailable",
+        "Told", "Transport", "Unauthorized", "UnexpectedStatus", "Validation",
     ];
     assert_eq!(reached.iter().map(String::as_str).collect::<Vec<_>>(), all);
 }
