@@ -325,23 +325,23 @@ pub fn the_budget_is_kept(history: &History) {
             balance = balance.saturating_add(refund).min(budget.capacity);
             refunds += u64::from(refund);
         }
-        let Some(failure) = entry.failure() else { continue };
-        // The kind of failure, where it may be retried.
-        let kind = match failure {
-            Ended::Answered(response) => response.charged_as(settings),
-            // D13, D14: others are surfaced, and say nothing to the budget.
-            Ended::Failed(TransportErrorKind::NotSent | TransportErrorKind::Unprocessed) => Some(Kind::Other),
-            Ended::Failed(TransportErrorKind::Permanent) => None,
-            Ended::Failed(_) | Ended::GivenUp => {
-                Some(Kind::Other).filter(|_| !history.is_non_idempotent(entry.request))
-            }
-        };
+        // The kind of the failure that a result shows, also a late one, whether it may be retried or not.
+        let kind = result.and_then(|_| match entry.input {
+            Input::Reply(_, response) => response.charged_as(settings),
+            Input::Error(_, TransportErrorKind::Permanent) => None,
+            // D13: the first one goes out again at once, without a price.
+            Input::Error(_, TransportErrorKind::Unprocessed) if !entry.before.repeated => None,
+            _ => Some(Kind::Other),
+        });
         let Some(kind) = kind else { continue };
         let mut price = cost(kind);
         if budget.charge == Charge::Failure {
             charged += u64::from(price.min(balance));
             balance = balance.saturating_sub(price);
             price = 0;
+        }
+        if entry.failure().is_none() {
+            continue;
         }
         let is_enough = balance.checked_sub(price).is_some_and(|rest| rest >= budget.floor);
         if let Some(Action::Wait { .. }) = entry.action {

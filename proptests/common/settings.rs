@@ -257,7 +257,7 @@ impl Settings {
 
 /// D17: a request's own limit counts in whole milliseconds, rounded up, up to the longest that fits 32 bits.
 fn tighter(policy: Option<u64>, own: Option<Duration>) -> Option<u64> {
-    let longest = u128::from(u32::MAX - 1);
+    let longest = u128::from(49 * 24 * 3_600_000_u32);
     let own = own.map(|own| own.as_nanos().div_ceil(u128::from(MILLIS)).min(longest) * u128::from(MILLIS));
     let own = own.map(|own| u64::try_from(own).expect("it is at most 49 days"));
     policy.into_iter().chain(own).min()

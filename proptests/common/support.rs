@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use retry_machine::{
-    Action, Event, Failure, FailureKind, HintSource, Idempotency, Jitter, Policy, PolicyBuilder, RefreshOutcome, Reply,
+    Action, Event, Failure, FailureKind, HintSource, Idempotency, Jitter, Policy, PolicyBuilder, RefreshOutcome,
     RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
 };
 

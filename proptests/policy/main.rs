@@ -78,7 +78,7 @@ fn f2_a_factor_below_1_is_refused() {
     for (numerator, denominator) in [(0, 1), (0, 0), (1, 0), (u32::MAX, 0), (9, 10), (u32::MAX - 1, u32::MAX)] {
         let error = flextell().backoff_factor(numerator, denominator).build().unwrap_err();
         assert_eq!(error, PolicyError::FactorBelowOne);
-        assert_eq!(error.to_string(), "backoff_factor: must be at least 1");
+        assert_eq!(error.to_string(), "backoff_factor: a factor below 1 makes waits shorter: use at least 1");
         let own = ThrottleBackoff {
             initial_backoff: secs(60),
             backoff_factor: (numerator, denominator),
@@ -86,7 +86,7 @@ fn f2_a_factor_below_1_is_refused() {
         };
         let error = flextell().throttle_backoff(Some(own)).build().unwrap_err();
         assert_eq!(error, PolicyError::ThrottleFactorBelowOne);
-        assert_eq!(error.to_string(), "throttle_backoff: its factor must be at least 1");
+        assert_eq!(error.to_string(), "throttle_backoff: a factor below 1 makes waits shorter: use at least 1");
     }
     for (numerator, denominator) in [(1, 1), (u32::MAX, u32::MAX), (u32::MAX, u32::MAX - 1), (u32::MAX, 1)] {
         assert!(flextell().backoff_factor(numerator, denominator).build().is_ok());
