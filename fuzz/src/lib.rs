@@ -11,6 +11,7 @@ pub mod common {
     pub mod bounds;
     pub mod history;
     pub mod oracle;
+    pub mod response;
     pub mod settings;
 }
 pub mod events;

@@ -2,30 +2,34 @@
 
 use std::time::Duration;
 
-use retry_machine::{HeaderField, HintSource, RejectReason, Reply, ResetFormat};
+use retry_machine::{DialectField, FieldMeaning, HeaderField, HintSource, Policy, RejectReason, ResetFormat};
 use sfv::{BareItem, ListEntry, Parser};
 
-use super::second_reader::{Clock, count, trim};
+use super::second_reader::{Clock, count, digits, trim};
+
+const OWN: &[DialectField] = &[DialectField::new("api-usage", FieldMeaning::UsedOfLimit)];
 
 /// Checks `data` as a field's value.
 pub fn check(data: &[u8]) {
     check_reset(data);
     check_limit(data);
     check_policy(data);
+    check_usage(data);
 }
 
 fn check_reset(data: &[u8]) {
     let wall = Some(Duration::from_secs(1_700_000_000));
     for format in [ResetFormat::Auto, ResetFormat::Unix, ResetFormat::Delta] {
-        for prefix in ["X-RateLimit", "RateLimit"] {
+        let policy = Policy::flextell().into_builder().rate_limit_reset(format).build().expect("a policy");
+        for prefix in ["X-RateLimit", "RateLimit", "X-Rate-Limit"] {
             let (remaining, reset) = (format!("{prefix}-Remaining"), format!("{prefix}-Reset"));
             let headers = [(reset.as_str(), data), (remaining.as_str(), b"0".as_slice())];
-            let reply = Reply::read(429, headers, wall, format);
+            let reply = policy.read_at(wall, 429, headers);
             let wait = Clock::new(None, wall).reset(trim(data), format).map(Duration::from_nanos);
             assert_eq!((reply.remaining(), reply.reset()), (Some(0), wait), "H5");
             assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), wait.map(reset_hint), "H6");
 
-            let reply = Reply::read(429, [(remaining.as_str(), data), (reset.as_str(), b"7")], wall, format);
+            let reply = policy.read_at(wall, 429, [(remaining.as_str(), data), (reset.as_str(), b"7")]);
             assert_eq!(reply.remaining(), count(trim(data)));
             assert_eq!(reply.hint().is_some(), reply.remaining() == Some(0), "H6: only with nothing left");
         }
@@ -33,7 +37,15 @@ fn check_reset(data: &[u8]) {
 }
 
 fn check_limit(data: &[u8]) {
-    let reply = Reply::read(429, [("RateLimit", data)], None, ResetFormat::Auto);
+    let reply = Policy::flextell().read(429, [("RateLimit", data)]);
+    if let Some(draft7) = draft7(trim(data)) {
+        let remaining = draft7.last("remaining");
+        let reset = draft7.last("reset").filter(|_| remaining == Some(0)).map(Duration::from_secs);
+        assert_eq!((reply.remaining(), reply.limit()), (remaining, draft7.last("limit")), "H5");
+        assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), reset.map(reset_hint), "H5");
+        assert_eq!(reply.rejected().is_empty(), !draft7.has_bad_value, "F9: a dropped member is reported");
+        return;
+    }
     let Some(members) = members(data) else {
         assert_eq!((reply.remaining(), reply.hint()), (None, None), "H5: a syntax error voids the field");
         assert_eq!(Vec::from_iter(reply.rejected().iter()), [(HeaderField::RateLimit, RejectReason::Void)]);
@@ -54,8 +66,36 @@ fn check_limit(data: &[u8]) {
     assert_eq!(reply.rejected().is_empty(), limits.len() == members.len(), "F9: a dropped member is reported");
 }
 
+/// The members of draft 7's dictionary: `limit=100, remaining=50, reset=30`.
+struct Draft7 {
+    members: Vec<(String, u64)>,
+    has_bad_value: bool,
+}
+
+impl Draft7 {
+    /// Returns the value of a key. Given twice, the last one counts (RFC 9651 §3.2).
+    fn last(&self, key: &str) -> Option<u64> {
+        self.members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
+    }
+}
+
+/// Reads a dictionary of just these keys.
+fn draft7(line: &[u8]) -> Option<Draft7> {
+    let mut read = Draft7 { members: Vec::new(), has_bad_value: false };
+    for member in line.split(|byte| *byte == b',').map(trim) {
+        let (key, value) = member.split_at(member.iter().position(|byte| *byte == b'=')?);
+        let key = std::str::from_utf8(key).ok().filter(|key| ["limit", "remaining", "reset"].contains(key))?;
+        // An Integer has at most 15 digits (RFC 9651 §3.3.1).
+        match digits(&value[1..]).filter(|_| value.len() <= 16) {
+            Some(value) => read.members.push((key.into(), value)),
+            None => read.has_bad_value = true,
+        }
+    }
+    Some(read)
+}
+
 fn check_policy(data: &[u8]) {
-    let reply = Reply::read(429, [("RateLimit-Policy", data)], None, ResetFormat::Auto);
+    let reply = Policy::flextell().read(429, [("RateLimit-Policy", data)]);
     let members = members(data);
     let read = |member: &Option<Member>| {
         let member = member.as_ref()?;
@@ -67,6 +107,19 @@ fn check_policy(data: &[u8]) {
     assert_eq!(reply.hint(), None);
     let complete = quotas.map(|quotas| quotas.len()) == members.map(|members| members.len());
     assert!(reply.rejected().is_empty() || !complete || Parser::new(trim(data)).parse::<sfv::List>().is_err());
+}
+
+/// H11: calls used of those allowed, also behind a name.
+fn check_usage(data: &[u8]) {
+    let policy = Policy::flextell().into_builder().dialect(OWN).build().expect("a dialect");
+    let reply = policy.read(429, [("API-Usage", data)]);
+    let usage = data.iter().position(|byte| *byte == b'/').and_then(|slash| {
+        let used = data[..slash].rsplit(|byte| *byte == b'=').next()?;
+        Some((count(trim(used))?, count(trim(&data[slash + 1..]))?))
+    });
+    let remaining = usage.map(|(used, limit)| limit.saturating_sub(used));
+    assert_eq!((reply.remaining(), reply.limit()), (remaining, usage.map(|(_, limit)| limit)), "H11");
+    assert_eq!(reply.rejected().is_empty(), usage.is_some(), "H6");
 }
 
 fn reset_hint(wait: Duration) -> (Duration, HintSource) {

@@ -14,8 +14,23 @@ pub fn digits(value: &[u8]) -> Option<u64> {
     is_number.then(|| text.parse().unwrap_or(u64::MAX))
 }
 
-/// Reads a number of calls without its fraction (H5).
+/// Reads a number, with or without decimals, times 10^`places` and rounded up (H2).
+pub fn decimal(value: &[u8], places: usize) -> Option<u64> {
+    let (whole, fraction) = match value.iter().position(|byte| *byte == b'.') {
+        Some(point) => (&value[..point], &value[point + 1..]),
+        None => (value, &b"0"[..]),
+    };
+    let (whole, _) = (digits(whole)?, digits(fraction)?);
+    let near: String = (0..places).map(|n| char::from(*fraction.get(n).unwrap_or(&b'0'))).collect();
+    let near = if places == 0 { 0 } else { near.parse::<u64>().ok()? };
+    let is_cut = fraction.iter().skip(places).any(|digit| *digit != b'0');
+    let power = 10_u64.pow(u32::try_from(places).ok()?);
+    Some(whole.saturating_mul(power).saturating_add(near).saturating_add(is_cut.into()))
+}
+
+/// Reads a number of calls without its fraction and without the window behind it (H5).
 pub fn count(value: &[u8]) -> Option<u64> {
+    let value = trim(value.split(|byte| *byte == b';').next()?);
     match value.iter().position(|byte| *byte == b'.') {
         Some(point) => digits(&value[point + 1..]).and(digits(&value[..point])),
         None => digits(value),
@@ -141,18 +156,19 @@ impl Clock {
 
     /// Reads a `Retry-After` in nanoseconds.
     pub fn retry_after(self, value: &[u8]) -> Option<u64> {
-        let seconds = digits(value).map(|seconds| seconds.saturating_mul(1_000_000_000));
+        let seconds = decimal(value, 3).map(|millis| millis.saturating_mul(1_000_000));
         seconds.or_else(|| self.date(value))
     }
 
     /// Reads an `X-RateLimit-Reset` in nanoseconds (H5).
     pub fn reset(self, value: &[u8], format: ResetFormat) -> Option<u64> {
-        let Some(number) = digits(value) else { return self.date(value) };
+        let (Some(millis), Some(rounded_up)) = (decimal(value, 3), decimal(value, 0)) else { return self.date(value) };
+        let whole = digits(value.split(|byte| *byte == b'.').next()?)?;
         let at = |millis| self.until(i64::try_from(millis).unwrap_or(i64::MAX));
-        match (format, number) {
-            (ResetFormat::Auto, 1_000_000_000_000..) => at(number),
-            (ResetFormat::Auto, 1_000_000_000..) | (ResetFormat::Unix, _) => at(number.saturating_mul(1000)),
-            _ => Some(number.saturating_mul(1_000_000_000)),
+        match (format, whole) {
+            (ResetFormat::Auto, 1_000_000_000_000..) => at(rounded_up),
+            (ResetFormat::Auto, 1_000_000_000..) | (ResetFormat::Unix, _) => at(millis),
+            _ => Some(millis.saturating_mul(1_000_000)),
         }
     }
 }

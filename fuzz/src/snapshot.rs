@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::common::settings::Settings;
+use super::events::script::limits;
 use super::events::settings::settings;
 
 use self::session::Session;
@@ -35,7 +36,11 @@ fn changed(data: &[u8]) -> Result<()> {
     let mut script = Unstructured::new(data);
     let first = settings(&mut script)?;
     let idempotency = if script.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
-    let machines = vec![RetryMachine::new(Idempotency::Idempotent, 7), RetryMachine::new(idempotency, 8)];
+    let mut machines = Vec::new();
+    for (idempotency, seed) in [(Idempotency::Idempotent, 7), (idempotency, 8)] {
+        let limits = limits(&mut script)?;
+        machines.push((RetryMachine::new(idempotency, seed).with_limits(limits), idempotency, limits));
+    }
     let mut session = Session::new(Upstream::new(first.policy()), first.clone(), machines);
     for _ in 0..script.int_in_range(0..=12)? {
         session.step(&mut script)?;

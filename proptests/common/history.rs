@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, Event, FailureKind, Idempotency, Policy, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
+    Action, Event, FailureKind, Idempotency, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
     TransportErrorKind, Upstream, Verdict, derive_seed,
 };
 
@@ -230,15 +230,6 @@ impl Player {
 
     pub fn settings(&self) -> &Settings {
         &self.setup.settings
-    }
-
-    pub fn policy(&self) -> &Policy {
-        self.upstream.policy()
-    }
-
-    /// Returns the limits of a request.
-    pub fn limits(&self, request: usize) -> RequestLimits {
-        self.setup.requests[request].limits
     }
 
     /// Returns the response that these numbers make under the policy.

@@ -4,26 +4,62 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::{
-    Action, CodeClass, Event, HintSource, Idempotency, RefreshOutcome, Reply, ResetFormat, Timestamp,
-    TransportErrorKind,
+    Action, CodeClass, Event, Idempotency, RefreshOutcome, Reply, RequestLimits, Timestamp, TransportErrorKind, Verdict,
 };
 
-use super::super::common::history::{Input, Player, Response, Setup};
+use super::super::common::history::{Input, Player, Request, Setup};
+use super::super::common::response::{Numbers, PushbackField};
 use super::super::common::settings::nanos;
 use super::settings::{duration, settings};
 
-const STATUSES: [u16; 22] =
-    [429, 503, 500, 401, 200, 403, 404, 400, 409, 422, 204, 301, 408, 425, 502, 504, 418, 100, 599, 600, 0, u16::MAX];
+const STATUSES: [u16; 23] = [
+    429,
+    503,
+    500,
+    401,
+    200,
+    101,
+    403,
+    404,
+    400,
+    409,
+    422,
+    204,
+    301,
+    408,
+    425,
+    502,
+    504,
+    418,
+    100,
+    599,
+    600,
+    0,
+    u16::MAX,
+];
 
 /// Chooses an upstream with up to four requests.
 pub fn player(u: &mut Unstructured<'_>) -> Result<Player> {
     let settings = settings(u)?;
     let mut requests = Vec::new();
     for _ in 0..u.int_in_range(1..=4)? {
-        requests.push(if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent });
+        let idempotency = if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
+        requests.push(Request { idempotency, limits: limits(u)? });
     }
     let token_expires_in = if u.ratio(1, 4)? { Some(nanos(duration(u)?)) } else { None };
     Ok(Player::new(Setup { settings, seed: u.arbitrary::<u8>()?.into(), token_expires_in, requests }))
+}
+
+/// Chooses the limits of a request, mostly none (D17).
+pub fn limits(u: &mut Unstructured<'_>) -> Result<RequestLimits> {
+    let mut limits = RequestLimits::default();
+    match u.int_in_range(0..=7)? {
+        0 => limits.deadline = Some(duration(u)?),
+        1 => limits.attempt_timeout = Some(duration(u)?),
+        2 => limits.max_retries = Some(*u.choose(&[0, 1, 2, u16::MAX])?),
+        _ => {}
+    }
+    Ok(limits)
 }
 
 /// Tells one event.
@@ -44,13 +80,13 @@ pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
         3 => Input::TokenReplaced(if u.arbitrary()? { Some(nanos(duration(u)?)) } else { None }),
         4 => Input::OpenGate,
         5 | 6 => Input::Error(attempt, transport_error(u)?),
-        7..=9 => Input::Reply(attempt, Response::of(reply(u)?)),
+        7..=9 => Input::Reply(attempt, player.response(numbers(u)?)),
         10 | 11 => Input::Tick,
         // The event that the machine asks for.
         _ => match player.seen(request).last {
             None => Input::Start,
             Some(Action::RefreshToken { .. }) => Input::Refreshed(outcome(u)?),
-            Some(Action::Send { .. } | Action::InFlight { .. }) => Input::Reply(newest, Response::of(reply(u)?)),
+            Some(Action::Send { .. } | Action::InFlight { .. }) => Input::Reply(newest, player.response(numbers(u)?)),
             Some(_) => Input::Tick,
         },
     };
@@ -59,12 +95,12 @@ pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
 }
 
 /// Returns how sends and refreshes end if all of them end alike.
-pub fn habit(habit: u8) -> (std::result::Result<Response, TransportErrorKind>, RefreshOutcome) {
+pub fn habit(habit: u8) -> (std::result::Result<Numbers, TransportErrorKind>, RefreshOutcome) {
     let result = match habit % 4 {
-        0 => Ok(Response::of(Reply::new(500))),
-        1 => Err(TransportErrorKind::NotSent),
-        2 => Ok(Response::of(Reply::new(401))),
-        _ => Ok(Response::of(Reply::new(200))),
+        0 => Ok(Numbers::of(500)),
+        1 => Err(if habit & 32 == 0 { TransportErrorKind::NotSent } else { TransportErrorKind::Unprocessed }),
+        2 => Ok(Numbers::of(401)),
+        _ => Ok(Numbers::of(200)),
     };
     let outcome = match habit & 64 {
         0 => RefreshOutcome::Refreshed { expires_in: None },
@@ -114,34 +150,39 @@ fn time(u: &mut Unstructured<'_>, player: &Player, request: usize) -> Result<u64
     })
 }
 
-pub fn reply(u: &mut Unstructured<'_>) -> Result<Reply> {
-    let status = *u.choose(&STATUSES)?;
-    let wait = [0, 1, 5, 30, 300, 301, 100_000, u64::MAX];
-    Ok(match u.int_in_range(0..=8)? {
-        0 | 1 => Reply::new(status),
-        2 => Reply::new(status).with_hint(duration(u)?, HintSource::RetryAfter),
-        3 => Reply::read(status, [("Retry-After", u.choose(&wait)?.to_string())], None, ResetFormat::Auto),
-        4 => Reply::read(status, [("retry-after-ms", u.arbitrary::<u16>()?.to_string())], None, ResetFormat::Auto),
-        5 | 6 => {
-            let remaining = u.int_in_range(0..=1)?.to_string();
-            let headers = [("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", u.choose(&wait)?.to_string())];
-            Reply::read(status, headers, None, ResetFormat::Delta)
+pub fn numbers(u: &mut Unstructured<'_>) -> Result<Numbers> {
+    let mut numbers = Numbers::of(*u.choose(&STATUSES)?);
+    let waits = [0, 1, 5, 30, 300, 301, 100_000, u64::MAX];
+    for _ in 0..u.int_in_range(0..=2)? {
+        match u.int_in_range(0..=8)? {
+            0 | 1 => numbers.retry_after = Some(*u.choose(&waits)?),
+            2 => numbers.retry_after_ms = Some(u.arbitrary::<u16>()?.into()),
+            3 => numbers.limit = Some((u.int_in_range(0..=1)?, *u.choose(&waits)?)),
+            4 => numbers.told = Some(nanos(duration(u)?)),
+            5 => {
+                let wait = *u.choose(&waits)?;
+                let fields = [PushbackField::Once(wait), PushbackField::Twice(wait), PushbackField::Negative(wait)];
+                numbers.pushback = Some(*u.choose(&fields)?);
+            }
+            6 => numbers.should_retry = Some(u.arbitrary()?),
+            7 => {
+                use Verdict::{Final, Throttled, TokenExpired, Transient};
+                numbers.verdict = Some(*u.choose(&[Final, Throttled, TokenExpired, Transient])?);
+            }
+            _ => {
+                let errors = ["insufficient_scope", "insufficient_claims", "token_revoked", "invalid_token", "new"];
+                let codes = [CodeClass::None, CodeClass::InsufficientScope, CodeClass::TokenRevoked, CodeClass::Other];
+                numbers.challenge = Some(*u.choose(&errors)?);
+                numbers.code = *u.choose(&codes)?;
+            }
         }
-        7 => {
-            let codes = ["insufficient_scope", "insufficient_claims", "token_revoked", "invalid_token", "new"];
-            let challenge = format!("Bearer error={}", u.choose(&codes)?);
-            Reply::read(status, [("WWW-Authenticate", challenge)], None, ResetFormat::Auto)
-        }
-        _ => {
-            let codes = [CodeClass::InsufficientScope, CodeClass::TokenRevoked, CodeClass::Other];
-            Reply::read(status, [("Retry-After", "soon")], None, ResetFormat::Auto).with_code(*u.choose(&codes)?)
-        }
-    })
+    }
+    Ok(numbers)
 }
 
 pub fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportErrorKind> {
-    use TransportErrorKind::{Broken, NotSent, Other, TimedOut};
-    u.choose(&[NotSent, TimedOut, Broken, Other]).copied()
+    use TransportErrorKind::{Broken, NotSent, Other, Permanent, TimedOut, Unprocessed};
+    u.choose(&[NotSent, TimedOut, Broken, Other, Unprocessed, Permanent]).copied()
 }
 
 pub fn outcome(u: &mut Unstructured<'_>) -> Result<RefreshOutcome> {

@@ -54,6 +54,8 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
         "broken",
         "not_sent",
         "other",
+        "unprocessed",
+        "permanent",
         "backoff",
         "gate",
         "Backoff",
@@ -63,7 +65,7 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
     let until = ORIGIN.as_nanos().saturating_add(u.arbitrary()?);
     Ok(match u.int_in_range(0..=8)? {
         0 => json!({"Waiting": "Backoff"}),
-        1 => json!({"Waiting": {"Hint": "retry_after"}}),
+        1 => json!({"Waiting": {"Hint": u.choose(&["retry_after", "told", "pushback"])?}}),
         2 => json!({"Waiting": "Gate"}),
         3 => json!({"Following": u.arbitrary::<u8>()?}),
         4 => json!({"Failed": u.choose(&["deadline", "exhausted", "ambiguous"])?}),

@@ -4,15 +4,23 @@ use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
-use retry_machine::{Action, Event, FailureKind, Idempotency, RetryMachine, Timestamp, Upstream, WaitReason};
+use retry_machine::{
+    Action, Event, FailureKind, HintSource, Idempotency, RequestLimits, RetryMachine, Timestamp, TransportErrorKind,
+    Upstream, WaitReason,
+};
 use serde_json::Value;
 
-use super::super::common::settings::{Settings, nanos};
-use super::super::events::script::{answer, outcome, reply, transport_error};
+use super::super::common::response::{Numbers, Response, Taken};
+use super::super::common::settings::{Kind, Settings, nanos};
+use super::super::events::script::{answer, numbers, outcome, transport_error};
 use super::super::events::settings::duration;
 
 /// The origin that instants in a snapshot are relative to.
 pub const ORIGIN: Timestamp = Timestamp::from_nanos(1 << 62);
+
+/// The flags of a stored request that the checks look at.
+const NON_IDEMPOTENT: u64 = 1;
+const REPEATED: u64 = 64;
 
 pub struct Session {
     upstream: Upstream,
@@ -26,19 +34,40 @@ pub struct Session {
 
 struct Request {
     machine: RetryMachine,
+    idempotency: Idempotency,
     /// The instant at which it was started or restored.
     begun: Option<Timestamp>,
     last: Option<Action>,
     sent: u64,
     recoveries: u32,
+    /// D17, as far as they are known: those of a stored form can be tighter.
+    limits: RequestLimits,
+    /// Whether an attempt was unprocessed (D13).
+    repeated: bool,
+    /// The number of throttled retries that a stored form has, which nobody may have made (B5).
+    throttled: u32,
     /// The latest end of a hint that was heard since (L1).
     hint: Timestamp,
 }
 
 impl Session {
-    pub fn new(upstream: Upstream, settings: Settings, machines: Vec<RetryMachine>) -> Session {
-        let request =
-            |machine| Request { machine, begun: None, last: None, sent: 0, recoveries: 0, hint: Timestamp::ZERO };
+    pub fn new(
+        upstream: Upstream,
+        settings: Settings,
+        machines: Vec<(RetryMachine, Idempotency, RequestLimits)>,
+    ) -> Session {
+        let request = |(machine, idempotency, limits)| Request {
+            machine,
+            idempotency,
+            begun: None,
+            last: None,
+            sent: 0,
+            recoveries: 0,
+            limits,
+            repeated: false,
+            throttled: 0,
+            hint: Timestamp::ZERO,
+        };
         let requests = machines.into_iter().map(request).collect();
         Session { upstream, settings, now: Timestamp::ZERO, gate: (Timestamp::ZERO, Timestamp::ZERO), requests }
     }
@@ -50,7 +79,13 @@ impl Session {
         machines: Vec<(RetryMachine, Value)>,
         now: Timestamp,
     ) -> Session {
-        let (machines, stored): (_, Vec<_>) = machines.into_iter().unzip();
+        let flag = |written: &Value, flag: u64| written["machine"]["flags"].as_u64().unwrap_or_default() & flag != 0;
+        let known = |(machine, written): (RetryMachine, Value)| {
+            let is_unsafe = flag(&written, NON_IDEMPOTENT);
+            let idempotency = if is_unsafe { Idempotency::NonIdempotent } else { Idempotency::Idempotent };
+            ((machine, idempotency, RequestLimits::default()), written)
+        };
+        let (machines, stored): (_, Vec<_>) = machines.into_iter().map(known).unzip();
         let mut session = Session::new(upstream, settings, machines);
         let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
         (session.now, session.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
@@ -62,6 +97,9 @@ impl Session {
         for (request, written) in session.requests.iter_mut().zip(stored) {
             let recoveries = written["machine"]["recoveries"].as_u64().unwrap_or_default();
             request.recoveries = u32::try_from(recoveries).expect("at most 255");
+            let throttled = written["machine"]["throttled_retries"].as_u64().unwrap_or_default();
+            request.throttled = u32::try_from(throttled).expect("at most 65,535");
+            request.repeated = flag(&written, REPEATED);
             request.begun = Some(now);
             // A start is not new for a request that has begun, so the pending action comes back.
             request.last = Some(request.machine.handle(now, Event::Start, &mut session.upstream));
@@ -83,8 +121,11 @@ impl Session {
     pub fn run(mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let habit: u8 = u.arbitrary()?;
         while !u.is_empty() && self.step(u).is_ok() {}
-        let few_retries = self.settings.max_retries <= 8;
-        let longest = 16 * (2 + self.settings.max_retries.min(8) + u32::from(self.settings.max_token_recoveries));
+        let throttles = self.settings.throttle_retries.unwrap_or(0);
+        let few_retries = self.settings.max_retries <= 8 && throttles <= 8;
+        let retries = u32::from(self.settings.max_retries.min(8)) + u32::from(throttles.min(8));
+        // D13: one more, which is not a retry.
+        let longest = 16 * (3 + retries + u32::from(self.settings.max_token_recoveries));
         for n in 0..self.requests.len() {
             let mut steps = 0;
             while !self.requests[n].last.is_some_and(|action| action.is_terminal()) {
@@ -129,26 +170,42 @@ impl Session {
                 return Ok(());
             }
             4 => Event::TransportError { attempt: newest, kind: transport_error(u)? },
-            5 => Event::Reply { attempt: u.arbitrary::<u8>()?.into(), reply: reply(u)? },
+            5 => return self.reply(n, now, u.arbitrary::<u8>()?.into(), u),
             6 | 7 => Event::Tick,
             8 => answer(last, self.now, machine.in_flight(), true, u.arbitrary()?).1,
-            _ => Event::Reply { attempt: newest, reply: reply(u)? },
+            _ => return self.reply(n, now, newest, u),
         };
         self.tell(n, now, event);
         Ok(())
     }
 
+    fn reply(&mut self, n: usize, now: Timestamp, attempt: u32, u: &mut Unstructured<'_>) -> Result<()> {
+        let response = numbers(u)?.facts(&self.settings, self.upstream.policy());
+        self.tell_of(n, now, Event::Reply { attempt, reply: response.reply }, Some(response));
+        Ok(())
+    }
+
     fn tell(&mut self, n: usize, now: Timestamp, event: Event) {
+        let response = match event {
+            Event::Reply { reply, .. } => {
+                Some(Numbers::of(reply.status()).facts(&self.settings, self.upstream.policy()))
+            }
+            _ => None,
+        };
+        self.tell_of(n, now, event, response);
+    }
+
+    fn tell_of(&mut self, n: usize, now: Timestamp, event: Event, response: Option<Response>) {
         self.now = self.now.max(now);
         let restored = self.restored_again(n);
-        self.hear(n, event);
+        self.hear(n, response);
         let request = &mut self.requests[n];
         let in_flight = request.machine.in_flight();
         let action = request.machine.handle(now, event, &mut self.upstream);
         if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near(&action)) {
             assert_eq!(machine.handle(now, event, &mut upstream), action, "I13");
         }
-        self.check(n, event, in_flight, &action);
+        self.check(n, event, response, in_flight, &action);
         self.requests[n].begun.get_or_insert(self.now);
         self.requests[n].last = Some(action);
     }
@@ -169,20 +226,19 @@ impl Session {
         Some((machine, upstream))
     }
 
-    fn hear(&mut self, n: usize, event: Event) {
+    fn hear(&mut self, n: usize, response: Option<Response>) {
         let request = &mut self.requests[n];
-        let Event::Reply { reply, .. } = event else { return };
-        let hint = reply.hint().map(|hint| self.now.saturating_add(hint.wait()));
-        let reset = reply.reset().map(|reset| self.now.saturating_add(reset));
-        self.gate.1 = self.gate.1.max(hint.unwrap_or_default()).max(reset.unwrap_or_default());
-        let counts = reply.status() == 429 || self.upstream.policy().retries(reply.status());
+        let Some(response) = response else { return };
+        let after = |hint: Option<(u64, HintSource)>| hint.map_or(self.now, |(nanos, _)| after(self.now, nanos));
+        self.gate.1 = self.gate.1.max(after(response.hint)).max(after(response.effective_hint()));
         let over = request.last.is_some_and(|action| action.is_terminal());
-        if let Some(hint) = hint.filter(|_| counts && !over && request.machine.attempts() > 0) {
-            request.hint = request.hint.max(hint);
+        let hint = response.binding_hint(&self.settings, request.idempotency);
+        if hint.is_some() && !over && request.machine.attempts() > 0 {
+            request.hint = request.hint.max(after(hint));
         }
     }
 
-    fn check(&mut self, n: usize, event: Event, in_flight: Option<u32>, action: &Action) {
+    fn check(&mut self, n: usize, event: Event, response: Option<Response>, in_flight: Option<u32>, action: &Action) {
         let Self { settings, now, requests, gate, .. } = self;
         let (request, now) = (&mut requests[n], *now);
         let last = request.last;
@@ -190,13 +246,23 @@ impl Session {
             assert_eq!(*action, last, "I3");
             return;
         }
-        if matches!(event, Event::Reply { attempt, reply } if reply.status() == 401 && in_flight == Some(attempt))
-            && kind(action) != Some(FailureKind::Unauthorized)
-        {
+        let is_result = match event {
+            Event::Reply { attempt, .. } | Event::TransportError { attempt, .. } => in_flight == Some(attempt),
+            _ => false,
+        };
+        let taken = response.filter(|_| is_result).map(|response| response.taken(settings, request.idempotency));
+        if taken == Some(Taken::Token) && kind(action) != Some(FailureKind::Unauthorized) {
             request.recoveries += 1;
         }
+        let is_unprocessed =
+            matches!(event, Event::TransportError { kind: TransportErrorKind::Unprocessed, .. }) && is_result;
+        if is_unprocessed && !request.repeated {
+            // D13: the first one has no back-off.
+            assert!(!matches!(action, Action::Wait { reason: WaitReason::Backoff, .. }), "D13");
+            request.repeated = true;
+        }
         assert_eq!(action.attempt(), request.machine.attempts());
-        let deadline = settings.deadline.map(|limit| after(request.begun.unwrap_or(now), limit));
+        let deadline = settings.deadline_of(request.limits).map(|limit| after(request.begun.unwrap_or(now), limit));
         let in_time = |until: Timestamp| deadline.is_none_or(|deadline| until < deadline);
         // F5, F7: only a tick ends a wait, and an outcome that does not count.
         let goes_on = |before: Timestamp, until: Timestamp| match event {
@@ -207,7 +273,7 @@ impl Session {
         match (*action, last) {
             (Action::Send { .. }, _) => {
                 request.sent += 1;
-                let most = u64::from(settings.max_retries) + u64::from(settings.max_token_recoveries) + 1;
+                let most = settings.max_attempts(request.limits) + u64::from(request.repeated);
                 assert!(request.sent <= most, "I2");
                 assert!(now >= request.hint, "I1");
                 assert!(in_time(now), "P1");
@@ -220,10 +286,22 @@ impl Session {
                 let spread = settings.hint_spread();
                 let (low, high) = match reason {
                     WaitReason::Backoff if in_flight.is_some() => {
-                        let (low, high) = settings.back_off(request.machine.attempts() - request.recoveries);
-                        (after(now, low), after(now, high))
+                        let throttled = taken == Some(Taken::Retried(Kind::Throttle));
+                        let kind = if throttled { Kind::Throttle } else { Kind::Other };
+                        let others = request.recoveries + u32::from(request.repeated);
+                        let retry = request.machine.attempts() - others;
+                        // B5: counted apart, it is the nth of its kind or an earlier one.
+                        let (first, retry) = match settings.throttle_retries {
+                            Some(_) => (1, retry.saturating_add(request.throttled)),
+                            None => (retry, retry),
+                        };
+                        let (first, last) = (settings.back_off(kind, first), settings.back_off(kind, retry));
+                        (after(now, first.0.min(last.0)), after(now, first.1.max(last.1)))
                     }
-                    WaitReason::Backoff => (now, after(now, settings.max_backoff)),
+                    WaitReason::Backoff => {
+                        let own = settings.throttle_backoff.map_or(0, |own| nanos(own.max_backoff));
+                        (now, after(now, settings.max_backoff.max(own)))
+                    }
                     WaitReason::Hint(_) => (now, after(after(now, settings.max_server_wait), spread)),
                     WaitReason::Gate => {
                         // If it is closed once more, it stays closed for as long again. The spread is as long again.
