@@ -162,7 +162,8 @@ fn h6_h10_where_the_gate_stays_open() {
     let exhausted = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "30")];
     let left = [("Retry-After", "30"), ("X-RateLimit-Remaining", "1")];
     let zero = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "0")];
-    let cases: [(u16, &[(&str, &str)], bool); 10] = [
+    type Case<'a> = (u16, &'a [(&'a str, &'a str)], bool);
+    let cases: [Case<'_>; 10] = [
         (200, &exhausted, true),
         (404, &exhausted, true),
         (503, &exhausted, true),
