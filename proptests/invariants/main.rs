@@ -55,7 +55,7 @@ proptest! {
         oracle::the_gate_binds(&plan.play());
     }
 
-    /// Planted: one retry too many; recoveries are not counted.
+    /// Planted: one retry too many; recoveries are not counted; a wider limit of a request wins; unprocessed repeated twice.
     #[test]
     fn i2_attempts_are_at_most_one_and_retries_and_recoveries(plan in plan_of_few_attempts()) {
         oracle::attempts_are_bounded(&plan.play());
@@ -104,13 +104,13 @@ proptest! {
         oracle::the_budget_is_kept(&plan.play());
     }
 
-    /// Planted: a first repetition that is charged; what the peer refused as a permanent error opens the breaker.
+    /// Planted: a late permanent error counts as a failure of the service.
     #[test]
     fn d18_the_breaker_hears_the_health_of_the_service(plan in plan_with_a_breaker()) {
         oracle::the_breaker_hears_the_health(&plan.play());
     }
 
-    /// Planted: the cause of a failure before the last one; the hint of a surfaced reply is forgotten.
+    /// Planted: the hint of a surfaced reply is lost beside a late hint that binds.
     #[test]
     fn e1_a_failure_tells_what_is_known(plan in plan()) {
         oracle::failures_tell_what_is_known(&plan.play());
