@@ -68,9 +68,12 @@ impl RetryMachine {
         let repeats_ambiguous = self.flags.has(Flags::NON_IDEMPOTENT)
             && !ended
             && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
-        // I2: each recovery follows an attempt.
-        let counts_are_possible = u32::from(self.recoveries) <= self.attempts
+        // I2: each recovery and each repeat without a price follows an attempt. A retry is counted before it is sent.
+        let recoveries = u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
+        let retries = self.retries().saturating_add(u32::from(!matches!(self.phase, Phase::InFlight)));
+        let counts_are_possible = recoveries <= self.attempts
             && self.first_since_opening <= self.attempts
+            && u32::from(self.throttled_retries) <= retries
             && self.attempts <= MAX_ATTEMPTS;
         let phase_is_possible = match self.phase {
             Phase::Ready => {
@@ -81,7 +84,7 @@ impl RetryMachine {
                 };
                 *self == RetryMachine { limits: self.limits, ..RetryMachine::new(idempotency, self.seed) }
             }
-            Phase::InFlight => u32::from(self.recoveries) < self.attempts && self.flags.has(Flags::UNANSWERED),
+            Phase::InFlight => recoveries < self.attempts && self.flags.has(Flags::UNANSWERED),
             Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => !self.flags.has(Flags::UNANSWERED),
             Phase::Done => self.attempts > 0,
             Phase::Failed(_) => true,
