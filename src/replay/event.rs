@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ReplayError;
@@ -132,7 +132,7 @@ impl EventRecord {
 impl RequestEvent {
     fn to_json(&self) -> Value {
         let mut line = match self {
-            RequestEvent::Start { idempotency } => json!({"event": "start", "repeat": repeat_name(*idempotency)}),
+            RequestEvent::Start { idempotency } => json!({"event": "start", "repeat": RepeatName::from(*idempotency)}),
             RequestEvent::Tick => json!({"event": "tick"}),
             RequestEvent::Cancel => json!({"event": "cancel"}),
             RequestEvent::TransportError { kind, .. } => json!({"event": "transport_error", "kind": kind}),
@@ -184,11 +184,21 @@ enum OutcomeName {
     Unavailable,
 }
 
-#[derive(Deserialize)]
+/// The format's words for an idempotency.
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum RepeatName {
     Safe,
     Unsafe,
+}
+
+impl From<Idempotency> for RepeatName {
+    fn from(idempotency: Idempotency) -> RepeatName {
+        match idempotency {
+            Idempotency::Idempotent => RepeatName::Safe,
+            Idempotency::NonIdempotent => RepeatName::Unsafe,
+        }
+    }
 }
 
 fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
@@ -213,14 +223,6 @@ fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, 
         EventName::Cancel => RequestEvent::Cancel,
         EventName::Tick | EventName::TokenReplaced | EventName::OpenGate => RequestEvent::Tick,
     })
-}
-
-/// Returns the format's word for an idempotency.
-fn repeat_name(idempotency: Idempotency) -> &'static str {
-    match idempotency {
-        Idempotency::Idempotent => "safe",
-        Idempotency::NonIdempotent => "unsafe",
-    }
 }
 
 fn idempotency(fields: &mut Fields) -> Result<Idempotency, ReplayError> {
