@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use retry_machine::snapshot::MachineSnapshot;
 use retry_machine::{
-    Action, BreakerPolicy, DialectField, Event, FailureKind, FieldMeaning, Jitter, Policy, PolicyBuilder, PolicyError,
-    Reply, StatusMeaning, ThrottleBackoff, TimeUnit, Timestamp,
+    Action, BreakerPolicy, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, Jitter, Policy, PolicyBuilder,
+    PolicyError, Reply, StatusMeaning, ThrottleBackoff, TimeUnit, Timestamp, Upstream,
 };
 
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -114,6 +114,7 @@ fn h11_a_bad_entry_of_a_dialect_is_named() {
     const TWICE: &[DialectField] = &[field("X-Wait"), field("y"), field("x-wAIT")];
     // The first bad entry is named, whatever is wrong with the others.
     const SEVERAL: &[DialectField] = &[field("a b"), field(""), field("a b")];
+    const PREFIXES: &[DialectField] = &[field("x-wait"), field("x"), field("x-wait-more")];
     let empty = PolicyError::DialectNameEmpty { entry: 1 };
     let twice = PolicyError::DialectNameTwice { entry: 2 };
     let invalid = PolicyError::DialectNameInvalid { entry: 0 };
@@ -123,6 +124,16 @@ fn h11_a_bad_entry_of_a_dialect_is_named() {
     for (table, error) in [(EMPTY, empty), (TWICE, twice), (SEVERAL, invalid)] {
         assert_eq!(flextell().dialect(table).build(), Err(error));
     }
+    // The beginning of a name is another name.
+    assert!(flextell().dialect(PREFIXES).build().is_ok());
+}
+
+#[test]
+fn s2_a_policy_without_a_budget_has_no_balance() {
+    let balance = |policy: PolicyBuilder| Upstream::new(policy.build().unwrap()).budget_balance();
+    assert_eq!(balance(flextell().budget(None)), None);
+    let budget = BudgetPolicy { capacity: 7, ..BudgetPolicy::DEFAULT };
+    assert_eq!(balance(flextell().budget(Some(budget))), Some(7));
 }
 
 #[test]

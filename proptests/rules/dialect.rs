@@ -136,8 +136,20 @@ fn h5_the_dictionary_of_draft_7_is_read() {
     let reply = read(&[("RateLimit", "limit=x, remaining=0, reset=5.0")]);
     assert_eq!((reply.limit(), reply.remaining(), reply.reset(), reply.hint()), (None, Some(0), None, None));
     assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RateLimit, RejectReason::Malformed)]);
+    // An Integer has at most 15 digits.
+    let reply = read(&[("RateLimit", "limit=999999999999999, remaining=1234567890123456")]);
+    assert_eq!((reply.limit(), reply.remaining()), (Some(999_999_999_999_999), None));
+    assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RateLimit, RejectReason::Malformed)]);
     // Any other key makes it something else.
     assert_eq!(read(&[("RateLimit", "limit=100, remaining=0, reset=50, extra=1")]).remaining(), None);
+}
+
+#[test]
+fn h11_the_name_of_a_meaning_is_no_field() {
+    for name in ["verdict", "Pushback"] {
+        let reply = read(&[(name, "retry"), (name, "1")]);
+        assert_eq!((reply.hint(), reply.rejected().iter().count()), (None, 0), "{name}");
+    }
 }
 
 // ---- H6 ----

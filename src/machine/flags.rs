@@ -73,11 +73,10 @@ impl Flags {
         }
     }
 
-    pub(super) const fn set_charged(&mut self, price: Option<Price>) {
+    pub(super) const fn set_charged(&mut self, price: Price) {
         let bits = match price {
-            None => 0,
-            Some(Price::Retry) => 1,
-            Some(Price::Throttle) => 2,
+            Price::Retry => 1,
+            Price::Throttle => 2,
         };
         self.0 = self.0 & !Flags::CHARGED | bits << CHARGED_SHIFT;
     }

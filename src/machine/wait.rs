@@ -48,7 +48,7 @@ impl Step<'_> {
                 self.refused = Some(until);
                 return self.fail(FailureKind::Budget);
             }
-            self.machine.flags.set_charged(Some(price));
+            self.machine.flags.set_charged(price);
             let throttled = u16::from(price == Price::Throttle);
             self.machine.throttled_retries = self.machine.throttled_retries.saturating_add(throttled);
         }

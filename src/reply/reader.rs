@@ -121,7 +121,7 @@ impl Reader {
                 Some(_) => Err(RejectReason::Duplicate),
                 None => Err(RejectReason::Malformed),
             },
-            // Only a dialect has these.
+            // Only a dialect has these, under names of its own.
             HeaderField::Verdict | HeaderField::Pushback => Ok(()),
         };
         if let Err(why) = result {

@@ -138,8 +138,6 @@ impl HeaderField {
     /// Returns the field with this name in any case, if it is one that is read (rule H1).
     pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
         match HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name)) {
-            // Only a dialect has these, under names of its own.
-            Some(HeaderField::Verdict | HeaderField::Pushback) => None,
             Some(field) => Some(field),
             // H5: the other spelling of the same family.
             None if name.eq_ignore_ascii_case(b"x-rate-limit-limit") => Some(HeaderField::XRateLimitLimit),
