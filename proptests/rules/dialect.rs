@@ -145,7 +145,7 @@ fn h5_the_dictionary_of_draft_7_is_read() {
 }
 
 #[test]
-fn h11_the_name_of_a_meaning_is_no_field() {
+fn h11_the_name_of_a_meaning_is_not_a_field() {
     for name in ["verdict", "Pushback"] {
         let reply = read(&[(name, "retry"), (name, "1")]);
         assert_eq!((reply.hint(), reply.rejected().iter().count()), (None, 0), "{name}");
