@@ -84,7 +84,27 @@ impl<'a> Response<'a> {
     fn is_exotic(&self) -> bool {
         let short_dates = |name| self.values(name).filter_map(Date::parse).filter(|date| date.is_short).count();
         self.wall.is_some_and(|wall| wall > YEAR_9999)
+            || self.has_forms_unknown_to_the_model()
             || ["retry-after", "x-ratelimit-reset", "ratelimit-reset"].into_iter().any(|name| short_dates(name) > 1)
+    }
+
+    /// Returns whether the model does not read a form in the response yet: own names, decimals, windows behind counts, and
+    /// other spellings of rate limits.
+    fn has_forms_unknown_to_the_model(&self) -> bool {
+        let is_unknown = |(name, value): &(&[u8], &[u8])| {
+            let name = name.to_ascii_lowercase();
+            let has = |byte| value.contains(&byte);
+            let is_dated = name == b"date" || name == b"www-authenticate" || name == b"ratelimit-policy";
+            name.starts_with(b"x-rate-limit")
+                || name == b"x-ratelimit-reset-after"
+                || !is_dated && has(b'.')
+                || name != b"ratelimit" && !is_dated && has(b';')
+                || name == b"ratelimit"
+                    && [&b"limit="[..], b"remaining=", b"reset="]
+                        .iter()
+                        .any(|key| value.windows(key.len()).any(|window| window == *key))
+        };
+        !self.dialect.is_empty() || self.headers.iter().any(is_unknown)
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {

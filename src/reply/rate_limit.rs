@@ -106,7 +106,7 @@ impl Dictionary {
         let mut result = Ok(());
         for member in line.split(|byte| *byte == b',') {
             // Parameters say nothing here.
-            let member = trim(member.split(|byte| *byte == b';').next()?);
+            let member = trim(member).split(|byte| *byte == b';').next()?;
             // A key alone is the Boolean true (RFC 9651 §3.2), a bad value.
             let equals = member.iter().position(|byte| *byte == b'=').unwrap_or(member.len());
             let (key, value) = (member.get(..equals)?, member.get(equals + 1..).unwrap_or_default());
