@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use retry_machine::{DialectField, FieldMeaning, HeaderField, HintSource, Policy, RejectReason, ResetFormat};
-use sfv::{BareItem, ListEntry, Parser};
+use retry_machine::{DialectField, FieldMeaning, HeaderField, HintSource, Policy, RejectReason, Reply, ResetFormat};
+use sfv::{BareItem, Item, ListEntry, Parser};
 
-use super::second_reader::{Clock, count, digits, trim};
+use super::second_reader::{Clock, count, trim};
 
 const OWN: &[DialectField] = &[DialectField::new("api-usage", FieldMeaning::UsedOfLimit)];
 
@@ -38,18 +38,8 @@ fn check_reset(data: &[u8]) {
 
 fn check_limit(data: &[u8]) {
     let reply = Policy::flextell().read(429, [("RateLimit", data)]);
-    if let Some(draft7) = draft7(trim(data)) {
-        let remaining = draft7.last("remaining");
-        let reset = draft7.last("reset").filter(|_| remaining == Some(0)).map(Duration::from_secs);
-        assert_eq!((reply.remaining(), reply.limit()), (remaining, draft7.last("limit")), "H5");
-        assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), reset.map(reset_hint), "H5");
-        assert_eq!(reply.rejected().is_empty(), !draft7.has_bad_value, "F9: a dropped member is reported");
-        return;
-    }
     let Some(members) = members(data) else {
-        assert_eq!((reply.remaining(), reply.hint()), (None, None), "H5: a syntax error voids the field");
-        assert_eq!(Vec::from_iter(reply.rejected().iter()), [(HeaderField::RateLimit, RejectReason::Void)]);
-        return;
+        return check_draft_7(data, &reply);
     };
     let read = |member: &Option<Member>| {
         let member = member.as_ref()?;
@@ -66,32 +56,35 @@ fn check_limit(data: &[u8]) {
     assert_eq!(reply.rejected().is_empty(), limits.len() == members.len(), "F9: a dropped member is reported");
 }
 
-/// The members of draft 7's dictionary: `limit=100, remaining=50, reset=30`.
-struct Draft7 {
-    members: Vec<(String, u64)>,
-    has_bad_value: bool,
-}
-
-impl Draft7 {
-    /// Returns the value of a key. Given twice, the last one counts (RFC 9651 §3.2).
-    fn last(&self, key: &str) -> Option<u64> {
-        self.members.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)
-    }
-}
-
-/// Reads a dictionary of just these keys.
-fn draft7(line: &[u8]) -> Option<Draft7> {
-    let mut read = Draft7 { members: Vec::new(), has_bad_value: false };
-    for member in line.split(|byte| *byte == b',').map(trim) {
-        let (key, value) = member.split_at(member.iter().position(|byte| *byte == b'=')?);
-        let key = std::str::from_utf8(key).ok().filter(|key| ["limit", "remaining", "reset"].contains(key))?;
-        // An Integer has at most 15 digits (RFC 9651 §3.3.1).
-        match digits(&value[1..]).filter(|_| value.len() <= 16) {
-            Some(value) => read.members.push((key.into(), value)),
-            None => read.has_bad_value = true,
+/// H5: what is not a list is draft 7's dictionary of just these keys, or void.
+fn check_draft_7(data: &[u8], reply: &Reply) {
+    const KEYS: [&str; 3] = ["limit", "remaining", "reset"];
+    let dictionary = Parser::new(trim(data)).parse::<sfv::Dictionary>().ok();
+    let Some(dictionary) = dictionary.filter(|all| all.keys().all(|key| KEYS.contains(&key.as_str()))) else {
+        assert_eq!(
+            (reply.remaining(), reply.limit(), reply.hint()),
+            (None, None, None),
+            "H5: a syntax error voids the field"
+        );
+        assert_eq!(Vec::from_iter(reply.rejected().iter()), [(HeaderField::RateLimit, RejectReason::Void)]);
+        return;
+    };
+    let number = |key: &str| match dictionary.get(key)? {
+        ListEntry::Item(Item { bare_item: BareItem::Integer(number), .. }) => u64::try_from(i64::from(*number)).ok(),
+        _ => None,
+    };
+    let seen = [reply.limit(), reply.remaining(), reply.reset().map(|reset| reset.as_secs())];
+    let malformed = [(HeaderField::RateLimit, RejectReason::Malformed)];
+    for (key, seen) in KEYS.into_iter().zip(seen) {
+        match number(key) {
+            Some(number) => assert_eq!(seen, Some(number), "H5: {key}"),
+            None if !dictionary.contains_key(key) => assert_eq!(seen, None, "H5: {key}"),
+            // Of a key given twice `sfv` keeps the last value, also a bad one.
+            None => assert_eq!(Vec::from_iter(reply.rejected().iter()), malformed, "F9: a dropped member is reported"),
         }
     }
-    Some(read)
+    let wait = reply.reset().filter(|_| reply.remaining() == Some(0));
+    assert_eq!(reply.hint().map(|hint| (hint.wait(), hint.source())), wait.map(reset_hint), "H6");
 }
 
 fn check_policy(data: &[u8]) {

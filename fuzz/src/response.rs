@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use retry_machine::replay::Facts;
+use retry_machine::replay::{Facts, Settings};
 use retry_machine::{
     Action, DialectField, ErrorBody, Event, HintSource, Idempotency, Policy, Reply, ResetFormat, RetryMachine,
     StatusMeaning, Timestamp, Upstream, Verdict, WaitReason,
 };
 
 use super::common::settings::DIALECTS;
-use super::model::reference::reading::{self, Reset};
+use super::model::reference::{model, reading};
 use super::second_reader::{Date, digits, trim};
 
 /// A response as text, so that a fuzzer's mutations stay close to real ones: `STATUS [UNIX_MS [auto|unix|delta [DIALECT]]]`,
@@ -84,27 +84,7 @@ impl<'a> Response<'a> {
     fn is_exotic(&self) -> bool {
         let short_dates = |name| self.values(name).filter_map(Date::parse).filter(|date| date.is_short).count();
         self.wall.is_some_and(|wall| wall > YEAR_9999)
-            || self.has_forms_unknown_to_the_model()
             || ["retry-after", "x-ratelimit-reset", "ratelimit-reset"].into_iter().any(|name| short_dates(name) > 1)
-    }
-
-    /// Returns whether the model does not read a form in the response yet: own names, decimals, windows behind counts, and
-    /// other spellings of rate limits.
-    fn has_forms_unknown_to_the_model(&self) -> bool {
-        let is_unknown = |(name, value): &(&[u8], &[u8])| {
-            let name = name.to_ascii_lowercase();
-            let has = |byte| value.contains(&byte);
-            let is_dated = name == b"date" || name == b"www-authenticate" || name == b"ratelimit-policy";
-            name.starts_with(b"x-rate-limit")
-                || name == b"x-ratelimit-reset-after"
-                || !is_dated && has(b'.')
-                || name != b"ratelimit" && !is_dated && has(b';')
-                || name == b"ratelimit"
-                    && [&b"limit="[..], b"remaining=", b"reset="]
-                        .iter()
-                        .any(|key| value.windows(key.len()).any(|window| window == *key))
-        };
-        !self.dialect.is_empty() || self.headers.iter().any(is_unknown)
     }
 
     fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
@@ -135,19 +115,16 @@ pub fn check(data: &[u8]) {
     explain(&response, reply);
 }
 
-/// Compares every fact with those of the reference model (H1–H8, F9).
+/// Compares every fact with those of the reference model (H1–H8, H11, F9).
 fn compare(response: &Response<'_>, reply: &Reply) {
-    let reset = match response.reset {
-        ResetFormat::Unix => Reset::Unix,
-        ResetFormat::Delta => Reset::Delta,
-        _ => Reset::Auto,
-    };
+    let line = Settings::new(response.policy(Policy::flextell())).to_json().expect("a policy");
+    let dialect = model::settings::Settings::read(&line).expect("settings").dialect;
     let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
     let headers: Vec<_> = response.headers.iter().map(|(name, value)| (text(name), value.to_vec())).collect();
     let wall = response.wall.map(|wall| i128::try_from(wall.as_millis()).expect("a u64"));
     let is_error = !(200..300).contains(&response.status);
     let body = Some(response.body).filter(|_| is_error);
-    let expected = reading::read(response.status.into(), &headers, body, wall, reset);
+    let expected = reading::read(response.status.into(), &headers, body, wall, &dialect);
     let body = body.and_then(|body| ErrorBody::parse(body).ok());
     assert_eq!(body.as_ref().and_then(ErrorBody::message), expected.message.as_deref(), "E3");
     let seen = Facts::new(*reply, body.as_ref()).to_json();

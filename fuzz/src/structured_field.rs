@@ -1,10 +1,32 @@
 //! Structured fields against the crate `sfv`.
 
-use retry_machine::fuzzing::structured_field::{Bare, List, Member};
+use retry_machine::fuzzing::structured_field::{Bare, Dictionary, List, Member};
 use sfv::{BareItem, ListEntry, Parser};
 
-/// Checks `data` as a List.
+/// Checks `data` as a List and as a Dictionary.
 pub fn check(data: &[u8]) {
+    check_list(data);
+    check_dictionary(data);
+}
+
+fn check_dictionary(data: &[u8]) {
+    let ours: Result<Vec<_>, _> = Dictionary::new(data).collect();
+    let theirs = Parser::new(data).parse::<sfv::Dictionary>().ok();
+    assert_eq!(ours.is_ok(), theirs.is_some(), "RFC 9651 §4.2.2: {:?}", data.escape_ascii().to_string());
+    let (ours, theirs) = (ours.unwrap_or_default(), theirs.unwrap_or_default());
+    for (key, theirs) in &theirs {
+        let last = ours.iter().rev().find(|(name, _)| *name == key.as_str().as_bytes());
+        same_member(last.map(|(_, ours)| ours).expect("each key"), theirs);
+    }
+    let is_known = |name: &[u8]| theirs.keys().any(|key| key.as_str().as_bytes() == name);
+    assert!(ours.iter().all(|(name, _)| is_known(name)), "no other key");
+
+    let mut entries = Dictionary::new(data);
+    let longest = entries.by_ref().take(data.len() + 1).count();
+    assert!(longest <= data.len() && entries.next().is_none(), "a dictionary ends");
+}
+
+fn check_list(data: &[u8]) {
     let ours: Result<Vec<_>, _> = List::new(data).collect();
     let theirs = Parser::new(data).parse::<sfv::List>().ok();
     assert_eq!(ours.is_ok(), theirs.is_some(), "RFC 9651 §4.2.1: {:?}", data.escape_ascii().to_string());

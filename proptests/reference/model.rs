@@ -102,7 +102,7 @@ mod json;
 mod meaning;
 mod record;
 mod request;
-mod settings;
+pub mod settings;
 mod span;
 mod token;
 mod upstream;
@@ -252,7 +252,7 @@ impl Model {
             Event::Reply { attempt, response } => {
                 let wall = self.settings.unix_ms.map(|unix| i128::from(unix) + i128::from(line.at_ms));
                 let body = response.body.as_deref();
-                let read = reading::read_in(response.status, &response.headers, body, wall, &self.settings.dialect);
+                let read = reading::read(response.status, &response.headers, body, wall, &self.settings.dialect);
                 let action = self.on_reply(&mut r, *attempt, response, &read);
                 facts = Some(read);
                 action

@@ -139,20 +139,8 @@ impl Source {
     }
 }
 
-/// Reads a response without a dialect.
-#[allow(dead_code, reason = "only fuzzing reads without a dialect")]
-pub fn read(
-    status: u64,
-    headers: &[(String, Vec<u8>)],
-    body: Option<&[u8]>,
-    wall_ms: Option<i128>,
-    reset: Reset,
-) -> Facts {
-    read_in(status, headers, body, wall_ms, &Dialect { reset, fields: Vec::new() })
-}
-
 /// Reads a response. `wall_ms` is the driver's wall clock at its receipt, Unix milliseconds.
-pub fn read_in(
+pub fn read(
     status: u64,
     headers: &[(String, Vec<u8>)],
     body: Option<&[u8]>,

@@ -137,9 +137,21 @@ fn h5_the_dictionary_of_draft_7_is_read() {
     assert_eq!((reply.limit(), reply.remaining(), reply.reset(), reply.hint()), (None, Some(0), None, None));
     assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RateLimit, RejectReason::Malformed)]);
     // An Integer has at most 15 digits.
-    let reply = read(&[("RateLimit", "limit=999999999999999, remaining=1234567890123456")]);
-    assert_eq!((reply.limit(), reply.remaining()), (Some(999_999_999_999_999), None));
-    assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RateLimit, RejectReason::Malformed)]);
+    let reply = read(&[("RateLimit", "limit=999999999999999, remaining=0")]);
+    assert_eq!((reply.limit(), reply.remaining()), (Some(999_999_999_999_999), Some(0)));
+    assert_eq!(read(&[("RateLimit", "remaining=0, limit=1234567890123456")]).remaining(), None);
+    // Parameters say nothing, and a bad value does not take a good one back.
+    let reply = read(&[("RateLimit", "limit=100;w=60, remaining=0;a=\"b,c\", reset=5, reset=-2")]);
+    assert_eq!((reply.limit(), reply.remaining(), reply.reset()), (Some(100), Some(0), Some(secs(5))));
+    // A policy of the current draft can have the name of a key.
+    assert_eq!(read(&[("RateLimit", "limit;r=0;t=5")]).reset(), Some(secs(5)));
+    // A syntax error voids the field with all its lines.
+    for broken in ["limit=4 ;w=60", "limit=4;1", "limit=4;", "limit=4,", "limit=", "limit=4 remaining=0", "limit=4, =5"]
+    {
+        let reply = read(&[("RateLimit", "remaining=0, reset=5"), ("RateLimit", broken)]);
+        assert_eq!((reply.limit(), reply.remaining(), reply.hint()), (None, None, None), "{broken}");
+        assert_eq!(reply.rejected().iter().collect::<Vec<_>>(), [(HeaderField::RateLimit, RejectReason::Void)]);
+    }
     // Any other key makes it something else.
     assert_eq!(read(&[("RateLimit", "limit=100, remaining=0, reset=50, extra=1")]).remaining(), None);
 }

@@ -3,9 +3,8 @@
 use core::cmp::Reverse;
 
 use super::header_time::{Clock, LatestTime};
-use super::number::{digits, trim};
 use super::rejected::RejectReason;
-use super::structured_field::{Bare, List, Member};
+use super::structured_field::{Bare, Dictionary, List, Member};
 use crate::time;
 
 /// The facts of one family of rate-limit fields.
@@ -43,13 +42,12 @@ pub(super) struct StructuredLimits {
     quota: Option<u64>,
     limits_void: bool,
     policies_void: bool,
-    /// The dictionary of draft 7.
-    dictionary: Dictionary,
+    draft_7: Draft7,
 }
 
 /// `limit=100, remaining=50, reset=30`: the `RateLimit` of draft-ietf-httpapi-ratelimit-headers-07.
 #[derive(Clone, Copy, Debug, Default)]
-struct Dictionary {
+struct Draft7 {
     limit: Option<u64>,
     remaining: Option<u64>,
     /// Seconds.
@@ -57,88 +55,82 @@ struct Dictionary {
 }
 
 impl StructuredLimits {
-    /// Reads one line of `RateLimit`.
+    /// Reads one line of `RateLimit`: a list, or else the dictionary of draft 7.
     pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), RejectReason> {
-        if let Some(result) = self.dictionary.add(line) {
-            return result;
-        }
-        let Self { tightest, limits_void, .. } = self;
-        each_member(line, limits_void, |member| {
+        let mut tightest = self.tightest;
+        let result = each_member(line, |member| {
             let remaining = natural(member, b"r")??;
             let reset = natural(member, b"t")?;
             let this = (remaining, Reverse(reset));
-            *tightest = Some(tightest.map_or(this, |tightest| tightest.min(this)));
+            tightest = Some(tightest.map_or(this, |tightest| tightest.min(this)));
             Some(())
-        })
+        });
+        if result != Err(RejectReason::Void) {
+            self.tightest = tightest;
+            return result;
+        }
+        let result = self.draft_7.add(line);
+        self.limits_void |= result == Err(RejectReason::Void);
+        result
     }
 
     /// Reads one line of `RateLimit-Policy`.
     pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), RejectReason> {
-        let Self { quota, policies_void, .. } = self;
-        each_member(line, policies_void, |member| {
+        let quota = &mut self.quota;
+        let result = each_member(line, |member| {
             let this = natural(member, b"q")??;
             natural(member, b"w")?;
             *quota = Some(quota.map_or(this, |quota| quota.min(this)));
             Some(())
-        })
+        });
+        self.policies_void |= result == Err(RejectReason::Void);
+        result
     }
 
     /// Returns the facts. A syntax error voids a field with all its lines.
     pub(super) fn family(&self) -> Family {
-        let dictionary = self.dictionary;
-        let from_dictionary = dictionary.remaining.map(|remaining| (remaining, Reverse(dictionary.reset)));
-        let tightest = [self.tightest, from_dictionary].into_iter().flatten().min().filter(|_| !self.limits_void);
+        let draft_7 = self.draft_7;
+        let from_draft_7 = draft_7.remaining.map(|remaining| (remaining, Reverse(draft_7.reset)));
+        let tightest = [self.tightest, from_draft_7].into_iter().flatten().min().filter(|_| !self.limits_void);
         // Without a count the reset is a fact still.
-        let reset = tightest.map_or(dictionary.reset.filter(|_| !self.limits_void), |(_, Reverse(reset))| reset);
+        let reset = tightest.map_or(draft_7.reset.filter(|_| !self.limits_void), |(_, Reverse(reset))| reset);
         Family {
-            limit: self.quota.filter(|_| !self.policies_void).or(dictionary.limit.filter(|_| !self.limits_void)),
+            limit: self.quota.filter(|_| !self.policies_void).or(draft_7.limit.filter(|_| !self.limits_void)),
             remaining: tightest.map(|(remaining, _)| remaining),
             reset: reset.map(time::seconds),
         }
     }
 }
 
-impl Dictionary {
-    /// Takes a line that has these keys and no others; `None` for any other line. A bad value drops its member; a key
-    /// given twice has its last value (RFC 9651 §3.2).
-    fn add(&mut self, line: &[u8]) -> Option<Result<(), RejectReason>> {
+impl Draft7 {
+    /// Reads a line with these keys and no others. A bad value drops its member; of a key given twice the last good value
+    /// counts.
+    fn add(&mut self, line: &[u8]) -> Result<(), RejectReason> {
         let mut added = *self;
         let mut result = Ok(());
-        for member in line.split(|byte| *byte == b',') {
-            // Parameters say nothing here.
-            let member = trim(member).split(|byte| *byte == b';').next()?;
-            // A key alone is the Boolean true (RFC 9651 §3.2), a bad value.
-            let equals = member.iter().position(|byte| *byte == b'=').unwrap_or(member.len());
-            let (key, value) = (member.get(..equals)?, member.get(equals + 1..).unwrap_or_default());
+        for entry in Dictionary::new(line) {
+            let Ok((key, member)) = entry else { return Err(RejectReason::Void) };
             let slot = match key {
                 b"limit" => &mut added.limit,
                 b"remaining" => &mut added.remaining,
                 b"reset" => &mut added.reset,
-                _ => return None,
+                _ => return Err(RejectReason::Void),
             };
-            match digits(value) {
-                // An Integer has at most 15 digits (RFC 9651 §3.3.1).
-                Some(number) if value.len() <= 15 => *slot = Some(number),
-                _ => result = Err(RejectReason::Malformed),
+            match member.value.and_then(whole) {
+                Some(number) => *slot = Some(number),
+                None => result = Err(RejectReason::Malformed),
             }
         }
         *self = added;
-        Some(result)
+        result
     }
 }
 
-/// Reads the members of one line. A member that `read` refuses is dropped; a syntax error makes the field `void`.
-fn each_member(
-    line: &[u8],
-    void: &mut bool,
-    mut read: impl FnMut(&Member<'_>) -> Option<()>,
-) -> Result<(), RejectReason> {
+/// Reads the members of one line. A member that `read` refuses is dropped; after a syntax error nothing in the line counts.
+fn each_member(line: &[u8], mut read: impl FnMut(&Member<'_>) -> Option<()>) -> Result<(), RejectReason> {
     let mut verdict = Ok(());
     for member in List::new(line) {
-        let Ok(member) = member else {
-            *void = true;
-            return Err(RejectReason::Void);
-        };
+        let Ok(member) = member else { return Err(RejectReason::Void) };
         // F9: the policy's name is a String or a Token.
         let named = matches!(member.value, Some(Bare::String | Bare::Token));
         if !named || read(&member).is_none() {
@@ -151,9 +143,13 @@ fn each_member(
 /// Reads a parameter that must be a whole number, 0 or more. Returns `None` if it has another value.
 #[allow(clippy::option_option, reason = "a number, absent, or wrong")]
 fn natural(member: &Member<'_>, key: &[u8]) -> Option<Option<u64>> {
-    match member.params.get(key) {
-        None => Some(None),
-        Some(Bare::Integer(number)) => u64::try_from(number).ok().map(Some),
-        Some(_) => None,
+    member.params.get(key).map_or(Some(None), |value| whole(value).map(Some))
+}
+
+/// Returns a number that is whole and 0 or more.
+fn whole(value: Bare) -> Option<u64> {
+    match value {
+        Bare::Integer(number) => u64::try_from(number).ok(),
+        _ => None,
     }
 }

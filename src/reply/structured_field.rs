@@ -1,4 +1,5 @@
-//! Structured fields (RFC 9651): reads the Lists of `RateLimit` and `RateLimit-Policy` (rule H5).
+//! Structured fields (RFC 9651): reads the Lists of `RateLimit` and `RateLimit-Policy`, and the Dictionary that draft 7 made of
+//! `RateLimit` (rule H5).
 //!
 //! The grammar is checked whole and strictly, as section 4.2 asks: a field that breaks it anywhere has no meaning. Of the
 //! values only integers are kept, because rate limits need no others.
@@ -39,7 +40,7 @@ impl<'a> Iterator for List<'a> {
         if self.rest.0.is_empty() {
             return None;
         }
-        let member = self.rest.member_and_comma();
+        let member = self.rest.member().and_then(|member| self.rest.comma().map(|()| member));
         if member.is_none() {
             self.rest = Text(&[]);
         }
@@ -49,7 +50,41 @@ impl<'a> Iterator for List<'a> {
 
 impl FusedIterator for List<'_> {}
 
-/// A member of a List with its parameters.
+/// The keys and members of a Dictionary (RFC 9651 §3.2), in order. A key can come again.
+///
+/// As with [`List`], what comes before an error has no meaning, and after a [`Malformed`] the iterator ends.
+#[derive(Clone, Debug)]
+pub struct Dictionary<'a> {
+    rest: Text<'a>,
+}
+
+impl<'a> Dictionary<'a> {
+    /// Reads the value of one field line.
+    #[must_use]
+    pub fn new(line: &'a [u8]) -> Self {
+        let List { rest } = List::new(line);
+        Self { rest }
+    }
+}
+
+impl<'a> Iterator for Dictionary<'a> {
+    type Item = Result<(&'a [u8], Member<'a>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.0.is_empty() {
+            return None;
+        }
+        let entry = self.rest.entry().and_then(|entry| self.rest.comma().map(|()| entry));
+        if entry.is_none() {
+            self.rest = Text(&[]);
+        }
+        Some(entry.ok_or(Malformed))
+    }
+}
+
+impl FusedIterator for Dictionary<'_> {}
+
+/// A member of a List or a Dictionary with its parameters.
 #[derive(Clone, Debug)]
 pub struct Member<'a> {
     /// The member's value, or `None` for an inner list.
@@ -71,7 +106,7 @@ pub enum Bare {
     Token,
     /// Bytes as base64, whose padding may be missing.
     ByteSequence,
-    /// `?1`, `?0`, or a parameter without a value.
+    /// `?1`, `?0`, or a parameter or a key without a value.
     Boolean,
     /// A Unix time in whole seconds.
     Date,
@@ -99,8 +134,8 @@ impl Params<'_> {
 struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
-    fn member_and_comma(&mut self) -> Option<Member<'a>> {
-        let member = self.member()?;
+    /// Reads what stands between two members, or the end of the field.
+    fn comma(&mut self) -> Option<()> {
         self.skip_white_space();
         if !self.0.is_empty() {
             self.expect(b',')?;
@@ -108,7 +143,17 @@ impl<'a> Text<'a> {
             // After a comma there must be a member.
             self.0.first()?;
         }
-        Some(member)
+        Some(())
+    }
+
+    fn entry(&mut self) -> Option<(&'a [u8], Member<'a>)> {
+        let key = self.key()?;
+        let member = if self.skip(b'=') {
+            self.member()?
+        } else {
+            Member { value: Some(Bare::Boolean), params: self.params()? }
+        };
+        Some((key, member))
     }
 
     fn member(&mut self) -> Option<Member<'a>> {
@@ -146,12 +191,16 @@ impl<'a> Text<'a> {
     fn param(&mut self) -> Option<(&'a [u8], Bare)> {
         self.expect(b';')?;
         self.skip_spaces();
-        let key = self.word(
-            |first| matches!(first, b'a'..=b'z' | b'*'),
-            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'),
-        )?;
+        let key = self.key()?;
         let value = if self.skip(b'=') { self.bare()? } else { Bare::Boolean };
         Some((key, value))
+    }
+
+    fn key(&mut self) -> Option<&'a [u8]> {
+        self.word(
+            |first| matches!(first, b'a'..=b'z' | b'*'),
+            |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'.' | b'*'),
+        )
     }
 
     fn bare(&mut self) -> Option<Bare> {
