@@ -56,7 +56,7 @@ fn check_limit(data: &[u8]) {
     assert_eq!(reply.rejected().is_empty(), limits.len() == members.len(), "F9: a dropped member is reported");
 }
 
-/// H5: what is not a list is draft 7's dictionary of just these keys, or void.
+/// H5: a line that is not a list is the dictionary of draft 7, with its keys and no others, or void.
 fn check_draft_7(data: &[u8], reply: &Reply) {
     const KEYS: [&str; 3] = ["limit", "remaining", "reset"];
     let dictionary = Parser::new(trim(data)).parse::<sfv::Dictionary>().ok();
