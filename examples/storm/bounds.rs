@@ -48,6 +48,14 @@ pub struct Exception {
     pub reason: &'static str,
 }
 
+const NEXT_SECOND: &str =
+    "A reset in whole seconds, told when the last call of a second is used, closes the next second, too.";
+
+fn widen_by_the_next_second(bounds: &mut Bounds) {
+    bounds.used = Some(70.0);
+    bounds.worst = bounds.worst.map(|worst| worst + 3.0);
+}
+
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
         group: Group::Disturbance,
@@ -75,21 +83,15 @@ pub const EXCEPTIONS: &[Exception] = &[
         group: Group::Limit,
         name: "10/s, remaining",
         sharing: "",
-        widen: |bounds| {
-            bounds.used = Some(70.0);
-            bounds.worst = bounds.worst.map(|worst| worst + 3.0);
-        },
-        reason: "A reset in whole seconds, told when the last call of a second is used, closes the next second, too.",
+        widen: widen_by_the_next_second,
+        reason: NEXT_SECOND,
     },
     Exception {
         group: Group::Limit,
         name: "10/s, both",
         sharing: "",
-        widen: |bounds| {
-            bounds.used = Some(70.0);
-            bounds.worst = bounds.worst.map(|worst| worst + 3.0);
-        },
-        reason: "A reset in whole seconds, told when the last call of a second is used, closes the next second, too.",
+        widen: widen_by_the_next_second,
+        reason: NEXT_SECOND,
     },
     Exception {
         group: Group::Limit,
