@@ -342,7 +342,7 @@ impl Player {
         // The deadline can hide the end of a lease that is out of reach.
         let can_hide = matches!(action, Action::InFlight { .. } | Action::AwaitRefresh { .. });
         let lease_end = self.now.saturating_add(self.setup.settings.refresh_timeout);
-        let is_near = is_near(&action) && !(can_hide && lease_end >= CENTURIES);
+        let is_near = instant_of(&action).as_nanos() < CENTURIES && !(can_hide && lease_end >= CENTURIES);
         if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near) {
             let again = machine.handle(now, event, &mut upstream);
             if again != action {
@@ -400,7 +400,8 @@ impl Seen {
     }
 }
 
-fn is_near(action: &Action) -> bool {
+/// Returns the instant that an action names, or the clock's origin.
+pub fn instant_of(action: &Action) -> Timestamp {
     let instant = match action {
         Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
         Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitRefresh { until, .. } => {
@@ -409,5 +410,5 @@ fn is_near(action: &Action) -> bool {
         Action::Fail(failure) => failure.not_before(),
         Action::Done { .. } => None,
     };
-    instant.unwrap_or_default().as_nanos() < CENTURIES
+    instant.unwrap_or_default()
 }

@@ -10,6 +10,7 @@ use retry_machine::{
 };
 use serde_json::Value;
 
+use super::super::common::history::instant_of;
 use super::super::common::response::{Numbers, Response, Taken};
 use super::super::common::settings::{Kind, Settings, nanos};
 use super::super::events::script::{answer, numbers, outcome, transport_error};
@@ -202,7 +203,7 @@ impl Session {
         let request = &mut self.requests[n];
         let in_flight = request.machine.in_flight();
         let action = request.machine.handle(now, event, &mut self.upstream);
-        if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near(&action)) {
+        if let Some((mut machine, mut upstream)) = restored.filter(|_| instant_of(&action) < ORIGIN) {
             assert_eq!(machine.handle(now, event, &mut upstream), action, "I13");
         }
         self.check(n, event, response, in_flight, &action);
@@ -343,18 +344,6 @@ pub fn instant(u: &mut Unstructured<'_>) -> Result<Timestamp> {
         2 => Timestamp::from_millis(u.arbitrary::<u16>()?.into()),
         _ => Timestamp::from_millis(1 << 40),
     })
-}
-
-fn is_near(action: &Action) -> bool {
-    let instant = match action {
-        Action::Send { until, .. } | Action::InFlight { until, .. } => *until,
-        Action::Wait { until, .. } | Action::RefreshToken { until, .. } | Action::AwaitRefresh { until, .. } => {
-            Some(*until)
-        }
-        Action::Fail(failure) => failure.not_before(),
-        Action::Done { .. } => None,
-    };
-    instant.unwrap_or_default() < ORIGIN
 }
 
 fn kind(action: &Action) -> Option<FailureKind> {
