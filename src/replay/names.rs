@@ -128,89 +128,47 @@ impl Serialize for Statuses {
 #[derive(Clone, Copy)]
 pub(super) struct FieldName(pub(super) DialectField);
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+struct FieldForm(String, #[serde(with = "MeaningForm")] FieldMeaning);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "FieldMeaning", rename_all = "snake_case")]
 enum MeaningForm {
-    Wait(UnitForm),
-    Pushback(UnitForm),
-    Reset(UnitForm),
+    Wait(#[serde(with = "UnitForm")] TimeUnit),
+    Pushback(#[serde(with = "UnitForm")] TimeUnit),
+    Reset(#[serde(with = "UnitForm")] TimeUnit),
     Remaining,
     Limit,
     UsedOfLimit,
     Verdict,
 }
 
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "TimeUnit", rename_all = "snake_case")]
 enum UnitForm {
-    S,
-    Ms,
+    #[serde(rename = "s")]
+    Seconds,
+    #[serde(rename = "ms")]
+    Milliseconds,
     Unix,
-    UnixMs,
+    #[serde(rename = "unix_ms")]
+    UnixMilliseconds,
     #[cfg(feature = "vendor-times")]
     Duration,
     #[cfg(feature = "vendor-times")]
     Rfc3339,
 }
 
-impl From<UnitForm> for TimeUnit {
-    fn from(unit: UnitForm) -> TimeUnit {
-        match unit {
-            UnitForm::S => TimeUnit::Seconds,
-            UnitForm::Ms => TimeUnit::Milliseconds,
-            UnitForm::Unix => TimeUnit::Unix,
-            UnitForm::UnixMs => TimeUnit::UnixMilliseconds,
-            #[cfg(feature = "vendor-times")]
-            UnitForm::Duration => TimeUnit::Duration,
-            #[cfg(feature = "vendor-times")]
-            UnitForm::Rfc3339 => TimeUnit::Rfc3339,
-        }
-    }
-}
-
-impl From<TimeUnit> for UnitForm {
-    fn from(unit: TimeUnit) -> UnitForm {
-        match unit {
-            TimeUnit::Seconds => UnitForm::S,
-            TimeUnit::Milliseconds => UnitForm::Ms,
-            TimeUnit::Unix => UnitForm::Unix,
-            TimeUnit::UnixMilliseconds => UnitForm::UnixMs,
-            #[cfg(feature = "vendor-times")]
-            TimeUnit::Duration => UnitForm::Duration,
-            #[cfg(feature = "vendor-times")]
-            TimeUnit::Rfc3339 => UnitForm::Rfc3339,
-        }
-    }
-}
-
 impl<'de> Deserialize<'de> for FieldName {
     /// Leaks the name.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FieldName, D::Error> {
-        let (name, meaning) = <(String, MeaningForm)>::deserialize(deserializer)?;
-        let meaning = match meaning {
-            MeaningForm::Wait(unit) => FieldMeaning::Wait(unit.into()),
-            MeaningForm::Pushback(unit) => FieldMeaning::Pushback(unit.into()),
-            MeaningForm::Reset(unit) => FieldMeaning::Reset(unit.into()),
-            MeaningForm::Remaining => FieldMeaning::Remaining,
-            MeaningForm::Limit => FieldMeaning::Limit,
-            MeaningForm::UsedOfLimit => FieldMeaning::UsedOfLimit,
-            MeaningForm::Verdict => FieldMeaning::Verdict,
-        };
+        let FieldForm(name, meaning) = FieldForm::deserialize(deserializer)?;
         Ok(FieldName(DialectField { name: Box::leak(name.into_boxed_str()), meaning }))
     }
 }
 
 impl Serialize for FieldName {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let meaning = match self.0.meaning {
-            FieldMeaning::Wait(unit) => MeaningForm::Wait(unit.into()),
-            FieldMeaning::Pushback(unit) => MeaningForm::Pushback(unit.into()),
-            FieldMeaning::Reset(unit) => MeaningForm::Reset(unit.into()),
-            FieldMeaning::Remaining => MeaningForm::Remaining,
-            FieldMeaning::Limit => MeaningForm::Limit,
-            FieldMeaning::UsedOfLimit => MeaningForm::UsedOfLimit,
-            FieldMeaning::Verdict => MeaningForm::Verdict,
-        };
-        (self.0.name.to_owned(), meaning).serialize(serializer)
+        FieldForm(self.0.name.to_owned(), self.0.meaning).serialize(serializer)
     }
 }
