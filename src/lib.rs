@@ -152,4 +152,4 @@ pub use self::reply::{
 pub use self::reply::{BodyError, ErrorBody};
 pub use self::seed::derive_seed;
 pub use self::time::Timestamp;
-pub use self::upstream::Upstream;
+pub use self::upstream::{GateReason, GateState, Upstream};

@@ -20,16 +20,18 @@ use self::limits::Limits;
 pub use self::limits::RequestLimits;
 use crate::action::{Action, Explanation, WaitReason};
 use crate::event::{Event, Idempotency, TransportErrorKind};
-use crate::failure::{Cause, FailureKind};
+use crate::failure::FailureKind;
 use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::{Health, SendEpoch};
+use crate::upstream::budget::Paid;
+use crate::upstream::gate::Slot;
 use crate::upstream::token::Epoch;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
-/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 88 bytes and no
+/// Pure: it does not read a clock, draw randomness from outside or do IO (rule T1). It takes at most 96 bytes and no
 /// heap (rule S5). [`drive`](crate::drive) has the loop that drives it.
 ///
 /// ```
@@ -61,10 +63,10 @@ pub struct RetryMachine {
     not_before: Timestamp,
     /// The end of the wait, of the attempt if it has a limit, or of the lease.
     until: Timestamp,
-    /// Nanoseconds spent at the gate.
-    gate_time: u64,
-    /// Number of waits at the gate. Wraps around, since it only distinguishes draws.
-    gate_waits: u8,
+    /// Nanoseconds spent in waits for hints and at the gate, the wait under way as planned (C13).
+    server_time: u64,
+    /// The place in the queue at the gate; see [`Flags::IN_QUEUE`].
+    slot: Slot,
     /// The end of the last reply's hint, whether it binds the request or not (E1). Zero: none.
     last_hint: Timestamp,
     /// Number of attempts sent.
@@ -75,6 +77,8 @@ pub struct RetryMachine {
     send_epoch: SendEpoch,
     /// The first attempt sent since the breaker's latest opening.
     first_since_opening: u32,
+    /// What the request's retries have cost and no answer has given back (C3).
+    paid: Paid,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,
     /// Number of retries after throttles (B5).
@@ -84,8 +88,7 @@ pub struct RetryMachine {
     /// The error that the challenge or the code of the last reply named.
     challenge: Option<BearerErrorCode>,
     phase: Phase,
-    /// Why the last attempt failed.
-    cause: Option<Cause>,
+    /// Yes-or-no facts, the source of the hint, and why the last attempt failed.
     flags: Flags,
 }
 
@@ -115,20 +118,20 @@ impl RetryMachine {
             started: Timestamp::ZERO,
             not_before: Timestamp::ZERO,
             until: Timestamp::ZERO,
-            gate_time: 0,
-            gate_waits: 0,
+            server_time: 0,
+            slot: Slot(0),
             last_hint: Timestamp::ZERO,
             attempts: 0,
             token_epoch: Epoch::NONE,
             send_epoch: SendEpoch::NONE,
             first_since_opening: 0,
+            paid: Paid::NOTHING,
             status: 0,
             throttled_retries: 0,
             limits: Limits::NONE,
             recoveries: 0,
             challenge: None,
             phase: Phase::Ready,
-            cause: None,
             flags: Flags::new(idempotency),
         }
     }
@@ -139,8 +142,17 @@ impl RetryMachine {
     /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
     pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
         let now = upstream.advance(now);
-        let mut step =
-            Step { machine: self, upstream, now, explanation: Explanation::default(), refused: None, is_new: false };
+        let was_closed = upstream.gate.is_closed(now);
+        let mut step = Step {
+            machine: self,
+            upstream,
+            now,
+            explanation: Explanation::default(),
+            refused: None,
+            is_new: false,
+            was_closed,
+            closed_gate: false,
+        };
         step.transition(event);
         step.action()
     }
@@ -182,10 +194,14 @@ struct Step<'a> {
     now: Timestamp,
     /// The facts of this step, for the action's sentence.
     explanation: Explanation,
-    /// The end of the wait that the budget refused in this step.
+    /// The end of the wait that was refused in this step.
     refused: Option<Timestamp>,
     /// Whether this step began the attempt or the refresh that is now under way.
     is_new: bool,
+    /// Whether the gate was closed before this step.
+    was_closed: bool,
+    /// Whether this step closed the gate, so that its request passes first (C10).
+    closed_gate: bool,
 }
 
 impl Step<'_> {
@@ -247,7 +263,7 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Failed(kind), ended);
     }
 
-    /// Gives back the lease (K5) and the probe's permit (S6) that the request holds. A deadline keeps the lease, since
+    /// Gives back the lease (K5), the probe's permit (S6) and the slot that the request holds. A deadline keeps the lease, since
     /// the refresh may still be under way (F5).
     fn release(&mut self, kind: Option<FailureKind>) {
         if self.machine.flags.has(Flags::HOLDS_LEASE) && kind != Some(FailureKind::Deadline) {
@@ -256,6 +272,11 @@ impl Step<'_> {
         if self.machine.flags.has(Flags::UNANSWERED) {
             self.record_health(Health::Neutral, self.machine.attempts);
         }
+        if self.machine.flags.has(Flags::IN_QUEUE) {
+            self.machine.flags.set(Flags::IN_QUEUE, false);
+            self.upstream.gate.give_back(self.machine.slot);
+        }
+        self.machine.flags.set(Flags::IS_HEAD, false);
     }
 
     fn is_past_deadline(&self) -> bool {
@@ -303,4 +324,4 @@ impl Step<'_> {
     }
 }
 
-const _: () = assert!(size_of::<RetryMachine>() <= 88);
+const _: () = assert!(size_of::<RetryMachine>() <= 96);

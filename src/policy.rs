@@ -55,7 +55,6 @@ pub struct Policy {
     pub(crate) rate_limit_reset: ResetFormat,
     pub(crate) refresh_on_insufficient: bool,
     pub(crate) gate: bool,
-    pub(crate) gate_spread: Option<u64>,
     pub(crate) budget: Option<BudgetPolicy>,
     pub(crate) breaker: Option<BreakerPolicy>,
     pub(crate) refresh_timeout: u64,
@@ -83,9 +82,8 @@ impl Policy {
             rate_limit_reset: ResetFormat::Auto,
             refresh_on_insufficient: false,
             gate: true,
-            gate_spread: None,
             budget: Some(BudgetPolicy::DEFAULT),
-            breaker: None,
+            breaker: Some(BreakerPolicy::DEFAULT),
             refresh_timeout: millis(30_000),
             refresh_margin: millis(30_000),
         }

@@ -78,6 +78,10 @@ impl Replay {
                 self.upstream.open_gate(now);
                 return Ok(None);
             }
+            RecordKind::CloseGate { until_ms } => {
+                self.upstream.close_gate(now, Timestamp::from_millis(*until_ms));
+                return Ok(None);
+            }
             RecordKind::Request { number, event } => (*number, event),
         };
         if let RequestEvent::Start { idempotency, limits } = event {

@@ -30,12 +30,10 @@ pub const fn derive_seed(seed: u64, n: u64) -> u64 {
 pub(crate) enum Purpose {
     /// The wait before a retry. The number is that of the retry.
     Retry = 0,
-    /// A wait at the gate before a send. The number counts these waits.
+    /// The wait of the head at the gate for its opening. The number is that of the last attempt.
     GateWait = 1,
     /// The time for which the breaker stays open. The number counts its openings.
     BreakerOpenTime = 2,
-    /// The delay of the opening of a gate that is closed again. The number is that of the attempt.
-    GateOpening = 3,
     /// The wait before a retry after a throttle, where these are counted apart (B5). The number is that of the retry.
     ThrottledRetry = 4,
 }

@@ -118,7 +118,7 @@ impl UpstreamSnapshot {
     pub fn new(upstream: &Upstream, now: Timestamp) -> UpstreamSnapshot {
         let Upstream { token, gate, budget, breaker, .. } = upstream.clone();
         let mut snapshot = UpstreamSnapshot { version: VERSION, token, gate, budget, breaker };
-        let _ = snapshot.rebase(Shift::new(now, ORIGIN));
+        snapshot.rebase(Shift::new(now, ORIGIN));
         snapshot
     }
 
@@ -128,13 +128,12 @@ impl UpstreamSnapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`] if the snapshot has another version, or if `now` is so early that the gate would have closed
-    /// before the clock's origin.
+    /// [`SnapshotError`] if the snapshot has another version.
     pub fn restore(&self, policy: Policy, now: Timestamp) -> Result<Upstream, SnapshotError> {
         check_version(self.version)?;
         let mut snapshot = self.clone();
-        snapshot.rebase(Shift::new(ORIGIN, now))?;
-        snapshot.gate.clamp();
+        snapshot.rebase(Shift::new(ORIGIN, now));
+        snapshot.gate.clamp(now, &policy);
         snapshot.budget.clamp(policy.budget);
         snapshot.token.clamp(now.after(policy.refresh_timeout));
         snapshot.breaker.clamp(now, policy.breaker);
@@ -145,10 +144,11 @@ impl UpstreamSnapshot {
         Ok(upstream)
     }
 
-    fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
+    fn rebase(&mut self, shift: Shift) {
         self.token.rebase(shift);
         self.breaker.rebase(shift);
-        self.gate.rebase(shift)
+        self.budget.rebase(shift);
+        self.gate.rebase(shift);
     }
 }
 

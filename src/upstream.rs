@@ -13,6 +13,7 @@ pub(crate) mod token;
 use self::breaker::Breaker;
 use self::budget::Budget;
 use self::gate::Gate;
+pub use self::gate::{GateReason, GateState};
 use self::token::Token;
 
 /// One service, with its policy and the state that all requests to it share. Its size does not depend on the number of
@@ -94,13 +95,23 @@ impl Upstream {
         self.token.wakeups()
     }
 
-    /// Returns what the retry budget holds (rule S2), or `None` if the policy has none.
+    /// Returns what the retry budget holds at `now` (rule S2), or `None` if the policy has none.
     #[must_use]
-    pub const fn budget_balance(&self) -> Option<u32> {
-        match self.policy.budget {
-            Some(_) => Some(self.budget.balance()),
-            None => None,
-        }
+    pub fn budget_balance(&self, now: Timestamp) -> Option<u32> {
+        let now = self.latest.max(now);
+        self.policy.budget.map(|policy| self.budget.balance(now, policy))
+    }
+
+    /// Returns the state of the gate at `now` (rule S1).
+    #[must_use]
+    pub fn gate_state(&self, now: Timestamp) -> GateState {
+        self.gate.state(self.latest.max(now))
+    }
+
+    /// Returns the instant of the breaker's next probe, while the breaker is open (rule S3).
+    #[must_use]
+    pub fn next_probe(&self, now: Timestamp) -> Option<Timestamp> {
+        self.breaker.next_probe(self.latest.max(now))
     }
 
     /// Sets the lifetime of the current token from `now` on, so that requests refresh it in time (rule K7). Call it for
@@ -118,11 +129,21 @@ impl Upstream {
         self.token.install(now, expires_in.map(nanos), self.policy.refresh_margin);
     }
 
-    /// Opens the gate by hand, for an operator who knows that the service is ready (rule S1). Waits under way keep
-    /// their end (rule F3).
+    /// Opens the gate by hand, for an operator who knows that the service is ready (rule S1). Requests that come
+    /// afterwards pass at once; waits under way keep their end (rule F3).
     pub fn open_gate(&mut self, now: Timestamp) {
         let now = self.advance(now);
         self.gate.open(now);
+    }
+
+    /// Closes the gate by hand until `until`, for an operator who knows that the service is not ready (rule S1). Does
+    /// nothing if the gate is closed for longer already, or if the policy has no gate. The longest server wait does not
+    /// limit it: a request that would have to wait longer fails at once.
+    pub fn close_gate(&mut self, now: Timestamp, until: Timestamp) {
+        let now = self.advance(now);
+        if self.policy.gate {
+            self.gate.close(now, until, GateReason::Operator, self.policy.max_server_wait);
+        }
     }
 
     /// T2: returns `now`, or the latest instant seen if `now` is earlier.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{BreakerPolicy, Jitter, Policy, PolicyBuilder};
+use retry_machine::{Jitter, Policy, PolicyBuilder};
 
 pub struct Contestant {
     pub name: &'static str,
@@ -21,18 +21,11 @@ pub const COLUMNS: usize = 4;
 pub fn contestants() -> [Contestant; COLUMNS + 1] {
     let alone = || Policy::flextell().into_builder().gate(false).budget(None).breaker(None);
     let default = || Policy::flextell().into_builder();
-    let without = default().breaker(None);
-    let has_breaker = Policy::flextell() != without.clone().build().expect("a valid policy");
-    let toggled = if has_breaker {
-        contestant("default, no breaker", without, true)
-    } else {
-        contestant("default + breaker", default().breaker(Some(BreakerPolicy::RECOMMENDED)), true)
-    };
     [
         contestant("no retries", alone().max_retries(0), false),
         contestant("back-off alone", alone(), false),
         contestant("the default", default(), true),
-        toggled,
+        contestant("default, no breaker", default().breaker(None), true),
         contestant("naive, 5 at once", alone().initial_backoff(Duration::ZERO).jitter(Jitter::None), false),
     ]
 }

@@ -4,8 +4,8 @@
 //!     field        while the request runs                    once it has ended
 //!     until        end of the wait, attempt or lease         when it ended
 //!     not_before   the hint that binds it                    `not_before` of its failure; zero: unknown
-//!     gate_time    nanoseconds spent at the gate             the rejected fields of its last reply
-//!     gate_waits   number of waits at the gate               the successes among its last eight attempts, one bit each
+//!     server_time  nanoseconds spent waiting for the server  the rejected fields of its last reply
+//!     slot         its place in the queue at the gate        the successes among its last eight attempts, one bit each
 //! ```
 
 use super::{Flags, Phase, RetryMachine, Step};
@@ -13,6 +13,7 @@ use crate::action::Explanation;
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
 use crate::time::Timestamp;
+use crate::upstream::gate::Slot;
 #[cfg(feature = "serde")]
 use crate::time::shift::{Shift, TooEarly};
 
@@ -55,8 +56,8 @@ impl RetryMachine {
         self.phase = phase;
         self.until = ended.at;
         self.not_before = ended.not_before.unwrap_or(Timestamp::ZERO);
-        self.gate_time = ended.rejected.to_bits();
-        self.gate_waits = ended.successes.0;
+        self.server_time = ended.rejected.to_bits();
+        self.slot = Slot(ended.successes.0.into());
     }
 
     /// Returns the explanation of an answer.
@@ -74,7 +75,7 @@ impl RetryMachine {
             elapsed: at.since(self.started),
             ended: at,
             not_before,
-            cause: self.cause,
+            cause: self.flags.cause(),
             rejected,
             challenge: self.challenge,
         }
@@ -96,8 +97,8 @@ impl RetryMachine {
         Ended {
             at: self.until,
             not_before: (self.not_before != Timestamp::ZERO).then_some(self.not_before),
-            rejected: RejectedFields::from_bits(self.gate_time),
-            successes: Successes(self.gate_waits),
+            rejected: RejectedFields::from_bits(self.server_time),
+            successes: Successes(self.slot.0 as u8),
         }
     }
 }

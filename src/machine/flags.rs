@@ -1,10 +1,10 @@
 //! The yes-or-no facts of a request.
 
 use crate::event::Idempotency;
+use crate::failure::Cause;
 use crate::reply::HintSource;
-use crate::upstream::budget::Price;
 
-/// The yes-or-no facts of a request in two bytes, and the source of its hint.
+/// The yes-or-no facts of a request, the source of its hint, and why its last attempt failed, in two bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Flags(u16);
@@ -24,10 +24,16 @@ impl Flags {
     pub(super) const UNANSWERED: u16 = 32;
     /// D13: an attempt was not processed and has been repeated at once.
     pub(super) const REPEATED: u16 = 64;
+    /// C10: the request has waited at the gate, in the queue or as its head.
+    pub(super) const QUEUED: u16 = 128;
+    /// C9: the wait under way is for the request's slot.
+    pub(super) const IN_QUEUE: u16 = 256;
+    /// C10: the wait under way is at the gate, before the queue.
+    pub(super) const IS_HEAD: u16 = 512;
     /// The hint's source, in three bits.
     const SOURCE: u16 = 7 << SOURCE_SHIFT;
-    /// The [`Price`] of the last retry, in two bits.
-    const CHARGED: u16 = 3 << CHARGED_SHIFT;
+    /// Why the last attempt failed, in three bits.
+    const CAUSE: u16 = 7 << CAUSE_SHIFT;
 
     pub(super) const fn new(idempotency: Idempotency) -> Flags {
         match idempotency {
@@ -65,22 +71,33 @@ impl Flags {
         self.0 = self.0 & !Flags::SOURCE | bits << SOURCE_SHIFT;
     }
 
-    pub(super) const fn charged(self) -> Option<Price> {
-        match (self.0 & Flags::CHARGED) >> CHARGED_SHIFT {
+    /// Returns why the last attempt failed, if one did (F8).
+    pub(super) const fn cause(self) -> Option<Cause> {
+        match (self.0 & Flags::CAUSE) >> CAUSE_SHIFT {
             0 => None,
-            1 => Some(Price::Retry),
-            _ => Some(Price::Throttle),
+            1 => Some(Cause::Status),
+            2 => Some(Cause::TimedOut),
+            3 => Some(Cause::Broken),
+            4 => Some(Cause::NotSent),
+            5 => Some(Cause::Unprocessed),
+            6 => Some(Cause::Permanent),
+            _ => Some(Cause::Other),
         }
     }
 
-    pub(super) const fn set_charged(&mut self, price: Price) {
-        let bits = match price {
-            Price::Retry => 1,
-            Price::Throttle => 2,
+    pub(super) const fn set_cause(&mut self, cause: Cause) {
+        let bits = match cause {
+            Cause::Status => 1,
+            Cause::TimedOut => 2,
+            Cause::Broken => 3,
+            Cause::NotSent => 4,
+            Cause::Unprocessed => 5,
+            Cause::Permanent => 6,
+            Cause::Other => 7,
         };
-        self.0 = self.0 & !Flags::CHARGED | bits << CHARGED_SHIFT;
+        self.0 = self.0 & !Flags::CAUSE | bits << CAUSE_SHIFT;
     }
 }
 
-const SOURCE_SHIFT: u32 = 7;
-const CHARGED_SHIFT: u32 = 10;
+const SOURCE_SHIFT: u32 = 10;
+const CAUSE_SHIFT: u32 = 13;

@@ -17,7 +17,6 @@ impl Step<'_> {
         let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
         // D15: a 2xx with a verdict is not an answer.
         let is_answer = reply.is_success() && judgment == Judgment::Answer;
-        self.apply_hints(reply, judgment);
         let first_answer = self.is_unanswered(attempt);
         let first_success = is_answer && self.remember_success(attempt);
         if first_answer {
@@ -25,50 +24,47 @@ impl Step<'_> {
         }
         // F6: any other late result would be the second one of its attempt.
         if first_answer || first_success {
-            self.on_health(judge::health(&self.upstream.policy, reply), attempt);
-            self.charge_failure(judge::failure_price(&self.upstream.policy, reply));
+            self.on_attempt_end(judge::health(&self.upstream.policy, reply), attempt);
+            self.charge_failure(judge::failure_price(&self.upstream.policy, reply), judge::effective_hint(reply));
         }
+        self.apply_hints(reply, judgment);
         match self.machine.phase {
             Phase::Done | Phase::Failed(_) => {}
             _ if is_answer => {
                 self.explanation.rejected = reply.rejected();
                 self.succeed(attempt, reply.status());
             }
-            Phase::Waiting(_) => self.extend_wait(reply, judgment),
+            Phase::Waiting(reason) => self.extend_wait(reason, reply, judgment),
             Phase::Ready | Phase::InFlight | Phase::Leading | Phase::Following(_) => {}
         }
     }
 
     /// Moves the end of a wait at once, without jitter (F4).
-    fn extend_wait(&mut self, reply: &Reply, judgment: Judgment) {
+    fn extend_wait(&mut self, reason: WaitReason, reply: &Reply, judgment: Judgment) {
         let Judgment::Retry(_) = judgment else { return };
         let Some(hint) = judge::effective_hint(reply).filter(|hint| hint.nanos() > 0) else { return };
         self.explanation.rejected = reply.rejected();
-        if hint.nanos() > self.upstream.policy.max_server_wait {
+        let until = self.now.after(hint.nanos());
+        self.settle_server_time(reason);
+        if until.since(self.now) > self.server_time_left() {
             return self.fail(FailureKind::ServerWaitTooLong);
         }
-        let until = self.now.after(hint.nanos());
         if until <= self.machine.until {
-            return;
+            return self.wait_until(self.machine.until, reason);
         }
         if self.machine.deadline(self.upstream).is_some_and(|deadline| until >= deadline) {
             return self.fail(FailureKind::Deadline);
         }
-        if self.machine.phase == Phase::Waiting(WaitReason::Gate) {
-            // F3: only the time spent at the gate counts.
-            self.settle_gate_time();
-        }
         self.explanation.trigger = Trigger::LateHint(reply.status());
-        self.machine.until = until;
-        self.machine.phase = Phase::Waiting(WaitReason::Hint(hint.source()));
+        self.wait_until(until, WaitReason::Hint(hint.source()));
     }
 
     /// Handles a late transport error. F6: only an attempt still in flight when the request ended can record a failure.
     pub(super) fn on_late_transport_error(&mut self, attempt: u32, kind: TransportErrorKind) {
         if self.is_unanswered(attempt) {
             self.machine.flags.set(Flags::UNANSWERED, false);
-            self.record_health(judge::transport_health(kind), attempt);
-            self.charge_failure(self.transport_price(kind));
+            self.on_attempt_end(judge::transport_health(kind), attempt);
+            self.charge_failure(self.transport_price(kind), None);
         }
     }
 

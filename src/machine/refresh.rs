@@ -1,12 +1,13 @@
 //! The token: leading a refresh, and following one (K1–K8).
 
+use super::send::Turn;
 use super::{Flags, Phase, Step};
 use crate::action::Trigger;
 use crate::event::{Event, RefreshOutcome};
 use crate::failure::FailureKind;
 use crate::reply::{Reply, Verdict};
 use crate::time::nanos;
-use crate::upstream::token::{LeaseStatus, Turn};
+use crate::upstream::token::{self, LeaseStatus};
 
 /// K8: the greatest number of leases that a request waits for.
 const MAX_FOLLOWS: u8 = 3;
@@ -23,7 +24,7 @@ impl Step<'_> {
         self.machine.recoveries += 1;
         // K4: the attempt was sent with an older token.
         if self.upstream.token.is_newer_than(self.machine.token_epoch) {
-            return self.try_send();
+            return self.try_send(Turn::None);
         }
         if self.upstream.token.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
@@ -45,20 +46,20 @@ impl Step<'_> {
     /// Leads the refresh or follows the one under way (K3). The request has already waited for `waits` leases.
     pub(super) fn lead_or_follow(&mut self, waits: u8) {
         match self.upstream.token.take_turn(self.now, self.upstream.policy.refresh_timeout) {
-            Turn::Lead { lease, until } => {
+            token::Turn::Lead { lease, until } => {
                 self.machine.flags.set(Flags::HOLDS_LEASE, true);
                 self.machine.token_epoch = lease;
                 self.machine.until = until;
                 self.machine.phase = Phase::Leading;
                 self.is_new = true;
             }
-            Turn::Follow { lease, until } if waits < MAX_FOLLOWS => {
+            token::Turn::Follow { lease, until } if waits < MAX_FOLLOWS => {
                 self.machine.flags.set(Flags::HOLDS_LEASE, false);
                 self.machine.token_epoch = lease;
                 self.machine.until = until;
                 self.machine.phase = Phase::Following(waits + 1);
             }
-            Turn::Follow { .. } | Turn::Throttled => self.go_on_without_refresh(),
+            token::Turn::Follow { .. } | token::Turn::Throttled => self.go_on_without_refresh(),
         }
     }
 
@@ -114,7 +115,7 @@ impl Step<'_> {
     fn use_new_token(&mut self) {
         self.explanation.trigger = Trigger::NewToken;
         self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
-        self.try_send();
+        self.try_send(Turn::None);
     }
 
     /// Goes on with the current token if the refresh was ahead of expiry and the token may still be valid (K7), else
@@ -126,7 +127,7 @@ impl Step<'_> {
         } else if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
             self.explanation.trigger = Trigger::TokenKept;
             self.machine.flags.set(Flags::TOKEN_SETTLED, true);
-            self.try_send();
+            self.try_send(Turn::None);
         } else {
             self.fail(FailureKind::TokenUnavailable);
         }

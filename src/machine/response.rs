@@ -1,17 +1,19 @@
 //! The attempt in flight gets its result: what the shared state learns of it, and where the request goes from there.
 
 use super::judge::{self, Judgment};
+use super::send::Turn;
 use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;
 use crate::failure::Cause;
 use crate::policy::Jitter;
-use crate::reply::{BearerErrorCode, Reply};
+use crate::reply::{BearerErrorCode, Hint, Reply};
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 use crate::upstream::Upstream;
 use crate::upstream::breaker::Health;
 use crate::upstream::budget::Price;
+use crate::upstream::gate::GateReason;
 
 impl Step<'_> {
     /// Handles a reply to the attempt in flight. Its facts are recorded before anything can fail the request.
@@ -27,11 +29,14 @@ impl Step<'_> {
         let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
-            self.machine.cause = Some(Cause::Status);
+            self.machine.flags.set_cause(Cause::Status);
         }
+        self.on_attempt_end(judge::health(&self.upstream.policy, reply), self.machine.attempts);
         self.apply_hints(reply, judgment);
-        self.on_health(judge::health(&self.upstream.policy, reply), self.machine.attempts);
-        self.charge_failure(judge::failure_price(&self.upstream.policy, reply));
+        if judgment == Judgment::Retry(Price::Throttle) && judge::effective_hint(reply).is_none_or(|hint| hint.nanos() == 0) {
+            self.brake(Price::Throttle);
+        }
+        self.charge_failure(judge::failure_price(&self.upstream.policy, reply), judge::effective_hint(reply));
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
             Judgment::RefreshToken => self.on_unauthorized(reply),
@@ -44,13 +49,17 @@ impl Step<'_> {
     pub(super) fn on_transport_error(&mut self, kind: TransportErrorKind) {
         self.explanation.trigger = Trigger::TransportError(kind);
         self.machine.flags.set(Flags::UNANSWERED, false);
-        self.machine.cause = Some(judge::transport_cause(kind));
-        self.on_health(judge::transport_health(kind), self.machine.attempts);
-        self.charge_failure(self.transport_price(kind));
+        self.machine.flags.set_cause(judge::transport_cause(kind));
+        self.on_attempt_end(judge::transport_health(kind), self.machine.attempts);
+        self.charge_failure(self.transport_price(kind), None);
         if kind == TransportErrorKind::Unprocessed && !self.machine.flags.has(Flags::REPEATED) {
             // D13: the peer did nothing with the request, so that once it goes out again at once, without a price.
             self.machine.flags.set(Flags::REPEATED, true);
-            return self.try_send();
+            return self.try_send(Turn::Had);
+        }
+        // C11: neither says that the service is in trouble.
+        if !matches!(kind, TransportErrorKind::Unprocessed | TransportErrorKind::Permanent) {
+            self.brake(Price::Retry);
         }
         let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
         match judge::transport_failure(kind, self.is_safe(), is_past_limit) {
@@ -60,9 +69,9 @@ impl Step<'_> {
     }
 
     /// Charges a failed attempt, where the policy charges failures.
-    pub(super) fn charge_failure(&mut self, price: Option<Price>) {
-        if let Some(price) = price {
-            self.upstream.budget.on_failure(price, self.upstream.policy.budget);
+    pub(super) fn charge_failure(&mut self, price: Option<Price>, hint: Option<Hint>) {
+        if let Some(price) = price.and_then(|price| self.price(price, hint)) {
+            self.upstream.budget.on_failure(price, &mut self.machine.paid, self.now, self.upstream.policy.budget);
         }
     }
 
@@ -100,16 +109,29 @@ impl Step<'_> {
             Judgment::Answer => reply.is_exhausted() && reply.is_success(),
             Judgment::RefreshToken => false,
         };
-        if closes && hint.nanos() > 0 && self.upstream.policy.gate {
-            self.close_gate(hint.nanos(), judgment == Judgment::Retry(Price::Throttle));
+        if closes {
+            let reason = match judgment {
+                Judgment::Retry(Price::Throttle) => GateReason::Throttle,
+                _ => GateReason::NothingRemains,
+            };
+            self.close_gate(hint.nanos(), reason);
         }
     }
 
-    fn close_gate(&mut self, wait: u64, throttled: bool) {
-        let (seed, number) = (self.machine.seed, self.machine.attempts);
-        let jitter = |most| draw(seed, Purpose::GateOpening, number, 0..=most);
+    /// Closes the gate for the back-off of the retry that comes next, if requests pass it one by one: what failed is a
+    /// sign that they pass too fast (C11).
+    fn brake(&mut self, price: Price) {
+        if self.upstream.gate.is_queueing(self.now) {
+            let backoff = self.backoff(price);
+            self.close_gate(backoff.wait, GateReason::Brake);
+        }
+    }
+
+    fn close_gate(&mut self, wait: u64, reason: GateReason) {
         let Upstream { gate, policy, .. } = &mut *self.upstream;
-        gate.close(self.now, self.now.after(wait), throttled, policy, jitter);
+        if policy.gate {
+            self.closed_gate |= gate.close(self.now, self.now.after(wait), reason, policy.max_server_wait);
+        }
     }
 
     /// Returns whether the request is safe to repeat (D14).
@@ -117,11 +139,15 @@ impl Step<'_> {
         !self.machine.flags.has(Flags::NON_IDEMPOTENT)
     }
 
-    /// Reports the health that the result of an attempt shows (D18) to the breaker (S3) and the budget (S2).
-    pub(super) fn on_health(&mut self, health: Health, attempt: u32) {
+    /// Reports the end of an attempt, with the health that its result shows (D18), to gate (C7), breaker (S3) and budget
+    /// (S2).
+    pub(super) fn on_attempt_end(&mut self, health: Health, attempt: u32) {
+        if self.upstream.policy.gate {
+            self.upstream.gate.on_attempt_end(self.now, health == Health::Good);
+        }
         self.record_health(health, attempt);
         if health == Health::Good {
-            self.upstream.budget.deposit(self.machine.flags.charged(), self.upstream.policy.budget);
+            self.upstream.budget.deposit(&mut self.machine.paid, self.now, self.upstream.policy.budget);
         }
     }
 

@@ -1,11 +1,18 @@
 //! The checks before a send (P1), and the send.
 
+use super::wait::{Held, Own};
 use super::{Flags, Phase, Step};
 use crate::action::WaitReason;
 use crate::event::Event;
 use crate::failure::FailureKind;
-use crate::seed::Purpose;
 use crate::time::Timestamp;
+
+/// Whether a request has had its turn at the gate. It counts for a send that follows at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    None,
+    Had,
+}
 
 impl Step<'_> {
     /// Handles the first event of the request.
@@ -13,24 +20,17 @@ impl Step<'_> {
         self.machine.started = self.now;
         match event {
             Event::Cancel => self.fail(FailureKind::Cancelled),
-            _ => self.try_send(),
+            _ => self.try_send(Turn::None),
         }
     }
 
-    /// Sends an attempt if deadline, breaker, gate and token allow it, else waits, refreshes or fails (P1).
-    pub(super) fn try_send(&mut self) {
+    /// Sends an attempt if deadline, breaker, token and gate allow it, else fails, refreshes or waits (P1).
+    pub(super) fn try_send(&mut self, turn: Turn) {
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
         }
         if self.upstream.breaker.is_open(self.now) {
             return self.fail(FailureKind::BreakerOpen);
-        }
-        // L1: a late hint may bind this request beyond its last wait.
-        if self.upstream.gate.is_closed(self.now) || self.now < self.machine.not_before {
-            self.machine.gate_waits = self.machine.gate_waits.wrapping_add(1);
-            let number = (Purpose::GateWait, u32::from(self.machine.gate_waits));
-            let own = (self.now.max(self.machine.not_before), WaitReason::Hint(self.machine.flags.source()));
-            return self.wait_or_fail(own, number, None);
         }
         if self.upstream.token.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
@@ -40,7 +40,48 @@ impl Step<'_> {
             self.machine.flags.set(Flags::EARLY, true);
             return self.lead_or_follow(0);
         }
-        self.send();
+        if self.passes_gate(turn) {
+            self.send();
+        }
+    }
+
+    /// Asks the gate. Returns whether the request can pass now; else it waits or has failed.
+    fn passes_gate(&mut self, turn: Turn) -> bool {
+        let is_closed = self.upstream.gate.is_closed(self.now);
+        let held = match turn {
+            Turn::Had if is_closed => Held::AsHead,
+            Turn::Had => Held::No,
+            Turn::None => self.ask_for_slot(is_closed),
+        };
+        // L1: a late hint may bind this request beyond its last wait.
+        let own = Own {
+            end: self.now.max(self.machine.not_before),
+            jitter: 0,
+            reason: WaitReason::Hint(self.machine.flags.source()),
+        };
+        if held == Held::No && own.end <= self.now {
+            if turn == Turn::None {
+                self.upstream.gate.pass(self.now);
+            }
+            return true;
+        }
+        self.wait_or_fail(own, held, None);
+        false
+    }
+
+    /// Returns where a request has to wait that has not had its turn at the gate (C9).
+    fn ask_for_slot(&mut self, is_closed: bool) -> Held {
+        let asked = self.upstream.gate.asked_until(self.now);
+        if asked.is_some_and(|asked| asked.since(self.now) > self.server_time_left()) {
+            return Held::TooLong;
+        }
+        let free = self.upstream.gate.next_free(self.now);
+        if !is_closed && free.since(self.now) > self.upstream.policy.max_server_wait {
+            // C14: the pace is wrong, or the queue hopeless.
+            self.upstream.gate.give_queue_up(self.now);
+            return Held::No;
+        }
+        if free > self.now { Held::InQueue } else { Held::No }
     }
 
     fn send(&mut self) {

@@ -11,6 +11,8 @@ use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
 use crate::time::shift::{Shift, TooEarly};
 use crate::upstream::breaker::SendEpoch;
+use crate::upstream::budget::Paid;
+use crate::upstream::gate::Slot;
 use crate::upstream::token::Epoch;
 
 /// The fields of a [`RetryMachine`], for serde. Only a snapshot serializes them, since it moves their instants first.
@@ -21,20 +23,20 @@ pub(crate) struct Fields {
     started: Timestamp,
     not_before: Timestamp,
     until: Timestamp,
-    gate_time: u64,
-    gate_waits: u8,
+    server_time: u64,
+    slot: Slot,
     last_hint: Timestamp,
     attempts: u32,
     token_epoch: Epoch,
     send_epoch: SendEpoch,
     first_since_opening: u32,
+    paid: Paid,
     status: u16,
     throttled_retries: u16,
     limits: Limits,
     recoveries: u8,
     challenge: Option<BearerErrorCode>,
     phase: Phase,
-    cause: Option<Cause>,
     flags: Flags,
 }
 
@@ -67,7 +69,7 @@ impl RetryMachine {
         // I10: after an ambiguous failure the request must have ended.
         let repeats_ambiguous = self.flags.has(Flags::NON_IDEMPOTENT)
             && !ended
-            && matches!(self.cause, Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
+            && matches!(self.flags.cause(), Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
         // I2: each recovery and each repeat without a price follows an attempt. A retry is counted before it is sent.
         let recoveries = u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
         let retries = self.retries().saturating_add(u32::from(!matches!(self.phase, Phase::InFlight)));

@@ -1,6 +1,7 @@
 //! Waits: their limits (the end of P2, the gate of P1), and their end.
 
-use super::{Phase, Step};
+use super::send::Turn;
+use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
 use crate::failure::FailureKind;
 use crate::policy::Jitter;
@@ -8,75 +9,173 @@ use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 use crate::upstream::budget::Price;
 
+/// The end of a request's own wait, for its back-off or its hint.
+#[derive(Clone, Copy)]
+pub(super) struct Own {
+    pub(super) end: Timestamp,
+    /// What is drawn on top of what the server asked for (L2), in nanoseconds. The jitter of a back-off is part of its end.
+    pub(super) jitter: u64,
+    pub(super) reason: WaitReason,
+}
+
+/// Where the gate holds a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    No,
+    /// In the queue, for the next free slot (C9).
+    InQueue,
+    /// Before the queue: it closed the gate, or was refused in its turn (C10).
+    AsHead,
+    /// The service asked for more time than the request may wait (C12).
+    TooLong,
+}
+
+/// A retry that a wait is for.
+#[derive(Clone, Copy)]
+pub(super) struct Retry {
+    /// Whether a throttle or another failure is behind it (B5).
+    pub(super) kind: Price,
+    /// `None`: it is free (C2).
+    pub(super) price: Option<Price>,
+}
+
 impl Step<'_> {
-    /// Waits until `own`, or until the gate opens if that is later, or fails if a limit forbids it (the end of P2, the
-    /// gate of P1). `price` is that of a retry.
-    pub(super) fn wait_or_fail(&mut self, own: (Timestamp, WaitReason), number: (Purpose, u32), price: Option<Price>) {
-        let policy = &self.upstream.policy;
-        let longest = policy.max_server_wait;
-        let (mut until, mut reason) = own;
+    /// Waits for the request's own end or at the gate, whichever is later, or fails if a limit forbids it (the end of P2,
+    /// the gate of P1).
+    pub(super) fn wait_or_fail(&mut self, own: Own, held: Held, retry: Option<Retry>) {
+        let own_end = own.end.after(own.jitter);
         // L1: a late hint counts, too.
-        let hint_end = self.machine.not_before;
-        if hint_end > until {
-            (until, reason) = (hint_end, WaitReason::Hint(self.machine.flags.source()));
-        }
-        // L3: neither clamped nor slept.
-        if hint_end.since(self.now) > longest {
+        let own_end = own_end.max(self.machine.not_before);
+        let reason = if own_end > own.end.after(own.jitter) { WaitReason::Hint(self.machine.flags.source()) } else { own.reason };
+        // Where the gate holds the request until, then with what is drawn on top.
+        let (gate, gate_end, held) = match held {
+            Held::TooLong => return self.fail(FailureKind::ServerWaitTooLong),
+            Held::No => (self.now, self.now, held),
+            Held::InQueue => match self.upstream.gate.next_free(self.now) {
+                // The request comes back by itself, and asks again then.
+                free if free < own.end => (self.now, self.now, Held::No),
+                free => (free, free, held),
+            },
+            Held::AsHead => {
+                let opening = self.upstream.gate.opens_at();
+                let jitter = match (retry, own.reason) {
+                    (Some(_), WaitReason::Hint(_)) => own.jitter,
+                    // A back-off has a jitter of its own.
+                    (Some(Retry { kind: Price::Retry, .. }), _) => 0,
+                    _ => self.draw((Purpose::GateWait, self.machine.attempts), self.hint_spread()),
+                };
+                (opening, opening.after(jitter), held)
+            }
+        };
+        // L3, C13: neither clamped nor slept.
+        let asked = gate.max(self.machine.not_before);
+        let left = self.server_time_left();
+        if asked.since(self.now) > left {
+            self.refused = Some(asked);
             return self.fail(FailureKind::ServerWaitTooLong);
         }
-        if let Some(opening) = self.upstream.gate.next_opening(self.now) {
-            let spread = self.upstream.gate.register_waiter(&self.upstream.policy);
-            let end = opening.after(self.draw(number, spread));
-            if end > until {
-                // F3: the spread that is added to the opening does not count.
-                let asked = self.upstream.gate.asked_until(self.now).unwrap_or(self.now);
-                if self.machine.gate_time.saturating_add(asked.since(self.now)) > longest {
-                    return self.fail(FailureKind::ServerWaitTooLong);
-                }
-                (until, reason) = (end, WaitReason::Gate);
+        // F3: of equal ends the request's own decides. What is drawn on top is cut to what is left.
+        let (mut end, reason) = if gate_end > own_end { (gate_end, WaitReason::Gate) } else { (own_end, reason) };
+        if reason != WaitReason::Backoff {
+            end = end.min(self.now.after(left));
+        }
+        if let Some(deadline) = self.machine.deadline(self.upstream) {
+            let least = if reason == WaitReason::Backoff { end } else { asked.max(own.end) };
+            if least >= deadline {
+                return self.fail(FailureKind::Deadline);
             }
+            end = end.min(Timestamp::from_nanos(deadline.as_nanos() - 1));
         }
-        if self.machine.deadline(self.upstream).is_some_and(|deadline| until >= deadline) {
-            return self.fail(FailureKind::Deadline);
-        }
-        if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| until < probe) {
-            return self.fail(FailureKind::BreakerOpen);
-        }
-        // P3: charged last, and never given back.
-        if let Some(price) = price {
-            if !self.upstream.budget.try_withdraw(price, self.upstream.policy.budget) {
-                self.refused = Some(until);
-                return self.fail(FailureKind::Budget);
+        match held {
+            Held::InQueue => {
+                self.machine.slot = self.upstream.gate.take_slot();
+                self.machine.flags.set(Flags::IN_QUEUE, true);
             }
-            self.machine.flags.set_charged(price);
-            let throttled = u16::from(price == Price::Throttle);
+            Held::AsHead => {
+                self.upstream.gate.let_head_first();
+                self.machine.flags.set(Flags::IS_HEAD, true);
+            }
+            Held::No | Held::TooLong => {}
+        }
+        if held != Held::No {
+            self.machine.flags.set(Flags::QUEUED, true);
+        }
+        if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| end < probe) {
+            return self.leave_slot_and_fail(FailureKind::BreakerOpen);
+        }
+        // P3: charged last, and never given back by a cancel.
+        if let Some(Retry { kind, price }) = retry {
+            let policy = self.upstream.policy.budget;
+            if !self.upstream.budget.try_withdraw(price, &mut self.machine.paid, self.now, policy) {
+                self.refused = Some(end);
+                return self.leave_slot_and_fail(FailureKind::Budget);
+            }
+            let throttled = u16::from(kind == Price::Throttle);
             self.machine.throttled_retries = self.machine.throttled_retries.saturating_add(throttled);
         }
-        if reason == WaitReason::Gate {
-            let wait = until.since(self.now);
-            self.machine.gate_time = self.machine.gate_time.saturating_add(wait);
-        }
-        self.machine.until = until;
-        self.machine.phase = Phase::Waiting(reason);
+        self.wait_until(end, reason);
         if self.explanation.trigger == Trigger::Nothing {
             self.explanation.trigger = Trigger::GateClosed;
         }
     }
 
-    /// Handles a tick at or after the end of a wait.
-    pub(super) fn on_wait_end(&mut self, reason: WaitReason) {
-        self.explanation.trigger = Trigger::WaitOver;
-        if reason == WaitReason::Gate {
-            self.settle_gate_time();
-        }
-        self.try_send();
+    /// Fails a request that has just got its slot. The slot stays empty, so that what fails slows the queue down (C10).
+    fn leave_slot_and_fail(&mut self, kind: FailureKind) {
+        self.machine.flags.set(Flags::IN_QUEUE, false);
+        self.fail(kind);
     }
 
-    /// Corrects the time spent at the gate from the planned time to the actual one (F3).
-    pub(super) fn settle_gate_time(&mut self) {
+    /// Waits, and counts the time.
+    pub(super) fn wait_until(&mut self, end: Timestamp, reason: WaitReason) {
+        if reason != WaitReason::Backoff {
+            self.machine.server_time = self.machine.server_time.saturating_add(end.since(self.now));
+        }
+        self.machine.until = end;
+        self.machine.phase = Phase::Waiting(reason);
+    }
+
+    /// Handles a tick at or after the end of a wait. At the gate the end is asked again: a closing in the meantime
+    /// prolongs the wait (C9).
+    pub(super) fn on_wait_end(&mut self, reason: WaitReason) {
+        self.explanation.trigger = Trigger::WaitOver;
+        self.settle_server_time(reason);
+        let is_head = self.machine.flags.has(Flags::IS_HEAD);
+        if !is_head && !self.machine.flags.has(Flags::IN_QUEUE) {
+            return self.try_send(Turn::None);
+        }
+        let gate = &mut self.upstream.gate;
+        let turn = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
+        let due = turn.max(self.machine.not_before);
+        if due <= self.now {
+            self.machine.flags.set(Flags::IN_QUEUE, false);
+            self.machine.flags.set(Flags::IS_HEAD, false);
+            return self.try_send(Turn::Had);
+        }
+        if due.since(self.now) > self.server_time_left() {
+            self.refused = Some(due);
+            return self.fail(FailureKind::ServerWaitTooLong);
+        }
+        if self.machine.deadline(self.upstream).is_some_and(|deadline| due >= deadline) {
+            return self.fail(FailureKind::Deadline);
+        }
+        self.explanation.trigger = Trigger::GateClosed;
+        let hint = WaitReason::Hint(self.machine.flags.source());
+        self.wait_until(due, if due > turn { hint } else { WaitReason::Gate });
+    }
+
+    /// Corrects the time spent waiting for the server from the planned time to the actual one (C13).
+    pub(super) fn settle_server_time(&mut self, reason: WaitReason) {
+        if reason == WaitReason::Backoff {
+            return;
+        }
         let (now, planned) = (self.now, self.machine.until);
-        let time = &mut self.machine.gate_time;
+        let time = &mut self.machine.server_time;
         *time = time.saturating_add(now.since(planned)).saturating_sub(planned.since(now));
+    }
+
+    /// Returns the time in nanoseconds for which the request may still wait for hints and at the gate (C13).
+    pub(super) fn server_time_left(&self) -> u64 {
+        self.upstream.policy.max_server_wait.saturating_sub(self.machine.server_time)
     }
 
     /// Returns the time in nanoseconds over which to spread clients that got the same hint (L2).

@@ -210,17 +210,10 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets whether a 429 holds back all requests of the upstream (rule S1). Default: on, since a service that
+    /// Sets whether a throttle holds back all requests of the upstream (rule S1). Default: on, since a service that
     /// throttles one request throttles the others, too.
     pub const fn gate(mut self, on: bool) -> Self {
         self.policy.gate = on;
-        self
-    }
-
-    /// Sets the time over which the requests held at the gate are spread when it opens (rule S1). Default: `None`, the
-    /// adaptive spread that [`Upstream`](crate::Upstream) describes.
-    pub const fn gate_spread(mut self, spread: Option<Duration>) -> Self {
-        self.policy.gate_spread = optional_nanos(spread);
         self
     }
 
@@ -231,8 +224,8 @@ impl PolicyBuilder {
         self
     }
 
-    /// Sets the circuit breaker, or turns it off (rule S3). Default: off, since the budget already bounds retries, and
-    /// an open breaker fails requests that might have succeeded. Start with [`BreakerPolicy::RECOMMENDED`].
+    /// Sets the circuit breaker, or turns it off (rule S3). Default: [`BreakerPolicy::DEFAULT`]: in a brownout the first
+    /// attempts alone keep a service down, and the breaker holds them back.
     pub const fn breaker(mut self, breaker: Option<BreakerPolicy>) -> Self {
         self.policy.breaker = breaker;
         self

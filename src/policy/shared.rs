@@ -12,7 +12,8 @@ pub struct BudgetPolicy {
     pub floor: u32,
     /// The cost of a retry.
     pub retry_cost: u32,
-    /// The cost of a retry after a throttle. 0 while the gate is on: the gate holds such requests back already.
+    /// The cost of a retry after a throttle. One that finds the gate closed already is free, and so is one with a hint
+    /// where throttles are [counted apart](crate::PolicyBuilder::throttle_retries): what bounds it is the gate, or the count.
     pub throttle_cost: u32,
     /// When the cost is charged.
     pub charge: Charge,
@@ -20,6 +21,9 @@ pub struct BudgetPolicy {
     pub success_refund: u32,
     /// Whether a good answer gives back what its request paid, too.
     pub refund: Refund,
+    /// The time that brings one token; `None` or zero: time brings none. So a client that calls once an hour has its
+    /// retries again.
+    pub refill_every: Option<Duration>,
 }
 
 /// When a [budget](BudgetPolicy) is charged.
@@ -41,22 +45,27 @@ pub enum Charge {
 pub enum Refund {
     /// The fixed amount.
     Fixed,
-    /// The cost of its request's last retry; without a retry the fixed amount (AWS).
+    /// The cost of its request's last retry; if that is 0, or without a retry, the fixed amount (AWS).
     LastCost,
+    /// The fixed amount, and all that its request has paid and not got back yet.
+    Paid,
 }
 
 impl BudgetPolicy {
-    /// 50/5/0/1: a lone request always gets its five retries from a fresh upstream, and when the upstream is down
-    /// retries are at most a fifth of the traffic. One upstream value that serves hundreds of requests at once may
-    /// take a capacity of 500: it rides out a longer hiccup, at the price of a larger burst.
+    /// 25 tokens, 5 for each retry; a good answer gives back 1 and all that its request has paid, and a minute brings 1.
+    ///
+    /// A lone request gets its five retries from a fresh upstream. A client whose first attempts all fail and whose second
+    /// ones succeed keeps its retries for ever. When the service is down nothing comes back, and retries end after the
+    /// fifth: twice the capacity made an outage longer in the simulation and helped nowhere.
     pub const DEFAULT: BudgetPolicy = BudgetPolicy {
-        capacity: 50,
+        capacity: 25,
         floor: 0,
         retry_cost: 5,
-        throttle_cost: 0,
+        throttle_cost: 5,
         charge: Charge::Retry,
         success_refund: 1,
-        refund: Refund::Fixed,
+        refund: Refund::Paid,
+        refill_every: Some(Duration::from_secs(60)),
     };
 }
 
@@ -64,15 +73,16 @@ impl BudgetPolicy {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "rule S3 names two numbers, and users write them as a literal")]
 pub struct BreakerPolicy {
-    /// The number of failures in a row that opens the breaker, at least 1. With 5 it opens at an error rate that
-    /// retries cope with; with 10 it does not.
+    /// The number of bad answers in a row that opens the breaker, at least 1, if the first of them came at least
+    /// `open_for` before the last. Answers that say nothing about the service's health do not break the run (rule D18).
     pub failure_threshold: u32,
-    /// The time for which the breaker stays open before it lets a probe through, and the time that a probe may take. A
-    /// longer time delays the first success after the upstream has recovered.
+    /// The time for which the breaker stays open before it lets a probe through, the time that a probe may take, and the
+    /// time that a run of failures must last. A longer time delays the first success after the upstream has recovered.
     pub open_for: Duration,
 }
 
 impl BreakerPolicy {
-    /// The recommended settings for a breaker: 10 failures and 10 s.
-    pub const RECOMMENDED: BreakerPolicy = BreakerPolicy { failure_threshold: 10, open_for: Duration::from_secs(10) };
+    /// 7 failures and 10 s. Seven is one more than a request of six attempts can make alone. Without the ten seconds a
+    /// burst of failures would open the breaker at error rates that retries cope with.
+    pub const DEFAULT: BreakerPolicy = BreakerPolicy { failure_threshold: 7, open_for: Duration::from_secs(10) };
 }

@@ -80,7 +80,9 @@ pub const fn aws_standard() -> Policy {
                 charge: Charge::Retry,
                 success_refund: 1,
                 refund: Refund::LastCost,
+                refill_every: None,
             }))
+            .breaker(None)
             .gate(false)
             .dialect(FIELDS),
     );

@@ -71,7 +71,9 @@ pub const fn grpc() -> Policy {
                 charge: Charge::Failure,
                 success_refund: 100,
                 refund: Refund::Fixed,
+                refill_every: None,
             }))
+            .breaker(None)
             .gate(false)
             .dialect(FIELDS),
     );

@@ -41,6 +41,11 @@ pub enum RecordKind {
     },
     /// An operator opened the gate, see [`Upstream::open_gate`](crate::Upstream::open_gate).
     OpenGate,
+    /// An operator closed the gate, see [`Upstream::close_gate`](crate::Upstream::close_gate).
+    CloseGate {
+        /// The end of the closing in milliseconds from the origin of the trace.
+        until_ms: u64,
+    },
 }
 
 /// An event of a request, with the response as raw bytes. [`Event`](crate::Event) describes the variants.
@@ -99,6 +104,7 @@ impl EventRecord {
                 RecordKind::TokenReplaced { expires_in_ms: fields.take("expires_in_ms")?.flatten() }
             }
             EventName::OpenGate => RecordKind::OpenGate,
+            EventName::CloseGate => RecordKind::CloseGate { until_ms: fields.require("until_ms")? },
             name => RecordKind::Request {
                 number: fields.take("request")?.unwrap_or(0),
                 event: request_event(&name, &mut fields)?,
@@ -122,6 +128,7 @@ impl EventRecord {
                 json!({"event": "token_replaced", "expires_in_ms": expires_in_ms})
             }
             RecordKind::OpenGate => json!({"event": "open_gate"}),
+            RecordKind::CloseGate { until_ms } => json!({"event": "close_gate", "until_ms": until_ms}),
             RecordKind::Request { number, event } => {
                 let mut line = event.to_json();
                 if *number != 0 {
@@ -186,6 +193,7 @@ enum EventName {
     Cancel,
     TokenReplaced,
     OpenGate,
+    CloseGate,
 }
 
 #[derive(Deserialize)]
@@ -235,7 +243,7 @@ fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, 
             }
         }),
         EventName::Cancel => RequestEvent::Cancel,
-        EventName::Tick | EventName::TokenReplaced | EventName::OpenGate => RequestEvent::Tick,
+        EventName::Tick | EventName::TokenReplaced | EventName::OpenGate | EventName::CloseGate => RequestEvent::Tick,
     })
 }
 

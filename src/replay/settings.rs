@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::ReplayError;
@@ -113,6 +113,14 @@ struct BudgetKeys {
     charge: Option<Charge>,
     success_refund: Option<u32>,
     refund: Option<Refund>,
+    /// `null`: time brings none.
+    #[serde(default, deserialize_with = "present")]
+    refill_ms: Option<Option<u64>>,
+}
+
+/// Tells `null` from a key that is left out.
+fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
+    Option::deserialize(value).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -156,7 +164,6 @@ fn read_policy(preset: &Policy, fields: &mut Fields) -> Result<PolicyBuilder, Re
         "reset" => rate_limit_reset(|format| format),
         "refresh_on_insufficient" => refresh_on_insufficient(|on| on),
         "gate" => gate(|on| on),
-        "gate_spread" => gate_spread(|spread: Option<u64>| spread.map(ms)),
         "throttled" => throttle_backoff(|keys: Option<ThrottledKeys>| keys.map(|keys| throttled(preset, &keys))),
         "budget" => budget(|keys: Option<BudgetKeys>| keys.map(|keys| budget(preset, &keys))),
         "breaker" => breaker(|keys: Option<BreakerKeys>| keys.map(|keys| breaker(preset, &keys))),
@@ -225,11 +232,12 @@ fn budget(preset: &Policy, keys: &BudgetKeys) -> BudgetPolicy {
         charge: keys.charge.unwrap_or(default.charge),
         success_refund: keys.success_refund.unwrap_or(default.success_refund),
         refund: keys.refund.unwrap_or(default.refund),
+        refill_every: keys.refill_ms.map_or(default.refill_every, |every| every.map(Duration::from_millis)),
     }
 }
 
 fn breaker(preset: &Policy, keys: &BreakerKeys) -> BreakerPolicy {
-    let default = preset.breaker.unwrap_or(BreakerPolicy::RECOMMENDED);
+    let default = preset.breaker.unwrap_or(BreakerPolicy::DEFAULT);
     BreakerPolicy {
         failure_threshold: keys.failures.unwrap_or(default.failure_threshold),
         open_for: keys.open_ms.map_or(default.open_for, Duration::from_millis),
@@ -260,11 +268,11 @@ fn write_policy(policy: &Policy) -> Map<String, Value> {
         "reset": policy.rate_limit_reset,
         "refresh_on_insufficient": policy.refresh_on_insufficient,
         "gate": policy.gate,
-        "gate_spread": policy.gate_spread.map(ms),
         "budget": policy.budget.map(|budget| json!({
             "capacity": budget.capacity, "floor": budget.floor, "retry_cost": budget.retry_cost,
             "throttle_cost": budget.throttle_cost, "charge": budget.charge, "success_refund": budget.success_refund,
             "refund": budget.refund,
+            "refill_ms": budget.refill_every.map(|every| Timestamp::from_elapsed(every).as_millis_ceil()),
         })),
         "breaker": policy.breaker.map(|breaker| json!({
             "failures": breaker.failure_threshold,

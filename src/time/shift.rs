@@ -38,6 +38,19 @@ impl Shift {
         self.exact(time)
     }
 
+    /// Returns the present on the first clock.
+    pub(crate) const fn from(self) -> Timestamp {
+        self.from
+    }
+
+    /// Moves an instant whose age matters. It keeps its age as far as the second clock can say it, and else counts as its
+    /// origin (T7).
+    pub(crate) fn aged(self, time: &mut Timestamp) {
+        if self.exact(time).is_err() {
+            *time = Timestamp::ZERO;
+        }
+    }
+
     /// Moves an instant that matters only while it lies ahead.
     pub(crate) fn ahead(self, time: &mut Timestamp) {
         if *time < self.from {

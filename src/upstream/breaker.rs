@@ -19,12 +19,16 @@ pub(crate) struct Breaker {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 enum State {
-    /// All attempts pass.
-    Closed { failures_in_a_row: u32 },
+    /// All attempts pass. The run of failures began at `since`.
+    Closed { failures_in_a_row: u32, since: Timestamp },
     /// No attempt passes before `until`. The next one after it is the probe.
     Open { until: Timestamp },
     /// Half-open: the probe is under way, and its permit ends at `until`.
     Probing { epoch: u32, until: Timestamp },
+}
+
+impl State {
+    const CALM: State = State::Closed { failures_in_a_row: 0, since: Timestamp::ZERO };
 }
 
 /// The breaker's epoch in which an attempt was sent.
@@ -47,7 +51,7 @@ pub(crate) enum Health {
 
 impl Breaker {
     pub(crate) const fn new() -> Breaker {
-        Breaker { state: State::Closed { failures_in_a_row: 0 }, newest: 0, opening: 0 }
+        Breaker { state: State::CALM, newest: 0, opening: 0 }
     }
 
     /// Returns whether no attempt is let through.
@@ -88,23 +92,30 @@ impl Breaker {
             return;
         }
         match (health, self.state) {
-            (Health::Good, _) => self.state = State::Closed { failures_in_a_row: 0 },
-            (Health::Bad, State::Closed { failures_in_a_row })
-                if failures_in_a_row.saturating_add(1) < policy.failure_threshold =>
-            {
-                self.state = State::Closed { failures_in_a_row: failures_in_a_row + 1 };
+            (Health::Good, _) => self.state = State::CALM,
+            (Health::Bad, State::Closed { failures_in_a_row, since }) => {
+                let since = if failures_in_a_row == 0 { now } else { since };
+                let failures_in_a_row = failures_in_a_row.saturating_add(1);
+                // C5: a burst of failures is no run.
+                if failures_in_a_row >= policy.failure_threshold && now.since(since) >= nanos(policy.open_for) {
+                    self.open(now, policy, jitter);
+                } else {
+                    self.state = State::Closed { failures_in_a_row, since };
+                }
             }
-            (Health::Bad, _) => {
-                self.opening = self.next_epoch();
-                let open_time = jitter(self.opening, nanos(policy.open_for));
-                self.state = State::Open { until: now.after(open_time) };
-            }
+            (Health::Bad, State::Open { .. } | State::Probing { .. }) => self.open(now, policy, jitter),
             (Health::Neutral, State::Probing { epoch: probe, .. }) if probe == sent.0 => {
                 // The permit is free again.
                 self.state = State::Open { until: now };
             }
             (Health::Neutral, _) => {}
         }
+    }
+
+    fn open(&mut self, now: Timestamp, policy: BreakerPolicy, jitter: impl FnOnce(u32, u64) -> u64) {
+        self.opening = self.next_epoch();
+        let open_time = jitter(self.opening, nanos(policy.open_for));
+        self.state = State::Open { until: now.after(open_time) };
     }
 
     /// Returns whether an attempt of this epoch was sent before the latest opening. Epochs wrap around, but no attempt
@@ -121,8 +132,9 @@ impl Breaker {
     /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
-        if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
-            shift.ahead(until);
+        match &mut self.state {
+            State::Closed { since, .. } => shift.aged(since),
+            State::Open { until } | State::Probing { until, .. } => shift.ahead(until),
         }
     }
 

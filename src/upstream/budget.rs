@@ -1,12 +1,17 @@
 //! The retry budget: a token bucket that keeps retries a bounded share of the traffic (rule S2).
 
 use crate::policy::{BudgetPolicy, Charge, Refund};
+#[cfg(feature = "serde")]
+use crate::time::shift::Shift;
+use crate::time::{Timestamp, nanos};
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Budget {
     /// Never more than the capacity (I9).
     balance: u32,
+    /// The instant of the last token that time brought, or of the last look at a full budget (C4).
+    refilled_at: Timestamp,
 }
 
 /// The price of a retry: that of a throttled one, or of any other.
@@ -25,6 +30,23 @@ impl Price {
     }
 }
 
+/// What a request has paid and may get back (C3).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Paid(u32);
+
+impl Paid {
+    pub(crate) const NOTHING: Paid = Paid(0);
+
+    fn add(&mut self, amount: u32, policy: BudgetPolicy) {
+        self.0 = match policy.refund {
+            Refund::Fixed => 0,
+            Refund::LastCost => amount,
+            Refund::Paid => self.0.saturating_add(amount),
+        };
+    }
+}
+
 impl Budget {
     /// Makes a full budget. Without a policy it is empty, and nothing is asked of it.
     pub(crate) const fn full(policy: Option<BudgetPolicy>) -> Budget {
@@ -32,41 +54,80 @@ impl Budget {
             Some(policy) => policy.capacity,
             None => 0,
         };
-        Budget { balance }
+        Budget { balance, refilled_at: Timestamp::ZERO }
     }
 
-    pub(crate) const fn balance(&self) -> u32 {
-        self.balance
+    /// Returns the balance at `now`.
+    pub(crate) fn balance(&self, now: Timestamp, policy: BudgetPolicy) -> u32 {
+        let mut budget = self.clone();
+        budget.refill(now, policy);
+        budget.balance
     }
 
-    /// Charges a failed attempt that may be retried, where failures are charged.
-    pub(crate) fn on_failure(&mut self, price: Price, policy: Option<BudgetPolicy>) {
-        if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
-            self.balance = self.balance.saturating_sub(price.cost(policy));
+    /// Adds what time has brought (C4).
+    fn refill(&mut self, now: Timestamp, policy: BudgetPolicy) {
+        let every = policy.refill_every.map_or(0, nanos);
+        if let Some(tokens) = now.since(self.refilled_at).checked_div(every) {
+            self.balance = self.balance.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX)).min(policy.capacity);
+            self.refilled_at = self.refilled_at.after(tokens.saturating_mul(every));
+            if self.balance == policy.capacity {
+                // Time counts from the first withdrawal on.
+                self.refilled_at = now;
+            }
         }
     }
 
-    /// Pays for a retry, in one step with the check (P3). Returns whether there was enough.
+    /// Charges a failed attempt that may be retried, where failures are charged.
+    pub(crate) fn on_failure(&mut self, price: Price, paid: &mut Paid, now: Timestamp, policy: Option<BudgetPolicy>) {
+        if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
+            self.refill(now, policy);
+            let amount = price.cost(policy).min(self.balance);
+            self.balance -= amount;
+            paid.add(amount, policy);
+        }
+    }
+
+    /// Pays for a retry, in one step with the check (P3); without a price it is free (C2). Returns whether there was
+    /// enough.
     #[must_use]
-    pub(crate) fn try_withdraw(&mut self, price: Price, policy: Option<BudgetPolicy>) -> bool {
+    pub(crate) fn try_withdraw(
+        &mut self,
+        price: Option<Price>,
+        paid: &mut Paid,
+        now: Timestamp,
+        policy: Option<BudgetPolicy>,
+    ) -> bool {
         let Some(policy) = policy else { return true };
-        let cost = match policy.charge {
-            Charge::Retry => price.cost(policy),
-            Charge::Failure => 0,
+        self.refill(now, policy);
+        let cost = match (policy.charge, price) {
+            (Charge::Retry, Some(price)) => price.cost(policy),
+            (Charge::Failure, _) | (_, None) => 0,
         };
         let Some(rest) = self.balance.checked_sub(cost).filter(|rest| *rest >= policy.floor) else { return false };
         self.balance = rest;
+        if policy.charge == Charge::Retry {
+            paid.add(cost, policy);
+        }
         true
     }
 
-    /// Refills the budget for a good answer (D18) to a request whose last retry was charged at `last`.
-    pub(crate) fn deposit(&mut self, last: Option<Price>, policy: Option<BudgetPolicy>) {
+    /// Refills the budget for a good answer (D18) to a request that has paid so much (C3).
+    pub(crate) fn deposit(&mut self, paid: &mut Paid, now: Timestamp, policy: Option<BudgetPolicy>) {
         let Some(policy) = policy else { return };
-        let amount = match (policy.refund, last) {
-            (Refund::LastCost, Some(price)) => price.cost(policy),
-            (Refund::Fixed, _) | (Refund::LastCost, None) => policy.success_refund,
+        self.refill(now, policy);
+        let Paid(returned) = core::mem::replace(paid, Paid::NOTHING);
+        let amount = match policy.refund {
+            Refund::LastCost if returned > 0 => returned,
+            Refund::Fixed | Refund::LastCost => policy.success_refund,
+            Refund::Paid => policy.success_refund.saturating_add(returned),
         };
         self.balance = self.balance.saturating_add(amount).min(policy.capacity);
+    }
+
+    /// Moves the instants to another clock (T7).
+    #[cfg(feature = "serde")]
+    pub(crate) fn rebase(&mut self, shift: Shift) {
+        shift.aged(&mut self.refilled_at);
     }
 
     /// T7, I9: clamps the balance of a snapshot to the most that it can be.

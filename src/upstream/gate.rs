@@ -1,36 +1,67 @@
-//! The gate: while it is closed no request is sent (rule S1).
+//! The gate: while it is closed no request is sent, and then those that it held pass one by one (S1, S7).
 
-use crate::policy::{Jitter, Policy};
+mod meter;
+mod queue;
+
+use core::time::Duration;
+
+use self::meter::Meter;
+use self::queue::Queue;
+pub(crate) use self::queue::Slot;
+#[cfg(feature = "serde")]
+use crate::policy::Policy;
 use crate::time::Timestamp;
 #[cfg(feature = "serde")]
-use crate::time::shift::{Shift, TooEarly};
+use crate::time::shift::Shift;
 
 /// The state of the gate. It is closed before `opens_at`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
 pub(crate) struct Gate {
-    closed_at: Timestamp,
-    /// The end of the time for which the upstream asked not to be called.
-    asked_until: Timestamp,
-    /// The opening: `asked_until`, or later by a jitter.
     opens_at: Timestamp,
-    /// Whether a request already waits for the opening.
-    has_waiters: bool,
-    /// Whether a 429 closed it this time or shortly before.
-    throttled: bool,
-    /// Whether a 429 closed it this time, and another one shortly before.
-    throttled_again: bool,
+    /// The end of the time for which the service asked not to be called, which can be later (C12). It counts only while
+    /// the gate is closed.
+    asked_until: Timestamp,
+    closed_by: GateReason,
+    queue: Queue,
+    meter: Meter,
+}
+
+/// Why the gate closed (rule S1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum GateReason {
+    /// A throttle with a hint.
+    Throttle,
+    /// A reply that said that nothing remains of a limit.
+    NothingRemains,
+    /// An attempt failed while requests passed the gate one by one (rule C11).
+    Brake,
+    /// [`Upstream::close_gate`](crate::Upstream::close_gate).
+    Operator,
+}
+
+/// The state of the gate of an [`Upstream`](crate::Upstream), for logs and health pages (rule S1).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct GateState {
+    /// The opening and the reason, while the gate is closed.
+    pub closed: Option<(Timestamp, GateReason)>,
+    /// The time between two requests that pass, while requests pass one by one.
+    pub pace: Option<Duration>,
+    /// The instant at which the next request can pass: now, or the next free slot of the queue.
+    pub next_free: Timestamp,
 }
 
 impl Gate {
     pub(crate) const fn new() -> Gate {
         Gate {
-            closed_at: Timestamp::ZERO,
-            asked_until: Timestamp::ZERO,
             opens_at: Timestamp::ZERO,
-            has_waiters: false,
-            throttled: false,
-            throttled_again: false,
+            asked_until: Timestamp::ZERO,
+            closed_by: GateReason::Operator,
+            queue: Queue::new(),
+            meter: Meter::new(),
         }
     }
 
@@ -38,80 +69,146 @@ impl Gate {
         now < self.opens_at
     }
 
-    /// Returns the instant of the opening, if the gate is closed.
-    pub(crate) fn next_opening(&self, now: Timestamp) -> Option<Timestamp> {
-        (now < self.opens_at).then_some(self.opens_at)
+    pub(crate) const fn opens_at(&self) -> Timestamp {
+        self.opens_at
     }
 
-    /// Returns the end of the time for which the upstream asked not to be called, if it lies ahead.
+    /// Returns the end of the time for which the service asked not to be called, while the gate is closed.
     pub(crate) fn asked_until(&self, now: Timestamp) -> Option<Timestamp> {
-        (now < self.asked_until).then_some(self.asked_until)
+        self.is_closed(now).then_some(self.asked_until)
     }
 
-    /// Closes the gate until `until`, for a 429 (`throttled`) or for a rate limit with nothing left. Never moves the
-    /// opening earlier. `jitter` draws a delay of the opening, up to its argument in nanoseconds.
-    pub(crate) fn close(
-        &mut self,
-        now: Timestamp,
-        until: Timestamp,
-        throttled: bool,
-        policy: &Policy,
-        jitter: impl FnOnce(u64) -> u64,
-    ) {
-        if until <= now.max(self.opens_at) {
-            self.asked_until = self.asked_until.max(until);
-            return;
-        }
-        if !self.is_closed(now) {
-            // S1: it was open for longer than it was closed, so the requests that it held have been sent.
-            let is_calm = now.since(self.opens_at) > self.opens_at.since(self.closed_at);
-            self.throttled &= !is_calm;
-            self.throttled_again = throttled && self.throttled;
-            self.has_waiters = false;
-            self.closed_at = now;
-        }
-        self.throttled |= throttled;
-        self.asked_until = until;
-        self.opens_at = until;
-        // S1: adds up to 100 % jitter so that independent clients do not reopen in step.
-        if self.throttled_again && policy.gate_spread.is_none() && policy.jitter != Jitter::None {
-            self.opens_at = until.after(jitter(until.since(self.closed_at)));
+    pub(crate) fn state(&self, now: Timestamp) -> GateState {
+        let mut gate = self.clone();
+        gate.look(now);
+        GateState {
+            closed: gate.is_closed(now).then_some((gate.opens_at, gate.closed_by)),
+            pace: (gate.queue.pace() > 0).then_some(Duration::from_nanos(gate.queue.pace())),
+            next_free: gate.next_free(now).max(now),
         }
     }
 
-    /// Opens the gate now.
+    // ---- What attempts tell ----
+
+    /// Takes the end of an attempt into the measurement. `is_good`: it got a good answer (C7, D18).
+    pub(crate) fn on_attempt_end(&mut self, now: Timestamp, is_good: bool) {
+        self.look(now);
+        self.meter.on_attempt_end(now, self.opens_at, &mut self.queue);
+        if is_good {
+            self.meter.count_answer();
+        }
+    }
+
+    /// Closes the gate until `until`, for others at most for `longest` (C12). Returns whether it was open and is closed
+    /// now, so that the reply which closed it is the first of the held ones (C10).
+    pub(crate) fn close(&mut self, now: Timestamp, until: Timestamp, reason: GateReason, longest: u64) -> bool {
+        let asked = until;
+        let until = if reason == GateReason::Operator { until } else { until.min(now.after(longest)) };
+        if until <= now {
+            return false;
+        }
+        self.look(now);
+        if self.is_closed(now) {
+            // C6: all slots move by the difference, and nothing else changes.
+            if until > self.opens_at {
+                self.queue.prolong_stop(until.since(self.opens_at));
+                (self.opens_at, self.closed_by) = (until, reason);
+            }
+            self.asked_until = self.asked_until.max(asked);
+            return false;
+        }
+        let learns = matches!(reason, GateReason::Throttle | GateReason::NothingRemains);
+        if learns {
+            self.meter.choose_pace(now, until, &mut self.queue);
+        }
+        self.queue.stop(now, until);
+        if reason != GateReason::Operator {
+            self.meter.note_refusal();
+        }
+        (self.opens_at, self.asked_until, self.closed_by) = (until, asked, reason);
+        learns
+    }
+
+    /// Opens the gate now, for an operator: no queue stands before it any more. Waits under way keep their end (F3).
     pub(crate) fn open(&mut self, now: Timestamp) {
+        self.look(now);
         self.opens_at = self.opens_at.min(now);
-        self.asked_until = self.asked_until.min(now);
+        self.queue.dissolve();
     }
 
-    /// Registers a request that must wait. Returns the time in nanoseconds after the opening over which to spread it.
-    pub(crate) fn register_waiter(&mut self, policy: &Policy) -> u64 {
-        let is_first = !self.has_waiters && !self.throttled_again;
-        self.has_waiters = true;
-        match (policy.gate_spread, policy.jitter) {
-            (Some(spread), _) => spread,
-            // F2: without jitter the gate is exact.
-            (None, Jitter::None) => 0,
-            // L2: a lone request waits for its hint and the spread, not longer.
-            (None, _) if is_first => policy.jitter_spread,
-            // S1: requests that wake in step are throttled in step.
-            (None, _) => policy.jitter_spread.max(self.opens_at.since(self.closed_at)),
+    // ---- What requests ask ----
+
+    /// Returns whether requests pass one by one, and one waits or has waited lately (C11).
+    pub(crate) fn is_queueing(&self, now: Timestamp) -> bool {
+        self.meter.is_queueing(now, &self.queue)
+    }
+
+    /// Returns the instant at which a request that comes now can pass. It lies ahead while the gate is closed, and
+    /// while a queue stands before it.
+    pub(crate) fn next_free(&mut self, now: Timestamp) -> Timestamp {
+        self.look(now);
+        self.queue.next_free().max(self.opens_at)
+    }
+
+    /// Gives away the next free slot (C9).
+    pub(crate) fn take_slot(&mut self) -> Slot {
+        self.meter.note_waiter();
+        self.queue.take_slot()
+    }
+
+    /// Returns the instant of a slot, as far as it is known now (C9).
+    pub(crate) fn due(&mut self, slot: Slot, now: Timestamp) -> Timestamp {
+        self.look(now);
+        self.queue.due(slot).max(self.opens_at)
+    }
+
+    /// Takes back a slot of which no use was made, if it is the last one.
+    pub(crate) fn give_back(&mut self, slot: Slot) {
+        self.queue.give_back(slot);
+    }
+
+    /// Lets the head of the queue, whose turn had come, pass first after the opening: all others pass one slot later
+    /// (C10).
+    pub(crate) fn let_head_first(&mut self) {
+        self.meter.note_waiter();
+        self.queue.move_back();
+    }
+
+    /// Lets a request pass now that need not wait (C9).
+    pub(crate) fn pass(&mut self, now: Timestamp) {
+        self.queue.pass(now);
+    }
+
+    /// Gives the queue up: it is too long, or its pace is wrong (C14). Those that wait keep their slots.
+    pub(crate) fn give_queue_up(&mut self, now: Timestamp) {
+        self.queue.dissolve();
+        self.meter.restart(now);
+    }
+
+    /// Does what the opening of the gate brings, as soon as somebody looks after it.
+    fn look(&mut self, now: Timestamp) {
+        if !self.is_closed(now) && self.queue.is_unsettled() {
+            let doublings = self.queue.settle(self.opens_at, self.meter.answers_in_guess());
+            self.meter.on_opening(self.opens_at, doublings);
         }
     }
 
     /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
-    pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
-        shift.exact(&mut self.closed_at)?;
-        shift.exact(&mut self.asked_until)?;
-        shift.exact(&mut self.opens_at)
+    pub(crate) fn rebase(&mut self, shift: Shift) {
+        shift.ahead(&mut self.opens_at);
+        shift.ahead(&mut self.asked_until);
+        self.meter.rebase(shift);
+        self.queue.rebase(shift);
     }
 
-    /// Clamps the opening of a snapshot to twice the time that the upstream asked for (T7).
+    /// Clamps the opening of a snapshot to the longest server wait (T7). What an operator closed has no limit.
     #[cfg(feature = "serde")]
-    pub(crate) fn clamp(&mut self) {
-        let longest = self.asked_until.after(self.asked_until.since(self.closed_at));
-        self.opens_at = self.opens_at.min(longest);
+    pub(crate) fn clamp(&mut self, now: Timestamp, policy: &Policy) {
+        if !policy.gate {
+            *self = Gate::new();
+        } else if self.closed_by != GateReason::Operator {
+            self.opens_at = self.opens_at.min(now.after(policy.max_server_wait));
+        }
     }
 }
