@@ -67,7 +67,6 @@ pub struct Settings {
     pub dialect: &'static [DialectField],
     pub refresh_on_insufficient: bool,
     pub gate: bool,
-    pub gate_spread: Option<u64>,
     pub budget: Option<BudgetPolicy>,
     pub breaker: Option<BreakerPolicy>,
     pub refresh_timeout: u64,
@@ -104,17 +103,17 @@ impl Settings {
             dialect: DIALECTS[0],
             refresh_on_insufficient: false,
             gate: true,
-            gate_spread: None,
             budget: Some(BudgetPolicy {
-                capacity: 50,
+                capacity: 25,
                 floor: 0,
                 retry_cost: 5,
-                throttle_cost: 0,
+                throttle_cost: 5,
                 charge: Charge::Retry,
                 success_refund: 1,
-                refund: Refund::Fixed,
+                refund: Refund::Paid,
+                refill_every: Duration::from_secs(60),
             }),
-            breaker: None,
+            breaker: Some(BreakerPolicy { failure_threshold: 7, open_for: Duration::from_secs(10) }),
             refresh_timeout: 30_000 * MILLIS,
             refresh_margin: 30_000 * MILLIS,
         }
@@ -171,7 +170,6 @@ impl Settings {
             .refresh_on_insufficient(self.refresh_on_insufficient)
             .rate_limit_reset(ResetFormat::Delta)
             .gate(self.gate)
-            .gate_spread(self.gate_spread.map(nanos))
             .budget(self.budget)
             .breaker(self.breaker)
             .refresh_timeout(nanos(self.refresh_timeout))

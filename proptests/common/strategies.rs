@@ -46,10 +46,12 @@ pub fn jitter() -> impl Strategy<Value = Jitter> {
 pub fn budget() -> impl Strategy<Value = BudgetPolicy> {
     let amounts = (0_u32..8, 0_u32..3, 1_u32..4, 0_u32..4, 0_u32..4);
     let charge = select(vec![Charge::Retry, Charge::Retry, Charge::Failure]);
-    let refund = select(vec![Refund::Fixed, Refund::Fixed, Refund::LastCost]);
-    (amounts, charge, refund).prop_map(|(amounts, charge, refund)| {
+    let refund = select(vec![Refund::Fixed, Refund::LastCost, Refund::Paid, Refund::Paid]);
+    let refill = prop_oneof![2 => Just(0), 3 => nanos()];
+    (amounts, charge, refund, refill).prop_map(|(amounts, charge, refund, refill)| {
         let (capacity, floor, retry_cost, throttle_cost, success_refund) = amounts;
-        BudgetPolicy { capacity, floor, retry_cost, throttle_cost, charge, success_refund, refund }
+        let refill_every = Duration::from_nanos(refill);
+        BudgetPolicy { capacity, floor, retry_cost, throttle_cost, charge, success_refund, refund, refill_every }
     })
 }
 
@@ -116,7 +118,6 @@ pub fn settings() -> BoxedStrategy<Settings> {
     let reading = (meanings(), select(DIALECTS.to_vec()), any::<bool>());
     let shared = (
         prop::bool::weighted(0.8),
-        option::weighted(0.2, nanos()),
         option::of(budget()),
         option::weighted(0.3, breaker),
         nanos(),
@@ -140,11 +141,10 @@ pub fn settings() -> BoxedStrategy<Settings> {
             dialect: reading.1,
             refresh_on_insufficient: reading.2,
             gate: shared.0,
-            gate_spread: shared.1,
-            budget: shared.2,
-            breaker: shared.3,
-            refresh_timeout: shared.4,
-            refresh_margin: shared.5,
+            budget: shared.1,
+            breaker: shared.2,
+            refresh_timeout: shared.3,
+            refresh_margin: shared.4,
         })
         .boxed()
 }

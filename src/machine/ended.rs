@@ -98,7 +98,7 @@ impl RetryMachine {
             at: self.until,
             not_before: (self.not_before != Timestamp::ZERO).then_some(self.not_before),
             rejected: RejectedFields::from_bits(self.server_time),
-            successes: Successes(self.slot.0 as u8),
+            successes: Successes((self.slot.0 & 0xff) as u8),
         }
     }
 }

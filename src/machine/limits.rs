@@ -32,7 +32,7 @@ pub struct RequestLimits {
 /// The same in ten bytes, without padding: the largest number of each stands for no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-#[repr(packed(2))]
+#[repr(Rust, packed(2))]
 pub(super) struct Limits {
     deadline_ms: u32,
     attempt_timeout_ms: u32,

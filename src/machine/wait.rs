@@ -81,7 +81,14 @@ impl Step<'_> {
         }
         if let Some(deadline) = self.machine.deadline(self.upstream) {
             let least = if reason == WaitReason::Backoff { end } else { asked.max(own.end) };
-            if least >= deadline {
+            // A queue in front of an open gate must leave time for the attempt: else the deadline of those in it fails
+            // them one by one, each with its slot.
+            let reserve = if held == Held::InQueue && !self.upstream.gate.is_closed(self.now) {
+                deadline.since(self.now) / 4
+            } else {
+                0
+            };
+            if least.after(reserve) >= deadline {
                 return self.fail(FailureKind::Deadline);
             }
             end = end.min(Timestamp::from_nanos(deadline.as_nanos() - 1));

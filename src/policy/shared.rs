@@ -21,9 +21,8 @@ pub struct BudgetPolicy {
     pub success_refund: u32,
     /// Whether a good answer gives back what its request paid, too.
     pub refund: Refund,
-    /// The time that brings one token; `None` or zero: time brings none. So a client that calls once an hour has its
-    /// retries again.
-    pub refill_every: Option<Duration>,
+    /// The time that brings one token; zero: time brings none. So a client that calls once an hour has its retries again.
+    pub refill_every: Duration,
 }
 
 /// When a [budget](BudgetPolicy) is charged.
@@ -65,7 +64,7 @@ impl BudgetPolicy {
         charge: Charge::Retry,
         success_refund: 1,
         refund: Refund::Paid,
-        refill_every: Some(Duration::from_secs(60)),
+        refill_every: Duration::from_secs(60),
     };
 }
 

@@ -80,7 +80,7 @@ pub const fn aws_standard() -> Policy {
                 charge: Charge::Retry,
                 success_refund: 1,
                 refund: Refund::LastCost,
-                refill_every: None,
+                refill_every: Duration::ZERO,
             }))
             .breaker(None)
             .gate(false)

@@ -71,7 +71,7 @@ pub const fn grpc() -> Policy {
                 charge: Charge::Failure,
                 success_refund: 100,
                 refund: Refund::Fixed,
-                refill_every: None,
+                refill_every: Duration::ZERO,
             }))
             .breaker(None)
             .gate(false)

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ReplayError;
@@ -113,14 +113,7 @@ struct BudgetKeys {
     charge: Option<Charge>,
     success_refund: Option<u32>,
     refund: Option<Refund>,
-    /// `null`: time brings none.
-    #[serde(default, deserialize_with = "present")]
-    refill_ms: Option<Option<u64>>,
-}
-
-/// Tells `null` from a key that is left out.
-fn present<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Option<u64>>, D::Error> {
-    Option::deserialize(value).map(Some)
+    refill_ms: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -232,7 +225,7 @@ fn budget(preset: &Policy, keys: &BudgetKeys) -> BudgetPolicy {
         charge: keys.charge.unwrap_or(default.charge),
         success_refund: keys.success_refund.unwrap_or(default.success_refund),
         refund: keys.refund.unwrap_or(default.refund),
-        refill_every: keys.refill_ms.map_or(default.refill_every, |every| every.map(Duration::from_millis)),
+        refill_every: keys.refill_ms.map_or(default.refill_every, Duration::from_millis),
     }
 }
 
@@ -272,7 +265,7 @@ fn write_policy(policy: &Policy) -> Map<String, Value> {
             "capacity": budget.capacity, "floor": budget.floor, "retry_cost": budget.retry_cost,
             "throttle_cost": budget.throttle_cost, "charge": budget.charge, "success_refund": budget.success_refund,
             "refund": budget.refund,
-            "refill_ms": budget.refill_every.map(|every| Timestamp::from_elapsed(every).as_millis_ceil()),
+            "refill_ms": Timestamp::from_elapsed(budget.refill_every).as_millis_ceil(),
         })),
         "breaker": policy.breaker.map(|breaker| json!({
             "failures": breaker.failure_threshold,

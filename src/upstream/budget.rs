@@ -66,7 +66,7 @@ impl Budget {
 
     /// Adds what time has brought (C4).
     fn refill(&mut self, now: Timestamp, policy: BudgetPolicy) {
-        let every = policy.refill_every.map_or(0, nanos);
+        let every = nanos(policy.refill_every);
         if let Some(tokens) = now.since(self.refilled_at).checked_div(every) {
             self.balance = self.balance.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX)).min(policy.capacity);
             self.refilled_at = self.refilled_at.after(tokens.saturating_mul(every));

@@ -188,8 +188,8 @@ impl Gate {
     /// Does what the opening of the gate brings, as soon as somebody looks after it.
     fn look(&mut self, now: Timestamp) {
         if !self.is_closed(now) && self.queue.is_unsettled() {
-            let doublings = self.queue.settle(self.opens_at, self.meter.answers_in_guess());
-            self.meter.on_opening(self.opens_at, doublings);
+            let pace = self.queue.settle(self.opens_at, self.meter.answers_in_guess());
+            self.meter.on_opening(self.opens_at, pace);
         }
     }
 

@@ -29,8 +29,8 @@ const SHORT: u64 = seconds(30);
 const ENOUGH: u32 = 8;
 /// With fewer answers it takes so long.
 const LONG: u64 = seconds(120);
-/// Time between two ends of attempts beyond this is idle, and does not count.
-const IDLE: u64 = seconds(30);
+/// Of the time between two ends of attempts, with the gate open, no more than this counts; the rest is idle.
+const MOST: u64 = seconds(30);
 /// The number of answers that a guess assumes at least.
 const ASSUMED: u32 = 4;
 /// The best time grows and is forgotten by a 64th.
@@ -76,8 +76,9 @@ impl Meter {
             self.last_end = now;
             return self.restart(now);
         };
-        // Idle time is not slowness.
-        let idle = now.since(self.last_end.max(opened_at)).saturating_sub(IDLE);
+        // Idle time is not slowness. Of a gap as long as a measurement counts what the gate itself would put between two.
+        let gap = now.since(self.last_end.max(opened_at));
+        let idle = if gap > LONG { gap.saturating_sub(self.best) } else { gap.saturating_sub(MOST) };
         let since = since.after(idle);
         (self.since, self.last_end) = (Some(since), now);
         let age = now.since(since);
@@ -110,9 +111,10 @@ impl Meter {
 
     /// Sets the pace for a closing (C8).
     pub(super) fn choose_pace(&mut self, now: Timestamp, until: Timestamp, queue: &mut Queue) {
-        if self.answers < ENOUGH && queue.slow_down(now) {
-            // The guess was too fast.
-            self.best = self.best.saturating_mul(2);
+        if self.is_guess {
+            // The guess was too fast: by much, if there was hardly an answer.
+            let half_steps = if self.answers < ASSUMED { 2 } else { 1 };
+            self.best = queue.slow_down(half_steps, now).unwrap_or(self.best);
         }
         let is_cold = self.best == 0 && !self.is_queueing(now, queue);
         if self.best == 0 {
@@ -134,9 +136,9 @@ impl Meter {
         self.answers.max(ASSUMED)
     }
 
-    /// The gate opens at `now`, with a guess that is halved so many times (C8).
-    pub(super) fn on_opening(&mut self, now: Timestamp, doublings: u8) {
-        self.best = (self.best >> doublings).max(1);
+    /// The gate opens at `now`, with a guess that fits those who wait (C8).
+    pub(super) fn on_opening(&mut self, now: Timestamp, pace: u64) {
+        self.best = pace;
         if self.answers < ENOUGH {
             self.restart(now);
         }

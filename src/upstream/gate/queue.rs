@@ -1,6 +1,6 @@
 //! The queue at the gate (C8–C10, C14).
 
-use crate::time::Timestamp;
+use crate::time::{Timestamp, seconds};
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
 
@@ -12,8 +12,8 @@ pub(super) struct Queue {
     /// The clock shows `reading` until this instant, and goes on from there.
     resumes_at: Timestamp,
     reading: u64,
-    /// The clock runs 2^`doublings` times as fast as time.
-    doublings: u8,
+    /// How much faster than time the clock runs.
+    speed: Speed,
     /// The next free slot.
     next: Slot,
     /// The time between two slots in nanoseconds. Zero: there is no queue, and all pass at once.
@@ -27,12 +27,33 @@ pub(super) struct Queue {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Slot(pub(crate) u64);
 
-/// More doublings than any pace has bits left.
-const MAX_DOUBLINGS: u8 = 32;
+/// A speed, in half steps: 1, 1½, 2, 3, 4, 6, 8 and so on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Speed(u8);
+
+impl Speed {
+    const OF_TIME: Speed = Speed(0);
+    /// 2^32.
+    const FASTEST: Speed = Speed(64);
+
+    /// Returns the time on a clock of this speed in so many nanoseconds.
+    fn run(self, nanos: u64) -> u64 {
+        let doublings = u32::from(self.0 / 2);
+        let run = if nanos.leading_zeros() < doublings { u64::MAX } else { nanos << doublings };
+        if self.0 % 2 == 0 { run } else { run.saturating_add(run / 2) }
+    }
+
+    /// Returns the nanoseconds in which a clock of this speed goes so far.
+    fn time(self, run: u64) -> u64 {
+        let time = run >> (self.0 / 2);
+        if self.0 % 2 == 0 { time } else { time / 3 * 2 }
+    }
+}
 
 impl Queue {
     pub(super) const fn new() -> Queue {
-        Queue { resumes_at: Timestamp::ZERO, reading: 0, doublings: 0, next: Slot(0), pace: 0, unsettled: None }
+        Queue { resumes_at: Timestamp::ZERO, reading: 0, speed: Speed::OF_TIME, next: Slot(0), pace: 0, unsettled: None }
     }
 
     pub(super) const fn pace(&self) -> u64 {
@@ -48,9 +69,7 @@ impl Queue {
     }
 
     fn clock(&self, now: Timestamp) -> u64 {
-        let run = now.since(self.resumes_at);
-        let run = if run.leading_zeros() < u32::from(self.doublings) { u64::MAX } else { run << self.doublings };
-        self.reading.saturating_add(run)
+        self.reading.saturating_add(self.speed.run(now.since(self.resumes_at)))
     }
 
     /// Returns the instant of a slot, if the clock is not stopped again.
@@ -59,8 +78,8 @@ impl Queue {
             // The opening settles the pace. Until then the opening is all that is known.
             return Timestamp::ZERO;
         }
-        let ahead = slot.0.saturating_sub(self.reading) >> self.doublings;
-        let behind = self.reading.saturating_sub(slot.0) >> self.doublings;
+        let ahead = self.speed.time(slot.0.saturating_sub(self.reading));
+        let behind = self.speed.time(self.reading.saturating_sub(slot.0));
         Timestamp::from_nanos(self.resumes_at.after(ahead).as_nanos().saturating_sub(behind))
     }
 
@@ -70,7 +89,7 @@ impl Queue {
     }
 
     fn step(&self) -> u64 {
-        self.pace.saturating_mul(1 << self.doublings)
+        self.speed.run(self.pace)
     }
 
     /// Stops the clock until `until`.
@@ -116,7 +135,7 @@ impl Queue {
     fn restart_clock(&mut self, now: Timestamp) {
         self.reading = self.clock(now);
         self.resumes_at = self.resumes_at.max(now);
-        self.doublings = 0;
+        self.speed = Speed::OF_TIME;
     }
 
     /// From now on all pass at once. Slots that were given stay.
@@ -133,31 +152,32 @@ impl Queue {
         self.unsettled.is_some()
     }
 
-    /// Corrects a guessed pace at the opening, so that the slots given fit into about the time for which the gate was
-    /// closed; `fits` of them do without a correction. Returns the number of halvings.
-    pub(super) fn settle(&mut self, opens_at: Timestamp, fits: u32) -> u8 {
-        let given = self.unsettled.take().unwrap_or(0);
-        let mut doublings = 0;
-        while doublings < MAX_DOUBLINGS && u64::from(fits) << doublings < u64::from(given) * SPEEDUP {
-            doublings += 1;
+    /// Corrects a guessed pace at the opening, so that the slots given fit into a quarter of the time for which the gate
+    /// was closed; `fits` of them do without a correction. Returns the new pace.
+    pub(super) fn settle(&mut self, opens_at: Timestamp, fits: u32) -> u64 {
+        let given = u64::from(self.unsettled.take().unwrap_or(0));
+        let longest = (self.pace.saturating_mul(fits.into()) / FRACTION).max(SHORTEST);
+        while self.speed != Speed::FASTEST && self.speed.time(self.pace).saturating_mul(given) > longest {
+            self.speed.0 += 2;
         }
-        self.doublings = doublings;
-        self.pace = (self.pace >> doublings).max(1);
+        self.pace = self.speed.time(self.pace).max(1);
         let heads = self.resumes_at.since(opens_at);
-        self.resumes_at = opens_at.after(heads >> doublings);
-        doublings
+        self.resumes_at = opens_at.after(self.speed.time(heads));
+        self.pace
     }
 
-    /// Halves the speed at which a guess is tried. Returns whether it was more than that of time.
-    pub(super) fn slow_down(&mut self, now: Timestamp) -> bool {
-        if self.doublings == 0 {
-            return false;
+    /// Makes the clock slower by some half steps, and the pace with it, if the clock is faster than time. Returns the new
+    /// pace.
+    pub(super) fn slow_down(&mut self, half_steps: u8, now: Timestamp) -> Option<u64> {
+        if self.speed == Speed::OF_TIME {
+            return None;
         }
         self.reading = self.clock(now);
         self.resumes_at = self.resumes_at.max(now);
-        self.doublings -= 1;
-        self.pace = self.pace.saturating_mul(2);
-        true
+        let step = self.speed.run(self.pace);
+        self.speed.0 = self.speed.0.saturating_sub(half_steps);
+        self.pace = self.speed.time(step);
+        Some(self.pace)
     }
 
     /// Moves the instants to another clock (T7).
@@ -167,10 +187,11 @@ impl Queue {
         if self.resumes_at < now {
             (self.reading, self.resumes_at) = (self.clock(now), now);
         }
-        self.doublings = self.doublings.min(MAX_DOUBLINGS);
+        self.speed.0 = self.speed.0.min(Speed::FASTEST.0);
         shift.ahead(&mut self.resumes_at);
     }
 }
 
-/// The slots of a guess fit into the closed time, divided by this.
-const SPEEDUP: u64 = 1;
+/// The slots of a guess fit into this fraction of the time for which the gate was closed, but not less than `SHORTEST`.
+const FRACTION: u64 = 4;
+const SHORTEST: u64 = seconds(3);
