@@ -125,6 +125,10 @@ pub mod pages {
     pub mod trace_format {}
     #[doc = include_str!("../docs/decisions.md")]
     pub mod decisions {}
+    #[doc = include_str!("../docs/storm.svg")]
+    #[doc = ""]
+    #[doc = include_str!("../docs/storm.md")]
+    pub mod storm {}
     #[doc = include_str!("../docs/peer_bugs.md")]
     pub mod peer_bugs {}
     #[doc = include_str!("../docs/drivers.md")]

@@ -77,7 +77,7 @@ pub struct RetryMachine {
     send_epoch: SendEpoch,
     /// The first attempt sent since the breaker's latest opening.
     first_since_opening: u32,
-    /// What the request's retries have cost and no answer has given back (C3).
+    /// The cost of the request's retries that no answer has given back (C3).
     paid: Paid,
     /// The last status; see [`Flags::HAS_STATUS`].
     status: u16,

@@ -23,16 +23,28 @@ use self::token::Token;
 /// it in a mutex that is held for one call (with feature `std`, `drive::SharedUpstream`), and a device keeps it in a
 /// static.
 ///
+/// # What is in it
+///
 /// - **Token**: the generation, the expiry, and the lease of the request that refreshes the token (rules K3–K8).
-/// - **Gate**: while it is closed, no request is sent (rule S1). A throttle (a 429) with a hint closes it, and so does a rate limit
-///   with nothing left. When it opens, the requests that it held are spread: the first one within the policy's spread
-///   (500 ms), the others within the time for which the gate was closed, or within the policy's spread if that is longer.
-///   If a throttle had closed the gate, and another one closes it again before it has been open for as long as it was
-///   closed, the first request is spread as widely, and the opening is delayed by up to as long again, so that a fleet
-///   that is throttled repeatedly drifts apart. One 429 holds back all requests of the upstream. With thousands of busy clients behind one value, a service that sheds only a part of its load would be
-///   left idle: give each hundred clients a value of their own.
-/// - **Budget**: retries withdraw from it, and successes refill it (rule S2).
-/// - **Breaker**: off by default (rule S3).
+/// - **Gate**: while it is closed no request is sent. A throttle (a 429) with a hint closes it, and so does a rate limit
+///   with nothing left. One response closes it for others for at most the longest server wait, whatever it says; then one
+///   request tries (rules S1, C6, C12). [`gate_state`](Upstream::gate_state) says until when it is closed, and why.
+/// - **Pace**: after the opening the requests that were held pass one by one, in the order in which they came, as fast as
+///   the service's good answers came when it was last seen at its fastest. A request that was refused in its turn is the
+///   next one again. The queue ends when nobody waits any more (rules S7, C7–C14). So a limit is used to the full, nobody is
+///   lost, and a lone request waits for its hint and at most half a second more.
+/// - **Budget**: each retry takes 5 of 25 tokens. A good answer gives back all that its request has paid and one more,
+///   and a minute brings one. So retries that help cost nothing, and those that do not end soon: in an overload nothing
+///   comes back (rules S2, C1–C4). A throttle that finds the gate closed already costs nothing, since the queue bounds it.
+/// - **Breaker**: seven failures in a row that last ten seconds open it for ten to fifteen seconds; then one probe decides
+///   (rules S3, C5). In a brownout the first attempts alone would keep the service down.
+///
+/// # What to share
+///
+/// Share one value among all requests of one login that meet one rate limit, however many they are. Never use two values
+/// for one login: each would refresh its token. One response speaks for all requests of a value, so give each hundred
+/// clients of a server that has thousands a value of their own. The matrix in `pages::storm` of the documentation shows what
+/// sharing does under 197 disturbances, limits and errors, and compares it with clients that do not retry.
 ///
 /// ```
 /// use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, Upstream};

@@ -53,8 +53,11 @@ const NEXT_SECOND: &str =
 
 fn widen_by_the_next_second(bounds: &mut Bounds) {
     bounds.used = Some(70.0);
-    bounds.worst = bounds.worst.map(|worst| worst + 3.0);
+    bounds.worst = bounds.worst.map(|worst| worst * 1.7);
 }
+
+const TOO_FAST: &str = "Nothing is known of the service but its hint. The guess is far too fast for so slow a service, and each refusal \
+                        slows it down by a half step.";
 
 pub const EXCEPTIONS: &[Exception] = &[
     Exception {
@@ -69,7 +72,7 @@ pub const EXCEPTIONS: &[Exception] = &[
         group: Group::Disturbance,
         name: "spike",
         sharing: "own",
-        widen: |bounds| bounds.recovers = Some(90),
+        widen: |bounds| bounds.recovers = Some(120),
         reason: "The clients that a spike brought come back after their hint, each on its own.",
     },
     Exception {
@@ -115,10 +118,67 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "A raised limit is found slowly while a queue stands.",
     },
     Exception {
+        group: Group::Limit,
+        name: "10/s, several processes",
+        sharing: "",
+        widen: |bounds| {
+            bounds.worst = Some(16.0);
+            bounds.lost_requests = Some(5);
+        },
+        reason: "Ten processes know nothing of each other's queues.",
+    },
+    Exception {
+        group: Group::ColdStart,
+        name: "hint 1, then 10/s",
+        sharing: "1 process of 1000",
+        widen: |bounds| {
+            bounds.last_success = Some(130.0);
+            bounds.lost_requests = Some(10);
+        },
+        reason: TOO_FAST,
+    },
+    Exception {
+        group: Group::ColdStart,
+        name: "hint 5, then 1/s",
+        sharing: "1 process of 200",
+        widen: |bounds| {
+            bounds.last_success = Some(270.0);
+            bounds.lost_requests = Some(10);
+        },
+        reason: TOO_FAST,
+    },
+    Exception {
+        group: Group::ColdStart,
+        name: "hint 30, then 1/s",
+        sharing: "",
+        widen: |bounds| {
+            bounds.last_success = bounds.last_success.map(|last| last * 1.2);
+            bounds.lost_requests = Some(10);
+        },
+        reason: TOO_FAST,
+    },
+    Exception {
+        group: Group::ColdStart,
+        name: "hint 30, then 10/s",
+        sharing: "1 process of 1000",
+        widen: |bounds| bounds.last_success = Some(160.0),
+        reason: TOO_FAST,
+    },
+    Exception {
+        group: Group::ColdStart,
+        name: "hint 60, then 1/s",
+        sharing: "1 process of 200",
+        widen: |bounds| {
+            bounds.last_success = Some(301.0);
+            bounds.lost_requests = Some(20);
+        },
+        reason: TOO_FAST,
+    },
+    Exception {
         group: Group::Errors,
         name: "50 %",
         sharing: "own",
-        widen: |bounds| bounds.lost = Some(12.0),
+        widen: |bounds| bounds.lost = Some(14.0),
         reason: "If half of all attempts fail, retries cost more than successes give back.",
     },
     Exception {

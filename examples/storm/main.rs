@@ -78,9 +78,9 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Size {
-    /// The most telling rows, with small fleets.
+    /// The most telling rows.
     Small,
-    /// All rows, with larger fleets.
+    /// All rows.
     Full,
 }
 

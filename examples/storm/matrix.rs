@@ -12,9 +12,6 @@ use crate::simulation::Trouble;
 /// Number of clients of a fleet, and of one in which ten thousand share a value.
 const FLEET: u32 = 20_000;
 const SHARED_FLEET: u32 = 100_000;
-/// The same in the small matrix.
-const SMALL_FLEET: u32 = 5_000;
-const SMALL_SHARED_FLEET: u32 = 20_000;
 /// Seconds between two requests of a client of a fleet.
 const EVERY: u64 = 20;
 
@@ -39,15 +36,10 @@ pub fn whole() -> Vec<Scenario> {
     rows
 }
 
-/// Returns the most telling rows, with smaller fleets.
+/// Returns the most telling rows.
 pub fn small() -> Vec<Scenario> {
     let mut rows = whole();
     rows.retain(|row| row.is_telling);
-    for row in &mut rows {
-        if let Clients::Fleet { clients, .. } = &mut row.clients {
-            *clients = if row.sharing == Sharing::By(10_000) { SMALL_SHARED_FLEET } else { SMALL_FLEET };
-        }
-    }
     rows
 }
 

@@ -1,78 +1,30 @@
 //! nginx with `limit_req`. It refuses with 429, and with the `Retry-After: 1` that its configuration adds: without it
 //! there is no hint.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
-use std::{fs, io, thread};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
 
+use crate::process::Server;
 use crate::workers::Limit;
 
-/// A running nginx. It is killed when this is dropped.
-pub struct Server {
-    addr: SocketAddr,
-    process: Child,
-    folder: PathBuf,
-}
-
-impl Server {
-    /// Starts nginx in a folder of its own, as one process.
-    ///
-    /// # Errors
-    ///
-    /// The reason, if this computer has no nginx.
-    pub fn start(limit: Limit) -> Result<Server, String> {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("nginx-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("ok"), "ok").unwrap();
-        // The port is free when nginx binds it, unless another program is faster.
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        fs::write(folder.join("nginx.conf"), configuration(limit, addr, &folder)).unwrap();
-        let process = Command::new("nginx")
-            .args(["-e", "stderr", "-c"])
-            .arg(folder.join("nginx.conf"))
-            .arg("-p")
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .spawn();
-        let process = match process {
-            Ok(process) => process,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let _ = fs::remove_dir_all(&folder);
-                return Err("there is no nginx in the path".into());
-            }
-            Err(error) => panic!("nginx does not start: {error}"),
-        };
-        let server = Server { addr, process, folder };
-        server.await_listening();
-        Ok(server)
-    }
-
-    pub fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    fn await_listening(&self) {
-        for _ in 0..500 {
-            if TcpStream::connect(self.addr).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        panic!("nginx does not listen on {}", self.addr);
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.folder);
-    }
+/// Starts nginx.
+///
+/// # Errors
+///
+/// The reason, if this computer has no nginx.
+pub fn start(limit: Limit) -> Result<Server, String> {
+    Server::start(
+        "nginx",
+        |addr, folder| configuration(limit, addr, folder),
+        |nginx, file, folder| {
+            nginx.args(["-e", "stderr", "-c"]).arg(file).arg("-p").arg(folder);
+        },
+    )
 }
 
 fn configuration(limit: Limit, addr: SocketAddr, folder: &Path) -> String {
+    fs::write(folder.join("ok"), "ok").unwrap();
     let Limit { per_second, burst } = limit;
     let folder = folder.display();
     // `limit_req` comes before files are served, but after `return`: so the answer is a file. It counts the request

@@ -121,7 +121,7 @@ impl Step<'_> {
     /// Closes the gate for the back-off of the retry that comes next, if requests pass it one by one: what failed is a
     /// sign that they pass too fast (C11).
     fn brake(&mut self, price: Price) {
-        if self.upstream.gate.is_queueing(self.now) {
+        if self.upstream.gate.is_queuing(self.now) {
             let backoff = self.backoff(price);
             self.close_gate(backoff.wait, GateReason::Brake);
         }

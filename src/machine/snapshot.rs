@@ -77,6 +77,9 @@ impl RetryMachine {
             && self.first_since_opening <= self.attempts
             && u32::from(self.throttled_retries) <= retries
             && self.attempts <= MAX_ATTEMPTS;
+        // C9, C10: a request has at most one place at the gate, while it waits.
+        let places = u8::from(self.flags.has(Flags::IN_QUEUE)) + u8::from(self.flags.has(Flags::IS_HEAD));
+        let place_is_possible = places <= u8::from(matches!(self.phase, Phase::Waiting(_)));
         let phase_is_possible = match self.phase {
             Phase::Ready => {
                 let idempotency = if self.flags.has(Flags::NON_IDEMPOTENT) {
@@ -91,6 +94,6 @@ impl RetryMachine {
             Phase::Done => self.attempts > 0,
             Phase::Failed(_) => true,
         };
-        phase_is_possible && counts_are_possible && !repeats_ambiguous && self.started <= self.until
+        phase_is_possible && place_is_possible && counts_are_possible && !repeats_ambiguous && self.started <= self.until
     }
 }

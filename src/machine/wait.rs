@@ -13,7 +13,7 @@ use crate::upstream::budget::Price;
 #[derive(Clone, Copy)]
 pub(super) struct Own {
     pub(super) end: Timestamp,
-    /// What is drawn on top of what the server asked for (L2), in nanoseconds. The jitter of a back-off is part of its end.
+    /// The draw on top of the time that the server asked for (L2), in nanoseconds. The jitter of a back-off is part of its end.
     pub(super) jitter: u64,
     pub(super) reason: WaitReason,
 }
@@ -74,7 +74,7 @@ impl Step<'_> {
             self.refused = Some(asked);
             return self.fail(FailureKind::ServerWaitTooLong);
         }
-        // F3: of equal ends the request's own decides. What is drawn on top is cut to what is left.
+        // F3: of equal ends the request's own decides. A draw on top is cut to the rest.
         let (mut end, reason) = if gate_end > own_end { (gate_end, WaitReason::Gate) } else { (own_end, reason) };
         if reason != WaitReason::Backoff {
             end = end.min(self.now.after(left));

@@ -54,7 +54,7 @@ impl BudgetPolicy {
     /// 25 tokens, 5 for each retry; a good answer gives back 1 and all that its request has paid, and a minute brings 1.
     ///
     /// A lone request gets its five retries from a fresh upstream. A client whose first attempts all fail and whose second
-    /// ones succeed keeps its retries for ever. When the service is down nothing comes back, and retries end after the
+    /// ones succeed keeps its retries forever. When the service is down nothing comes back, and retries end after the
     /// fifth: twice the capacity made an outage longer in the simulation and helped nowhere.
     pub const DEFAULT: BudgetPolicy = BudgetPolicy {
         capacity: 25,

@@ -96,7 +96,7 @@ impl Breaker {
             (Health::Bad, State::Closed { failures_in_a_row, since }) => {
                 let since = if failures_in_a_row == 0 { now } else { since };
                 let failures_in_a_row = failures_in_a_row.saturating_add(1);
-                // C5: a burst of failures is no run.
+                // C5: a burst of failures is not a run.
                 if failures_in_a_row >= policy.failure_threshold && now.since(since) >= nanos(policy.open_for) {
                     self.open(now, policy, jitter);
                 } else {

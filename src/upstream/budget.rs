@@ -30,7 +30,7 @@ impl Price {
     }
 }
 
-/// What a request has paid and may get back (C3).
+/// The cost of a request's retries, as far as it may get it back (C3).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Paid(u32);

@@ -131,7 +131,8 @@ impl Gate {
 
     /// Opens the gate now, for an operator: no queue stands before it any more. Waits under way keep their end (F3).
     pub(crate) fn open(&mut self, now: Timestamp) {
-        self.look(now);
+        // So that those that wait go soon after the opening that they were told.
+        self.settle();
         self.opens_at = self.opens_at.min(now);
         self.queue.dissolve();
     }
@@ -139,8 +140,8 @@ impl Gate {
     // ---- What requests ask ----
 
     /// Returns whether requests pass one by one, and one waits or has waited lately (C11).
-    pub(crate) fn is_queueing(&self, now: Timestamp) -> bool {
-        self.meter.is_queueing(now, &self.queue)
+    pub(crate) fn is_queuing(&self, now: Timestamp) -> bool {
+        self.meter.is_queuing(now, &self.queue)
     }
 
     /// Returns the instant at which a request that comes now can pass. It lies ahead while the gate is closed, and
@@ -176,7 +177,8 @@ impl Gate {
 
     /// Lets a request pass now that need not wait (C9).
     pub(crate) fn pass(&mut self, now: Timestamp) {
-        self.queue.pass(now);
+        self.look(now);
+        self.queue.pass();
     }
 
     /// Gives the queue up: it is too long, or its pace is wrong (C14). Those that wait keep their slots.
@@ -185,9 +187,16 @@ impl Gate {
         self.meter.restart(now);
     }
 
-    /// Does what the opening of the gate brings, as soon as somebody looks after it.
+    /// Brings the queue up to date: does what the opening of the gate brings, and what the end of the queue does.
     fn look(&mut self, now: Timestamp) {
-        if !self.is_closed(now) && self.queue.is_unsettled() {
+        if !self.is_closed(now) {
+            self.settle();
+            self.queue.rewind_if_empty(now);
+        }
+    }
+
+    fn settle(&mut self) {
+        if self.queue.is_unsettled() {
             let pace = self.queue.settle(self.opens_at, self.meter.answers_in_guess());
             self.meter.on_opening(self.opens_at, pace);
         }
@@ -202,7 +211,7 @@ impl Gate {
         self.queue.rebase(shift);
     }
 
-    /// Clamps the opening of a snapshot to the longest server wait (T7). What an operator closed has no limit.
+    /// Clamps the opening of a snapshot to the longest server wait (T7). A closing by an operator has no limit.
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, now: Timestamp, policy: &Policy) {
         if !policy.gate {

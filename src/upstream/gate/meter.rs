@@ -61,8 +61,8 @@ impl Meter {
         self.waited = true;
     }
 
-    pub(super) fn is_queueing(&self, now: Timestamp, queue: &Queue) -> bool {
-        queue.pace() > 0 && (queue.next_free() > now || self.waited)
+    pub(super) fn is_queuing(&self, now: Timestamp, queue: &Queue) -> bool {
+        queue.pace() > 0 && (queue.is_unsettled() || queue.next_free() > now || self.waited)
     }
 
     pub(super) fn restart(&mut self, now: Timestamp) {
@@ -85,8 +85,8 @@ impl Meter {
         if age < SHORT || self.answers < ENOUGH && age < LONG {
             return;
         }
-        let is_queueing = self.is_queueing(now, queue);
-        if self.refused || !is_queueing {
+        let is_queuing = self.is_queuing(now, queue);
+        if self.refused || !is_queuing {
             self.best = self.best.saturating_add(self.best >> STEP);
         } else {
             self.best -= self.best >> STEP;
@@ -97,7 +97,7 @@ impl Meter {
                 0 => (seen, false),
                 _ if self.is_guess && self.refused => (seen, false),
                 // None waits at a guess: it is not needed.
-                _ if self.is_guess && !is_queueing => (0, false),
+                _ if self.is_guess && !is_queuing => (0, false),
                 // None was refused: the service can do more.
                 best if self.is_guess => (best.min(seen) / 4 * 3, true),
                 best => (best.min(seen), false),
@@ -105,7 +105,7 @@ impl Meter {
         }
         self.restart(now);
         if queue.pace() > 0 {
-            queue.set_pace(if is_queueing { self.best.max(1) } else { 0 });
+            queue.set_pace(if is_queuing { self.best.max(1) } else { 0 });
         }
     }
 
@@ -116,7 +116,7 @@ impl Meter {
             let half_steps = if self.answers < ASSUMED { 2 } else { 1 };
             self.best = queue.slow_down(half_steps, now).unwrap_or(self.best);
         }
-        let is_cold = self.best == 0 && !self.is_queueing(now, queue);
+        let is_cold = self.best == 0 && !self.is_queuing(now, queue);
         if self.best == 0 {
             let age = self.since.map_or(0, |since| now.since(since));
             self.best = age.max(until.since(now)) / u64::from(self.answers.max(ASSUMED));
@@ -136,7 +136,7 @@ impl Meter {
         self.answers.max(ASSUMED)
     }
 
-    /// The gate opens at `now`, with a guess that fits those who wait (C8).
+    /// Takes the pace that the opening corrected, and measures anew if little was known (C8).
     pub(super) fn on_opening(&mut self, now: Timestamp, pace: u64) {
         self.best = pace;
         if self.answers < ENOUGH {

@@ -12,7 +12,7 @@ pub(super) struct Queue {
     /// The clock shows `reading` until this instant, and goes on from there.
     resumes_at: Timestamp,
     reading: u64,
-    /// How much faster than time the clock runs.
+    /// The clock's speed.
     speed: Speed,
     /// The next free slot.
     next: Slot,
@@ -123,22 +123,22 @@ impl Queue {
         self.resumes_at = self.resumes_at.after(self.pace);
     }
 
-    /// Lets a request pass now: the next one passes a pace later.
-    pub(super) fn pass(&mut self, now: Timestamp) {
-        if self.pace > 0 {
-            self.restart_clock(now);
-            self.next.0 = self.reading.saturating_add(self.step());
+    /// Lets a request pass now, before which none waits: the next one passes a pace later.
+    pub(super) fn pass(&mut self) {
+        self.next.0 = self.next.0.saturating_add(self.step());
+    }
+
+    /// Lets the clock run as time does if no slot lies ahead. It does not even show the time that has passed since the last
+    /// one, so that it never comes near its end.
+    pub(super) fn rewind_if_empty(&mut self, now: Timestamp) {
+        if self.next.0 <= self.clock(now) {
+            self.reading = self.next.0;
+            self.resumes_at = self.resumes_at.max(now);
+            self.speed = Speed::OF_TIME;
         }
     }
 
-    /// None waits: the clock can run as time does.
-    fn restart_clock(&mut self, now: Timestamp) {
-        self.reading = self.clock(now);
-        self.resumes_at = self.resumes_at.max(now);
-        self.speed = Speed::OF_TIME;
-    }
-
-    /// From now on all pass at once. Slots that were given stay.
+    /// Lets all pass at once from now on. Slots that were given stay.
     pub(super) fn dissolve(&mut self) {
         self.set_pace(0);
     }
@@ -184,6 +184,7 @@ impl Queue {
     #[cfg(feature = "serde")]
     pub(super) fn rebase(&mut self, shift: Shift) {
         let now = shift.from();
+        self.rewind_if_empty(now);
         if self.resumes_at < now {
             (self.reading, self.resumes_at) = (self.clock(now), now);
         }
