@@ -122,7 +122,7 @@ pub enum WaitReason {
     Backoff,
     /// The time that the server asked for (rules L1, L2).
     Hint(HintSource),
-    /// The gate, which is closed for every request of the upstream (rule S1).
+    /// The gate: it is closed, or a queue stands in front of it (rules S1, S7).
     Gate,
 }
 
@@ -163,7 +163,7 @@ pub(crate) enum Trigger {
     /// Nothing new.
     #[default]
     Nothing,
-    /// The request reaches a send and finds the gate closed.
+    /// The request finds the gate closed, or a queue in front of it.
     GateClosed,
     /// The attempt got a response with this status.
     Status(u16),
@@ -196,7 +196,7 @@ impl fmt::Display for Action {
                     (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (rate-limit reset"),
                     (WaitReason::Hint(HintSource::Told), _) => write!(f, " (as the service told the driver"),
                     (WaitReason::Hint(HintSource::Pushback), _) => write!(f, " (pushback"),
-                    (WaitReason::Gate, _) => write!(f, " (the upstream is closed to all requests"),
+                    (WaitReason::Gate, _) => write!(f, " (its turn at the gate"),
                 }?;
                 match explanation.hint {
                     Some(hint) if reason != WaitReason::Hint(hint.source()) && hint.nanos() > 0 => {

@@ -143,7 +143,7 @@ pub enum FailureKind {
     UnexpectedStatus,
     /// No retries are left (rule B3).
     Exhausted,
-    /// The server, or the gate, asks for a longer wait than the policy allows (rules L3, S1).
+    /// The server, or the queue at the gate, asks for a longer wait than the policy allows (rules L3, C13).
     ServerWaitTooLong,
     /// The request's deadline has passed, or the next wait would end at or after it (rules S4, L3).
     Deadline,
