@@ -128,6 +128,13 @@ pub const EXCEPTIONS: &[Exception] = &[
         reason: "Ten processes know nothing of each other's queues.",
     },
     Exception {
+        group: Group::Trouble,
+        name: "60/min, the clock jumps",
+        sharing: "",
+        widen: |bounds| bounds.lost_requests = Some(40),
+        reason: "For the requests that wait an hour passes, and that is longer than they may wait.",
+    },
+    Exception {
         group: Group::ColdStart,
         name: "hint 1, then 10/s",
         sharing: "1 process of 1000",

@@ -14,6 +14,8 @@ pub struct Limits {
     pub strangers: u64,
     /// Whether the first answer of all names an instant that lies far away.
     pub first_lies: bool,
+    /// So many clients ask for something else, of which the service has nothing left: it says so, with a hint of 5 s.
+    pub others: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,7 +64,7 @@ impl Limit {
 
 impl Limits {
     pub fn new(all: Vec<Limit>, told: Told) -> Limits {
-        Limits { all, told, closed_for: 0, strangers: 0, first_lies: false }
+        Limits { all, told, closed_for: 0, strangers: 0, first_lies: false, others: 0 }
     }
 }
 
@@ -91,7 +93,10 @@ impl Limited {
         Limited { limits: limits.clone(), meters, strangers: 0, has_answered: false }
     }
 
-    pub fn take(&mut self, now: u64) -> Answer {
+    pub fn take(&mut self, now: u64, client: u32) -> Answer {
+        if client < self.limits.others {
+            return Answer::hinted(429, 5_000);
+        }
         if self.limits.first_lies && !self.has_answered {
             self.has_answered = true;
             return Answer::hinted(429, 1_700_000_000);

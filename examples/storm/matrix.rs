@@ -308,6 +308,12 @@ fn troubles(rows: &mut Vec<Scenario>) {
     add("60/min, half are cancelled", Trouble { cancelled: Some(30_000), ..Trouble::default() }, 70.0, 0.0, true);
     add("60/min, ticks late by up to 0.2 s", Trouble { late: 200, ..Trouble::default() }, 90.0, 1.0, false);
     add("60/min, ticks late by up to 2 s", Trouble { late: 2_000, ..Trouble::default() }, 80.0, 10.0, true);
+    add("60/min, the clock jumps by an hour", Trouble { jump: HOUR * 1_000, ..Trouble::default() }, 90.0, 0.0, true);
+    add("60/min, half call every 30 s", Trouble { quiet: 20, ..Trouble::default() }, 90.0, 0.0, true);
+    let mixed = Limits { others: 4, ..Limits::new(vec![Limit::window(600, 60)], Told::RetryAfter) };
+    let row = limit("600/min, a fifth of the clients get nothing".into(), mixed, 1, 20);
+    let bounds = Bounds { allowed: row.bounds.allowed, ..Bounds::default() };
+    rows.push(Scenario { group: Group::Trouble, bounds, ..row });
     let leaving = cold_start(30, 200, 10);
     let trouble = Trouble { cancelled: Some(30_000), ..Trouble::default() };
     rows.push(Scenario { trouble, is_telling: true, name: "half of the queue leaves".into(), ..leaving });

@@ -55,7 +55,7 @@ impl Group {
             Group::Errors => "Random errors",
             Group::Quiet => "Quiet clients",
             Group::ColdStart => "Cold starts and batches",
-            Group::Trouble => "Requests that end while they wait, and late drivers",
+            Group::Trouble => "Requests that end while they wait, late drivers and mixed clients",
         }
     }
 

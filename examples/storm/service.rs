@@ -67,10 +67,10 @@ impl Service {
 
     /// Takes an attempt (the first is number 1) that arrives `now`, in nanoseconds. Returns the answer and the instant at
     /// which the caller has it, if there is an answer.
-    pub fn take(&mut self, now: u64, attempt: u32) -> Option<(u64, Answer)> {
+    pub fn take(&mut self, now: u64, client: u32, attempt: u32) -> Option<(u64, Answer)> {
         let answer = match self {
             Service::Disturbed(disturbed) => return disturbed.take(now),
-            Service::Limited(limited) => limited.take(now),
+            Service::Limited(limited) => limited.take(now, client),
             Service::Failing(percent, answer, rng) => {
                 Answer::plain(if rng.u64(0..100) < *percent { 503 } else { *answer })
             }

@@ -25,6 +25,10 @@ pub struct Trouble {
     pub cancelled: Option<u64>,
     /// Each tick is late by up to so many milliseconds.
     pub late: u64,
+    /// Halfway the clock of all clients jumps ahead by so many milliseconds.
+    pub jump: u64,
+    /// So many of the clients that never pause begin a request every half minute only.
+    pub quiet: u32,
 }
 
 struct Simulation<'a> {
@@ -176,16 +180,19 @@ impl Simulation<'_> {
     /// Reports an event to a machine, and carries out the action.
     fn drive(&mut self, key: u32, mut event: Event) {
         let now = self.queue.now();
+        // The clients' clock.
+        let ahead = if now * 2 > self.scenario.seconds * 1_000 { self.scenario.trouble.jump } else { 0 };
+        let in_time_of_queue = |until: Timestamp| until.as_millis_ceil().saturating_sub(ahead);
         let upstreams = self.upstreams.len();
         let request = &mut self.requests[key as usize];
         let name = queue::Request { key, number: request.number };
         let upstream = &mut self.upstreams[request.client as usize % upstreams];
         request.waited += request.waits_since.take().map_or(0, |since| now - since);
         let end = loop {
-            match request.machine.handle(Timestamp::from_millis(now), event, upstream) {
+            match request.machine.handle(Timestamp::from_millis(now + ahead), event, upstream) {
                 Action::Send { attempt, until, .. } => {
-                    let give_up = until.expect("every attempt has a limit").as_millis_ceil();
-                    let answer = self.service.take(now * MILLISECOND, attempt);
+                    let give_up = in_time_of_queue(until.expect("every attempt has a limit"));
+                    let answer = self.service.take(now * MILLISECOND, request.client, attempt);
                     // The caller has given up on an answer that comes too late.
                     let in_time =
                         answer.map(|(at, answer)| (at.div_ceil(MILLISECOND), answer)).filter(|(at, _)| *at < give_up);
@@ -195,15 +202,15 @@ impl Simulation<'_> {
                         None => self.queue.put(give_up, Due::Request(name, Happening::Tick)),
                     };
                 }
-                Action::Wait { until, reason, .. } if until.as_millis_ceil() > now => {
+                Action::Wait { until, reason, .. } if in_time_of_queue(until) > now => {
                     request.waits_since = (reason != WaitReason::Backoff).then_some(now);
                     let late =
                         if self.scenario.trouble.late > 0 { self.rng.u64(0..=self.scenario.trouble.late) } else { 0 };
-                    return self.queue.put(until.as_millis_ceil() + late, Due::Request(name, Happening::Tick));
+                    return self.queue.put(in_time_of_queue(until) + late, Due::Request(name, Happening::Tick));
                 }
                 // The attempt is cancelled or the tick early.
                 Action::InFlight { until, .. } => {
-                    let until = until.expect("every attempt has a limit").as_millis_ceil();
+                    let until = in_time_of_queue(until.expect("every attempt has a limit"));
                     return self.queue.put(until, Due::Request(name, Happening::Tick));
                 }
                 Action::Wait { .. } => event = Event::Tick,
@@ -228,6 +235,7 @@ impl Simulation<'_> {
     fn next_of(&mut self, request: &Request, end: End) {
         if let Clients::Loops { every, .. } = self.scenario.clients {
             let pause = if end == End::Lost { AFTER_FAILURE } else { 1 };
+            let every = if request.client < self.scenario.trouble.quiet { 30_000 } else { every };
             let next = (request.begun + every).max(self.queue.now() + pause);
             self.queue.put(next, Due::Begin(request.client));
         }
