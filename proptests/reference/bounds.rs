@@ -143,14 +143,71 @@ fn b5_counted_apart_each_kind_has_its_own_previous_wait() {
 }
 
 #[test]
-fn s1_the_gate_spreads_by_the_closed_time_but_not_a_lone_request() {
+fn c10_a_head_has_at_most_the_jitter_of_its_hint() {
     let throttled = reply(0, 429, &[["Retry-After", "7"]]);
-    let lone = after(json!({}), &[start(0, 0)]);
-    assert_eq!(allowed(&lone, &throttled, 1, "gate"), Some((7000, 7500)));
-    let two = after(json!({}), &[start(0, 0), start(1, 0)]);
-    assert_eq!(allowed(&two, &throttled, 1, "gate"), Some((7000, 14_000)));
-    let own = after(json!({"gate_spread": 100, "jitter": "none"}), &[start(0, 0), throttled]);
-    assert_eq!(allowed(&own, &start(1, 10), 0, "gate"), Some((7000, 7100)));
+    // The one that closes the gate, alone or not.
+    for others in [&[][..], &[start(1, 0)][..]] {
+        let model = after(json!({}), &[&[start(0, 0)], others].concat());
+        assert_eq!(allowed(&model, &throttled, 1, "retry_after"), Some((7000, 7500)));
+        assert_eq!(allowed(&model, &throttled, 1, "gate"), None);
+    }
+    // C9: another one queues, and a slot is exact.
+    let mut model = after(json!({}), &[start(0, 0), start(1, 0)]);
+    model.check(&throttled, Some(&wait(&throttled, 1, 7300, "retry_after"))).unwrap();
+    let second = json!({"at_ms": 10, "event": "reply", "request": 1, "status": 429, "headers": [["Retry-After", "2"]]});
+    assert_eq!(allowed(&model, &second, 1, "gate"), Some((7000, 7000)));
+    // A throttle without a hint: the opening has a jitter of its own (C10), unless jitter is off.
+    for (jitter, longest) in [("spread", 500), ("none", 0)] {
+        let mut model = after(json!({"jitter": jitter, "base_ms": 100, "spread_ms": 500}), &[start(0, 0)]);
+        let first = reply(0, 429, &[["Retry-After", "1"]]);
+        model.check(&first, Some(&wait(&first, 1, 1000, "retry_after"))).unwrap();
+        model.predict(&json!({"at_ms": 1000, "event": "tick"})).unwrap();
+        model.predict(&json!({"at_ms": 1000, "event": "close_gate", "until_ms": 9000})).unwrap();
+        assert_eq!(allowed(&model, &reply(1000, 429, &[]), 2, "gate"), Some((9000, 9000 + longest)));
+    }
+}
+
+#[test]
+fn c9_slots_lie_a_pace_apart() {
+    let throttled = reply(0, 429, &[["Retry-After", "8"]]);
+    let mut model = after(json!({"jitter": "none"}), &[start(0, 0), start(1, 0), throttled]);
+    // C8: the newcomers are told the opening, and at the opening their slots. The pace is 8 s / 4, halved until two slots
+    // fit into 3 s; the head moves them back by one.
+    for request in [2, 3, 4] {
+        let newcomer = start(request, 10);
+        assert_eq!(allowed(&model, &newcomer, 0, "gate"), Some((8000, 8000)));
+        model.predict(&newcomer).unwrap();
+    }
+    let tick = |at_ms: u64, request: u64| json!({"at_ms": at_ms, "event": "tick", "request": request});
+    assert_eq!(model.predict(&tick(8000, 0)).unwrap().unwrap()["action"], "send");
+    for (request, turn) in [(2, 9000), (3, 10_000), (4, 11_000)] {
+        let line = model.predict(&tick(8000, request)).unwrap().unwrap();
+        assert_eq!((&line["action"], &line["until_ms"]), (&json!("wait"), &json!(turn)));
+    }
+    // S1: closing by hand moves them back by as long.
+    model.predict(&json!({"at_ms": 8500, "event": "close_gate", "until_ms": 10_500})).unwrap();
+    let line = model.predict(&tick(9000, 2)).unwrap().unwrap();
+    assert_eq!(line["until_ms"], 11_000);
+}
+
+#[test]
+fn c11_the_brake_is_drawn_like_the_next_retry() {
+    let throttled = reply(0, 429, &[["Retry-After", "8"]]);
+    let failed = json!({"at_ms": 8000, "event": "transport_error", "request": 1, "kind": "broken"});
+    for (jitter, bounds) in [("none", 1000..=1000), ("spread", 500..=1500), ("decorrelated", 1000..=3000)] {
+        let mut openings: Vec<u64> = Vec::new();
+        for seed in 0..20 {
+            let events = [start(0, 0), start(1, 0), throttled.clone(), start(2, 10), start(3, 10), failed.clone()];
+            let mut model = after(json!({"jitter": jitter, "seed": seed, "max_retries": 1}), &events);
+            let stranger = json!({"at_ms": 8000, "event": "start", "request": 4, "deadline_ms": 1});
+            let line = model.predict(&stranger).unwrap().unwrap();
+            openings.push(line["not_before_ms"].as_u64().unwrap());
+        }
+        assert!(openings.iter().all(|opening| bounds.contains(&(opening - 8000))), "{jitter}: {openings:?}");
+        openings.sort_unstable();
+        openings.dedup();
+        assert_eq!(openings.len() > 1, jitter != "none", "{jitter}: {openings:?}");
+    }
 }
 
 #[test]
@@ -172,22 +229,29 @@ fn p2_a_wait_that_may_reach_the_deadline_may_fail() {
 
 #[test]
 fn f6_the_open_time_is_jittered_and_the_observed_probe_is_kept() {
-    let mut model = after(json!({"breaker": {"failures": 1, "open_ms": 4000}, "max_retries": 0}), &[start(0, 0)]);
-    let failure = |at_ms: u64, request: u64, kind: &str, not_before_ms: u64| {
-        let first = request == 0;
-        json!({"at_ms": at_ms, "request": request, "action": "surface", "attempt": u64::from(first), "kind": kind,
-            "status": if first { json!(503) } else { Value::Null }, "attempts": u64::from(first), "elapsed_ms": 0,
-            "not_before_ms": not_before_ms, "cause": if first { json!("status") } else { Value::Null }, "advice": "try_later"})
+    let mut model = after(
+        json!({"breaker": {"failures": 2, "open_ms": 4000}, "max_retries": 0}),
+        &[start(0, 0), start(1, 0), reply(0, 503, &[])],
+    );
+    let failure = |at_ms: u64, request: u64, kind: &str, elapsed_ms: u64, not_before_ms: u64| {
+        let second = request == 1;
+        json!({"at_ms": at_ms, "request": request, "action": "surface", "attempt": u64::from(second), "kind": kind,
+            "status": if second { json!(503) } else { Value::Null }, "attempts": u64::from(second), "elapsed_ms": elapsed_ms,
+            "not_before_ms": not_before_ms, "cause": if second { json!("status") } else { Value::Null }, "advice": "try_later"})
     };
-    let failed = reply(0, 503, &[]);
-    for (not_before, ok) in [(3999, false), (4000, true), (6000, true), (6001, false)] {
-        assert_eq!(model.clone().check(&failed, Some(&failure(0, 0, "exhausted", not_before))).is_ok(), ok);
+    let failed = |at_ms: u64| json!({"at_ms": at_ms, "event": "reply", "request": 1, "status": 503});
+    // C5: the run must last as long as the breaker opens.
+    let soon = model.clone().predict(&failed(3999)).unwrap().unwrap();
+    assert_eq!(soon["not_before_ms"], Value::Null);
+    let failed = failed(4000);
+    for (not_before, ok) in [(7999, false), (8000, true), (10_000, true), (10_001, false)] {
+        assert_eq!(model.clone().check(&failed, Some(&failure(4000, 1, "exhausted", 4000, not_before))).is_ok(), ok);
     }
-    model.check(&failed, Some(&failure(0, 0, "exhausted", 5123))).unwrap();
-    let early = start(1, 5122);
-    assert!(model.clone().check(&early, Some(&failure(5122, 1, "breaker_open", 5124))).is_err());
-    model.check(&early, Some(&failure(5122, 1, "breaker_open", 5123))).unwrap();
-    assert_eq!(model.predict(&start(2, 5123)).unwrap().unwrap()["action"], "send");
+    model.check(&failed, Some(&failure(4000, 1, "exhausted", 4000, 9123))).unwrap();
+    let early = start(2, 9122);
+    assert!(model.clone().check(&early, Some(&failure(9122, 2, "breaker_open", 0, 9124))).is_err());
+    model.check(&early, Some(&failure(9122, 2, "breaker_open", 0, 9123))).unwrap();
+    assert_eq!(model.predict(&start(3, 9123)).unwrap().unwrap()["action"], "send");
 }
 
 #[test]
@@ -200,6 +264,7 @@ fn an_invalid_line_is_not_a_disagreement() {
         json!({"at_ms": -1, "event": "tick"}),
         json!({"at_ms": 1, "event": "tick", "color": 1}),
         json!({"at_ms": 1, "event": "reply"}),
+        json!({"at_ms": 1, "event": "close_gate"}),
         json!([]),
     ] {
         assert!(model.check(&bad, None).unwrap_err().starts_with("trace: "), "{bad}");
@@ -219,6 +284,9 @@ fn an_invalid_line_is_not_a_disagreement() {
         json!({"fields": [["x-a", "verdict"], ["X-A", "limit"]]}),
         json!({"fields": [["x-a", {"reset": "auto"}]]}),
         json!({"budget": {"charge": "always"}}),
+        json!({"budget": {"refund": "twice"}}),
+        json!({"breaker": {"failures": 0}}),
+        json!({"gate_spread": 100}),
         json!({"throttled": {"base": 1}}),
         json!({"max_retries": 65_536}),
     ] {

@@ -68,6 +68,32 @@ pub struct Generator<'a> {
     last: BTreeMap<u64, Value>,
     now: u64,
     left: u64,
+    crowd: Crowd,
+}
+
+/// How many requests meet at the gate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Crowd {
+    Few,
+    /// Most of their replies are good or throttles.
+    Many,
+    /// The same for a long time, and with fewer throttles, so that the pace is measured while they queue.
+    Steady,
+}
+
+impl Crowd {
+    fn pick(choices: &mut Choices) -> Crowd {
+        choices.pick(&[Crowd::Few, Crowd::Few, Crowd::Few, Crowd::Few, Crowd::Many, Crowd::Many, Crowd::Steady])
+    }
+
+    /// Returns the number of events.
+    fn events(self, choices: &mut Choices) -> u64 {
+        match self {
+            Crowd::Few => 10 + choices.below(51),
+            Crowd::Many => 40 + choices.below(120),
+            Crowd::Steady => 100 + choices.below(300),
+        }
+    }
 }
 
 impl<'a> Generator<'a> {
@@ -77,17 +103,19 @@ impl<'a> Generator<'a> {
         for _ in 0..8 {
             choices.below(2);
         }
-        let setting = setting(&mut choices);
-        let left = 10 + choices.below(51);
-        Generator { choices, setting, last: BTreeMap::new(), now: 0, left }
+        let crowd = Crowd::pick(&mut choices);
+        let setting = setting(&mut choices, crowd);
+        let left = crowd.events(&mut choices);
+        Generator { choices, setting, last: BTreeMap::new(), now: 0, left, crowd }
     }
 
     /// Begins a trace from bytes. It ends with the bytes, or after a hundred events.
     #[allow(dead_code, reason = "only fuzzing has bytes")]
     pub fn from_bytes(bytes: &'a [u8]) -> Generator<'a> {
         let mut choices = Choices::Bytes(bytes);
-        let setting = setting(&mut choices);
-        Generator { choices, setting, last: BTreeMap::new(), now: 0, left: 100 }
+        let crowd = Crowd::pick(&mut choices);
+        let setting = setting(&mut choices, crowd);
+        Generator { choices, setting, last: BTreeMap::new(), now: 0, left: 100, crowd }
     }
 
     /// Returns the next event, if the trace goes on.
@@ -96,10 +124,10 @@ impl<'a> Generator<'a> {
             return None;
         }
         self.left = self.left.checked_sub(1)?;
-        self.now = next_time(&mut self.choices, self.now, &self.last);
+        self.now = next_time(&mut self.choices, self.now, &self.last, self.crowd);
         let backwards = self.choices.one_in(25);
         let at = if backwards { self.now.saturating_sub(self.choices.below(3000)) } else { self.now };
-        Some(event(&mut self.choices, at, &self.last, &self.setting))
+        Some(event(&mut self.choices, at, &self.last, &self.setting, self.crowd))
     }
 
     /// Takes the action that answered the event.
@@ -110,7 +138,7 @@ impl<'a> Generator<'a> {
     }
 }
 
-fn setting(choices: &mut Choices) -> Value {
+fn setting(choices: &mut Choices, crowd: Crowd) -> Value {
     let mut s = Map::new();
     let mut set = |key: &str, value: Value| _ = s.insert(key.into(), value);
     let jitter = if choices.below(10) < 7 {
@@ -128,7 +156,6 @@ fn setting(choices: &mut Choices) -> Value {
             json!({"band": [0, 700]}),
         ])
     };
-    let has_jitter = jitter != "none";
     set("jitter", jitter);
     set("seed", json!(choices.below(1000)));
     if choices.one_in(4) {
@@ -164,7 +191,7 @@ fn setting(choices: &mut Choices) -> Value {
         set("max_recoveries", json!(choices.pick(&[0, 1, 2, 3])));
     }
     if choices.one_in(2) {
-        set("max_server_wait_ms", json!(choices.pick(&[1000, 5000, 10_000, 20_000])));
+        set("max_server_wait_ms", json!(choices.pick(&[1000, 5000, 10_000, 20_000, 0, 1, 3_600_000, u64::MAX])));
     }
     if choices.one_in(3) {
         set("deadline_ms", json!(choices.pick(&[1000, 3000, 5000, 10_000, 30_000])));
@@ -194,10 +221,6 @@ fn setting(choices: &mut Choices) -> Value {
     if choices.one_in(3) {
         set("reset", json!(choices.pick(&["auto", "unix", "delta"])));
     }
-    // Without a setting the crate draws the spread of the gate; the model cannot know it.
-    if has_jitter || choices.one_in(8) {
-        set("gate_spread", json!(choices.pick(&[0, 500, 3000])));
-    }
     if choices.one_in(8) {
         set("gate", json!(choices.one_in(4)));
     }
@@ -205,14 +228,15 @@ fn setting(choices: &mut Choices) -> Value {
         0 => set("budget", Value::Null),
         1..=3 => {
             let mut budget = Map::new();
-            let all: [(&str, &[Value]); 7] = [
+            let all: [(&str, &[Value]); 8] = [
                 ("capacity", &[json!(5), json!(10), json!(20)]),
                 ("retry_cost", &[json!(1), json!(5)]),
                 ("throttle_cost", &[json!(0), json!(0), json!(3)]),
                 ("success_refund", &[json!(0), json!(1), json!(3)]),
                 ("floor", &[json!(0), json!(3), json!(5)]),
                 ("charge", &[json!("retry"), json!("failure")]),
-                ("refund", &[json!("fixed"), json!("last_cost")]),
+                ("refund", &[json!("fixed"), json!("last_cost"), json!("paid")]),
+                ("refill_ms", &[json!(0), json!(700), json!(5000), json!(60_000)]),
             ];
             for (key, values) in all {
                 if !choices.one_in(4) {
@@ -223,8 +247,13 @@ fn setting(choices: &mut Choices) -> Value {
         }
         _ => {}
     }
-    if choices.below(5) < 2 {
-        set("breaker", json!({"failures": choices.pick(&[1, 2, 3]), "open_ms": choices.pick(&[1000, 2000, 5000])}));
+    match choices.below(5) {
+        0 | 1 => set(
+            "breaker",
+            json!({"failures": choices.pick(&[1, 2, 3]), "open_ms": choices.pick(&[1000, 2000, 5000, 0, 1, 100])}),
+        ),
+        2 => set("breaker", Value::Null),
+        _ => {}
     }
     if choices.one_in(2) {
         set("refresh_timeout_ms", json!(choices.pick(&[500, 1000, 3000, 10_000])));
@@ -233,7 +262,36 @@ fn setting(choices: &mut Choices) -> Value {
         set("token_expires_in_ms", json!(choices.pick(&[1000, 4000, 10_000, 40_000])));
         set("refresh_margin_ms", json!(choices.pick(&[500, 1000, 30_000])));
     }
+    if crowd != Crowd::Few {
+        let_many_meet(choices, &mut s);
+    }
     Value::Object(s)
+}
+
+/// Keeps requests from ending before they meet at the gate.
+fn let_many_meet(choices: &mut Choices, s: &mut Map<String, Value>) {
+    let mut rarely = |key: &str| {
+        if !choices.one_in(6) {
+            s.remove(key);
+        }
+    };
+    for key in ["retry_statuses", "on", "fields", "token_expires_in_ms", "max_retries", "gate", "budget"] {
+        rarely(key);
+    }
+    for key in ["deadline_ms", "attempt_timeout_ms", "breaker"] {
+        rarely(key);
+    }
+    if choices.one_in(2) {
+        s.insert("budget".into(), Value::Null);
+    }
+    if choices.one_in(6) {
+        s.insert("deadline_ms".into(), json!(choices.pick(&[20_000, 60_000, 200_000])));
+    }
+    s.remove("max_server_wait_ms");
+    if choices.one_in(3) {
+        let longest = choices.pick(&[1, 3000, 30_000, 30_000, 120_000, 3_600_000, u64::MAX]);
+        s.insert("max_server_wait_ms".into(), json!(longest));
+    }
 }
 
 /// D11.
@@ -306,10 +364,33 @@ fn interesting(last: &BTreeMap<u64, Value>) -> Vec<u64> {
     last.values().flat_map(|a| [ms(a, "until_ms"), ms(a, "not_before_ms")]).flatten().collect()
 }
 
-fn next_time(choices: &mut Choices, now: u64, last: &BTreeMap<u64, Value>) -> u64 {
+fn next_time(choices: &mut Choices, now: u64, last: &BTreeMap<u64, Value>, crowd: Crowd) -> u64 {
     let mut ahead: Vec<u64> = interesting(last).into_iter().filter(|t| *t >= now).collect();
     ahead.sort_unstable();
     ahead.dedup();
+    let first = ahead.first().copied().unwrap_or(now);
+    if crowd == Crowd::Steady && !choices.one_in(40) {
+        return match choices.below(9) {
+            0..=2 => now,
+            3 | 4 => now + choices.below(300),
+            5 => now + choices.below(2000),
+            6 => first + choices.below(20),
+            _ => first,
+        };
+    }
+    if crowd != Crowd::Few {
+        match choices.below(40) {
+            0 => return now + 29_000 + choices.below(4000),
+            1 => return now + 31_000 + choices.below(60_000),
+            2 if choices.one_in(2) => return now + 119_000 + choices.below(400_000),
+            3..=5 => return first + choices.below(5000),
+            6..=12 => return now + choices.below(400),
+            13..=18 => return first,
+            19 => return now + choices.below(9000),
+            20..=28 => return now,
+            _ => {}
+        }
+    }
     match choices.below(12) {
         0..=2 => now,
         3 => now + 1,
@@ -321,7 +402,7 @@ fn next_time(choices: &mut Choices, now: u64, last: &BTreeMap<u64, Value>) -> u6
     }
 }
 
-fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &Value) -> Value {
+fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &Value, crowd: Crowd) -> Value {
     let mut event = Map::new();
     event.insert("at_ms".into(), json!(at));
     let live: Vec<u64> = last
@@ -330,7 +411,8 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         .map(|(id, _)| *id)
         .collect();
     let new = last.len() as u64;
-    if last.is_empty() || (live.len() < 4 && new < 14 && choices.one_in(4)) || (live.is_empty() && new < 14) {
+    let (at_once, most) = if crowd == Crowd::Few { (4, 14) } else { (10, 200) };
+    if last.is_empty() || (live.len() < at_once && new < most && choices.one_in(4)) || (live.is_empty() && new < most) {
         event.insert("event".into(), json!("start"));
         event.insert("request".into(), json!(new));
         if choices.one_in(4) {
@@ -338,7 +420,7 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         }
         // D17
         if choices.one_in(6) {
-            event.insert("deadline_ms".into(), json!(choices.pick(&[0, 700, 2000, 8000, 60_000])));
+            event.insert("deadline_ms".into(), json!(choices.pick(&[0, 700, 2000, 8000, 60_000, 20_000])));
         }
         if choices.one_in(6) {
             event.insert("max_retries".into(), json!(choices.pick(&[0, 1, 2, 3, 20])));
@@ -360,9 +442,25 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
             event.insert("event".into(), json!("open_gate"));
             return Value::Object(event);
         }
+        2 => {
+            event.insert("event".into(), json!("close_gate"));
+            let until =
+                (at + choices.pick(&[500, 3000, 0, 40_000, 400_000])).saturating_sub(choices.pick(&[0, 0, 1000]));
+            event.insert("until_ms".into(), json!(until));
+            return Value::Object(event);
+        }
         _ => {}
     }
     let all: Vec<u64> = last.keys().copied().collect();
+    // Those whose wait is over, or whose reply is due.
+    let due = |action: &Value| match action["action"].as_str() {
+        Some("send" | "in_flight") => true,
+        _ => action["until_ms"].as_u64().is_some_and(|until| until <= at),
+    };
+    let live: Vec<u64> = match live.iter().copied().filter(|id| due(&last[id])).collect::<Vec<_>>() {
+        list if crowd != Crowd::Few && !list.is_empty() && !choices.one_in(6) => list,
+        _ => live,
+    };
     let request = if live.is_empty() || choices.one_in(12) { choices.pick(&all) } else { choices.pick(&live) };
     event.insert("request".into(), json!(request));
     let action = &last[&request];
@@ -390,7 +488,11 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
             if choices.one_in(60) {
                 event.insert("attempt".into(), json!(choices.pick(&[0, sent + 1])));
             }
-            reply(choices, &mut event, late, at, setting);
+            if crowd != Crowd::Few && !choices.one_in(if crowd == Crowd::Steady { 60 } else { 8 }) {
+                good_reply_or_throttle(choices, &mut event, crowd);
+            } else {
+                reply(choices, &mut event, late, at, setting);
+            }
         }
         "error" => {
             event.insert("event".into(), json!("transport_error"));
@@ -425,6 +527,21 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         other => _ = event.insert("event".into(), json!(other)),
     }
     Value::Object(event)
+}
+
+/// A good answer or a throttle, and seldom a failure.
+fn good_reply_or_throttle(choices: &mut Choices, event: &mut Map<String, Value>, crowd: Crowd) {
+    let seldom = choices.pick(&[429, 429, 429, 429, 503, 500, 404]);
+    let status = if choices.one_in(if crowd == Crowd::Steady { 24 } else { 4 }) { seldom } else { 200 };
+    event.insert("status".into(), json!(status));
+    let seconds = choices.pick(&["1", "2", "3", "5", "10", "30", "60", "301", "2", "0"]);
+    match status {
+        429 if !choices.one_in(4) => event.insert("headers".into(), json!([["Retry-After", seconds]])),
+        503 if choices.one_in(2) => event.insert("headers".into(), json!([["Retry-After", seconds]])),
+        200 if choices.one_in(20) => event
+            .insert("headers".into(), json!([["X-RateLimit-Remaining", "0"], ["X-RateLimit-Reset-After", seconds]])),
+        _ => None,
+    };
 }
 
 /// The fields that the reader knows.

@@ -1,15 +1,15 @@
 //! A second implementation of the retry machine's rules, slow and obvious, to check the crate.
 //!
-//! It keeps every lease and every attempt. It draws no random numbers: where the rules leave an
-//! instant to chance, the model knows the bounds, accepts each value within them, and continues with
-//! the observed one. Every decision names its rule. The rules are those of `docs/rules.md`, the lines
-//! those of `docs/trace_format.md`.
+//! It keeps every lease and every attempt. Where the rules leave an instant to chance, the model knows
+//! the bounds, accepts each value within them, and continues with the observed one. It draws one number
+//! itself: the length of a brake (C11), which no line need show. Every decision names its rule. The
+//! rules are those of `docs/rules.md`, the lines those of `docs/trace_format.md`.
 //!
 //! # Readings
 //!
 //! Where two rules conflict, or the rules are silent, the model reads them as follows.
 //!
-//! 1. `token_replaced` and `open_gate` carry a `now` too, and T2 heeds it.
+//! 1. `token_replaced`, `open_gate` and `close_gate` carry a `now` too, and T2 heeds it.
 //! 2. An event before the `start` of its request is an error in the trace. So is a second `start`.
 //! 3. T3: an attempt that was never sent (0, or above the newest) is late like any other, but breaker
 //!    and budget ignore it. A newest attempt that has already failed is late like any other.
@@ -24,8 +24,9 @@
 //! 7. F4: a late hint is checked against L3 at once only while a wait is under way. In flight, or
 //!    while a token is awaited, it raises the not-before; the next send or wait is checked (L1, L3).
 //!    There its reason is the hint's source, and a jitter of 0 to the spread is allowed.
-//! 8. F4: the late hint is checked against the longest server wait first, whether it moves the end
-//!    or not, then, if it moves it, against the deadline. It moves the end only if it is later.
+//! 8. F4: the late hint is checked against what is left of the longest server wait first (C13), whether it moves the
+//!    end or not, then, if it moves it, against the deadline. It moves the end only if it is later. The place in the
+//!    queue stays.
 //! 9. F8: `status`, `code` and `message` are those of the last reply that came in flight, also if
 //!    the last attempt failed in transport. `cause` is absent before the first failure; after a 401, or a reply that a
 //!    verdict made a failure, it is `status`.
@@ -52,15 +53,16 @@
 //! 19. F5, F7: an outcome that does not count is a tick in every state. One that counts for a
 //!     request that no longer leads is not.
 //! 20. Cancel after the terminal action changes nothing, also no lease that a deadline kept.
-//! 21. L3, S1: P2's check for `server_wait_too_long` includes the gate. The gate's limit is
-//!     checked only where the gate decides the end of the wait (its reason would be `gate`).
-//! 22. F3: time at the gate is that of the waits whose reason was `gate`, whole, from their
-//!     beginning to the tick that ended them (not to the end in the action).
-//! 23. S1: the gate never opens earlier because of a later reply. A hint of zero does not close it.
+//! 21. C13: the limit is checked where a wait begins and where it is prolonged, against the later of hint and place at
+//!     the gate. Where the gate is closed and the request has no turn, the time until which it was asked to be closed
+//!     is checked before (C12). That time counts only while the gate is closed, for F8, too.
+//! 22. C13: a wait is one for the server if its reason is not the back-off. It counts whole, from its beginning to the
+//!     tick that ended it or the late hint that moved it (not to the end in the action).
+//! 23. C6: the gate never opens earlier because of a later reply. A hint of zero does not close it.
 //! 24. D11, H6: a 429 that the policy surfaces is not a throttle: only a remaining of 0 closes the gate then. A 429 with
 //!     the verdict *transient* is taken as *retry*.
-//! 25. S2: `throttle_cost` is charged after a 429 whatever the gate does; its default is 0. A budget
-//!     given in part has the default for the rest.
+//! 25. C2: a free retry has the price 0, which still needs the floor. Whether the gate was closed is looked at before
+//!     the reply does anything. A budget given in part has the default for the rest.
 //! 26. S3: attempts of the same instant are before or after the opening by the order of events.
 //!     While a probe is under way the next probe's instant is the expiry of its permit. An expired
 //!     probe's late result counts as sent after the opening. A request that ends while its probe is
@@ -70,14 +72,11 @@
 //!     charged. A verdict of *final* does not.
 //! 29. F2: decorrelated jitter: the previous wait is the back-off that was drawn for the previous retry. The lower
 //!     bound never exceeds the upper.
-//! 30. F2: with `gate_spread` in milliseconds the spread is drawn from [0, that], also with jitter
-//!     `none`. With the policy's own rule: 0 with jitter `none`; a lone request (the only one ever
-//!     started) after the first 429 that the upstream ever saw: at most the spread; else at most
-//!     the closed time (from the closing, extensions included, to the opening) or the spread.
+//! 30. C8: the age of a measurement that has not begun is 0. After an opening by hand the guess counts as corrected.
 //! 31. `common` differs from `flextell` in the meanings of statuses only.
-//! 32. P1, K6: `rejected` is checked where the token is: after deadline, breaker and gate.
+//! 32. P1, K6: `rejected` is checked where the token is: after deadline and breaker, and before the gate.
 //! 33. P1: a hint that still binds a send (reading 7) is waited for where the gate is checked; there
-//!     `server_wait_too_long` goes before `deadline`, as in P2.
+//!     `server_wait_too_long` goes before `deadline`, as in P2, also where a wait at the gate is prolonged.
 //! 34. F7: an event other than a tick, after a limit or lease end has passed, answers as before it.
 //! 35. A key that is `null` and one that is absent are the same (`code`, `message`).
 //! 36. H11, D15: whether a pushback stops a reply does not depend on who said that it would be retried, field or driver.
@@ -88,15 +87,26 @@
 //! 40. D12: `challenge` is the word that was said, by the challenge or the code: scope or claims, then a revoked token,
 //!     then whatever the challenge said. A reply that names a revoked token is never answered by a refresh, but by the
 //!     verdict *token expired*.
-//! 41. S2: a good answer with `last_cost` gives back the nominal price of the last retry of its request, each time.
+//! 41. C3: where failures are charged, a request has paid what its failures took from the balance. With `last_cost` a
+//!     free retry leaves nothing to give back, and a second good answer gives back the fixed amount.
 //! 42. D17: a limit of more than 49 days is 49 days.
+//! 43. C9: a request whose turn has come keeps its slot, however it ends. One that ends since its turn is too far away
+//!     gives it back, if it is the last one given.
+//! 44. C10: a brake makes no head: the request queues, unless it has queued before. A hint that only prolongs a closing
+//!     does not make one either.
+//! 45. C11: with `max_retries` used up the brake is drawn all the same. It is drawn before the charge and the judgment.
+//! 46. C14: the queue is too long by the longest server wait, whatever this request has waited already. The quarter is
+//!     one of the time until its deadline.
+//! 47. C9, F3: with several ends of one wait the jitter of a hint is the same on top of hint and opening.
 //!
 //! `reading.rs` has the readings of headers and bodies.
 
 mod action;
 mod decide;
+mod draw;
 mod event;
 mod events;
+mod gate;
 mod guesses;
 mod json;
 mod meaning;
@@ -106,10 +116,13 @@ pub mod settings;
 mod span;
 mod token;
 mod upstream;
+mod wait;
 
 use super::reading::{self, Facts};
 use action::Action;
+use decide::Turn;
 use event::{Event, Line};
+use gate::Why;
 use guesses::Guesses;
 use request::{Request, State};
 use serde_json::{Map, Value};
@@ -126,10 +139,10 @@ pub struct Model {
     requests: BTreeMap<u64, Request>,
     /// T2: the latest `now` that this upstream has seen.
     now: Ns,
-    /// Number of requests that have started.
-    started: usize,
-    /// Whether the current event is a throttle (S1).
-    is_throttle: bool,
+    /// C2: whether the gate was closed before the current event.
+    was_closed: bool,
+    /// C10: whether the current event has closed the open gate by a hint.
+    has_closed: bool,
     guesses: Guesses,
     /// The rules that decided the current event, for the message.
     rules: Vec<&'static str>,
@@ -155,8 +168,8 @@ impl Model {
             settings,
             requests: BTreeMap::new(),
             now: 0,
-            started: 0,
-            is_throttle: false,
+            was_closed: false,
+            has_closed: false,
             guesses: Guesses::default(),
             rules: Vec::new(),
         })
@@ -218,16 +231,17 @@ impl Model {
     fn apply(&mut self, event: &Value) -> Result<Prediction, String> {
         let line = Line::read(event).map_err(|why| format!("trace: {why}"))?;
         self.rules.clear();
-        self.is_throttle = false;
         let named = self.requests.contains_key(&line.request);
         match line.event {
-            Event::TokenReplaced { .. } | Event::OpenGate => {}
+            Event::TokenReplaced { .. } | Event::OpenGate | Event::CloseGate { .. } => {}
             Event::Start { .. } if named => return Err("trace: a second start".into()),
             Event::Start { .. } => {}
             _ if !named => return Err("trace: the request has not started".into()),
             _ => {}
         }
         self.now = self.now.max(from_ms(line.at_ms)); // T2
+        self.was_closed = self.upstream.closed_gate(self.now).is_some();
+        self.has_closed = false;
         let mut facts = None;
         let mut r = match &line.event {
             Event::TokenReplaced { expires_in } => {
@@ -235,11 +249,18 @@ impl Model {
                 return Ok(Prediction { line, action: None, facts });
             }
             Event::OpenGate => {
-                self.upstream.gate = None; // S1; F3: waits under way keep their end
+                if let Some(gate) = &mut self.upstream.gate {
+                    gate.open(self.now); // S1; F3: waits under way keep their end
+                }
+                return Ok(Prediction { line, action: None, facts });
+            }
+            Event::CloseGate { until } => {
+                if let Some(gate) = &mut self.upstream.gate {
+                    gate.close(self.now, *until, Why::Operator); // S1
+                }
                 return Ok(Prediction { line, action: None, facts });
             }
             Event::Start { idempotent, limits } => {
-                self.started += 1;
                 let tighter = [self.settings.deadline, limits.deadline].into_iter().flatten().min(); // D17
                 let deadline = tighter.map(|limit| span::after(self.now, limit));
                 Request::new(line.request, *idempotent, *limits, self.now, deadline)
@@ -247,7 +268,7 @@ impl Model {
             _ => self.requests.remove(&line.request).expect("named above"),
         };
         let action = match &line.event {
-            Event::Start { .. } => self.try_send(&mut r),
+            Event::Start { .. } => self.try_send(&mut r, Turn::None),
             Event::Tick => self.on_tick(&mut r),
             Event::Reply { attempt, response } => {
                 let wall = self.settings.unix_ms.map(|unix| i128::from(unix) + i128::from(line.at_ms));

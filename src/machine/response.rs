@@ -70,7 +70,8 @@ impl Step<'_> {
 
     /// Charges a failed attempt, where the policy charges failures.
     pub(super) fn charge_failure(&mut self, price: Option<Price>, hint: Option<Hint>) {
-        if let Some(price) = price.and_then(|price| self.price(price, hint)) {
+        if let Some(kind) = price {
+            let price = self.price(kind, hint);
             self.upstream.budget.on_failure(price, &mut self.machine.paid, self.now, self.upstream.policy.budget);
         }
     }

@@ -150,6 +150,12 @@ impl Step<'_> {
         if !is_head && !self.machine.flags.has(Flags::IN_QUEUE) {
             return self.try_send(Turn::None);
         }
+        if self.is_past_deadline() {
+            return self.fail(FailureKind::Deadline);
+        }
+        if self.upstream.breaker.is_open(self.now) {
+            return self.leave_slot_and_fail(FailureKind::BreakerOpen);
+        }
         let gate = &mut self.upstream.gate;
         let turn = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
         let due = turn.max(self.machine.not_before);

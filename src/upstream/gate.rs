@@ -102,8 +102,10 @@ impl Gate {
     /// Closes the gate until `until`, for others at most for `longest` (C12). Returns whether it was open and is closed
     /// now, so that the reply which closed it is the first of the held ones (C10).
     pub(crate) fn close(&mut self, now: Timestamp, until: Timestamp, reason: GateReason, longest: u64) -> bool {
-        let asked = until;
-        let until = if reason == GateReason::Operator { until } else { until.min(now.after(longest)) };
+        let (asked, longest_end) = (until, now.after(longest));
+        let until = if reason == GateReason::Operator { until } else { until.min(longest_end) };
+        // Nobody asked for a brake.
+        let asked = if reason == GateReason::Brake { until } else { asked };
         if until <= now {
             return false;
         }
@@ -131,8 +133,9 @@ impl Gate {
 
     /// Opens the gate now, for an operator: no queue stands before it any more. Waits under way keep their end (F3).
     pub(crate) fn open(&mut self, now: Timestamp) {
-        // So that those that wait go soon after the opening that they were told.
-        self.settle();
+        self.settle(now);
+        // The clock goes on from here, too: the rest of the closing does not come.
+        self.queue.shorten_stop(self.opens_at.since(now));
         self.opens_at = self.opens_at.min(now);
         self.queue.dissolve();
     }
@@ -190,15 +193,15 @@ impl Gate {
     /// Brings the queue up to date: does what the opening of the gate brings, and what the end of the queue does.
     fn look(&mut self, now: Timestamp) {
         if !self.is_closed(now) {
-            self.settle();
+            self.settle(now);
             self.queue.rewind_if_empty(now);
         }
     }
 
-    fn settle(&mut self) {
+    fn settle(&mut self, now: Timestamp) {
         if self.queue.is_unsettled() {
             let pace = self.queue.settle(self.opens_at, self.meter.answers_in_guess());
-            self.meter.on_opening(self.opens_at, pace);
+            self.meter.on_opening(self.opens_at.min(now), pace);
         }
     }
 

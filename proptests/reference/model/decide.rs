@@ -3,12 +3,13 @@
 use super::Model;
 use super::action::{Action, Reason};
 use super::event::TransportErrorKind;
+use super::gate::Why;
 use super::meaning::Class;
 use super::record::Answered;
 use super::request::{Attempt, AttemptResult, Need, Request, State};
-use super::settings::Jitter;
 use super::span::{Ns, Span, after};
 use super::upstream::{Health, Permit};
+use super::wait::{Held, Own, Retry};
 
 /// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,9 +20,16 @@ pub enum Cause {
     GivenUp,
 }
 
+/// P1: whether the request has its turn at the gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    None,
+    Now,
+}
+
 impl Model {
-    /// P1: deadline, breaker, gate, token, send.
-    pub(super) fn try_send(&mut self, r: &mut Request) -> Action {
+    /// P1: deadline, breaker, token, gate, send.
+    pub(super) fn try_send(&mut self, r: &mut Request, turn: Turn) -> Action {
         if r.past_deadline(self.now) {
             self.rule("P1: deadline");
             return self.fail(r, "deadline");
@@ -29,14 +37,6 @@ impl Model {
         if self.breaker_blocks() {
             self.rule("P1 S3: breaker");
             return self.fail(r, "breaker_open");
-        }
-        match self.planned_wait(r, None) {
-            Err(kind) => return self.fail(r, kind),
-            Ok(Some((until, reason))) => {
-                self.rule("P1 S1 L1: gate or hint");
-                return self.wait(r, until, reason);
-            }
-            Ok(None) => {}
         }
         if self.upstream.rejected {
             self.rule("P1 K6: rejected sticks");
@@ -46,7 +46,43 @@ impl Model {
             self.rule("P1 K7");
             return self.lead_or_follow(r, Need::Proactive, 0);
         }
+        let held = match self.held(r, turn) {
+            Ok(held) => held,
+            Err(kind) => return self.fail(r, kind),
+        };
+        let hint = r.binding_hint(self.now);
+        if held != Held::No || hint.is_some() {
+            let (end, reason) = hint.unwrap_or((self.now, Reason::Gate));
+            let own = Own { end: Span::exactly(end), jitter: Span::exactly(0), reason };
+            return self.wait(r, own, held, None);
+        }
+        if let (Turn::None, Some(gate)) = (turn, &mut self.upstream.gate) {
+            gate.pass(self.now);
+        }
         self.send(r)
+    }
+
+    /// C9, C12, C14: returns whether a request that would be sent is held at the gate.
+    fn held(&mut self, r: &Request, turn: Turn) -> Result<Held, &'static str> {
+        let left = self.server_wait_left(r);
+        let Some(gate) = &mut self.upstream.gate else {
+            return Ok(Held::No);
+        };
+        let is_closed = gate.is_closed(self.now);
+        if turn == Turn::Now {
+            return Ok(if is_closed { Held::AsHead } else { Held::No }); // P1
+        }
+        if is_closed && gate.asked - self.now > left {
+            self.rule("C12");
+            return Err("server_wait_too_long");
+        }
+        let free = gate.next_free(self.now);
+        if !is_closed && free - self.now > self.settings.max_server_wait {
+            gate.give_up_queue(self.now);
+            self.rule("C14");
+            return Ok(Held::No);
+        }
+        Ok(if free > self.now { Held::InQueue } else { Held::No })
     }
 
     pub(super) fn send(&mut self, r: &mut Request) -> Action {
@@ -92,10 +128,18 @@ impl Model {
             self.rule("D13: the first unprocessed attempt");
             r.was_unprocessed = true;
             r.state = State::Starting;
-            return self.try_send(r);
+            return self.try_send(r, Turn::Now); // P1: it keeps its turn
+        }
+        let brakes = match cause {
+            Cause::Reply(_) => throttled && hint.is_none_or(|(wait, _)| wait == 0),
+            Cause::TransportError(kind) => !matches!(kind, Unprocessed | Permanent),
+            Cause::GivenUp => true,
+        };
+        if brakes {
+            self.brake(r, throttled);
         }
         if cause != Cause::TransportError(Permanent) {
-            self.upstream.charge_failure(&self.settings, throttled);
+            self.charge_failure(r, throttled, hint);
         }
         let after_limit = r.attempts[k].limit.is_some_and(|limit| self.now >= limit);
         if !r.idempotent {
@@ -128,121 +172,24 @@ impl Model {
             self.rule("P2 B3 B5 D17");
             return self.fail(r, "exhausted");
         }
-        if hint.is_some_and(|(wait, _)| wait > self.settings.max_server_wait) {
-            self.rule("P2 L3");
-            return self.fail(r, "server_wait_too_long");
-        }
         let own = self.own_wait(r, throttled, hint);
-        let (until, reason) = match self.planned_wait(r, Some(own)) {
-            Err(kind) => return self.fail(r, kind),
-            Ok(wait) => wait.expect("a retry has a wait"),
+        let held = match self.upstream.closed_gate(self.now) {
+            None => Held::No,
+            Some(_) if self.has_closed || r.has_queued => Held::AsHead, // C10
+            Some(_) => Held::InQueue,
         };
-        if let Some(probe) = self.upstream.breaker.next_probe(self.now) {
-            if self.guesses.ask(until.lo < probe.hi, until.hi >= probe.lo) {
-                self.rule("P2 S3: the wait would end before the next probe");
-                return self.fail(r, "breaker_open");
-            }
-        }
-        if !self.upstream.try_withdraw(&self.settings, throttled) {
-            self.rule("P2 P3 S2");
-            r.refused = Some(until);
-            return self.fail(r, "budget");
-        }
-        self.rule("P2: wait");
-        if throttled && self.settings.throttle_retries.is_some() {
-            r.throttled_retries += 1;
-        } else {
-            r.retries += 1;
-        }
-        r.last_cost = self.settings.budget.as_ref().map(|budget| budget.cost(throttled));
-        self.wait(r, until, reason)
+        let price = self.price(throttled, hint);
+        self.wait(r, own, held, Some(Retry { throttled, price }))
     }
 
-    /// B1, B2, L2: returns the end of the wait before the next retry, without the gate.
-    pub(super) fn own_wait(&mut self, r: &mut Request, throttled: bool, hint: Option<(Ns, Reason)>) -> (Span, Reason) {
-        let s = &self.settings;
-        let apart = s.throttle_retries.is_some();
-        let n = 1 + if throttled && apart { r.throttled_retries } else { r.retries };
-        let chain = usize::from(throttled && (apart || s.throttled.is_some()));
-        let backoff = s.backoff(s.growth(throttled), n, r.previous[chain]);
-        if !apart && s.throttled.is_some() {
-            // F2: the earlier waits are worked out again with the parameters of the retry.
-            let other = s.backoff(s.growth(!throttled), n, r.previous[1 - chain]);
-            r.previous[1 - chain] = Some(other.hi);
+    /// C11: while somebody queues, closes the gate for the back-off of the request's next retry.
+    fn brake(&mut self, r: &mut Request, throttled: bool) {
+        if self.upstream.gate.as_ref().is_some_and(|gate| gate.is_queuing(self.now)) {
+            self.rule("C11: the brake");
+            let backoff = self.draw_backoff(r, throttled);
+            r.drawn = Some(backoff);
+            let gate = self.upstream.gate.as_mut().expect("looked at above");
+            gate.close(self.now, after(self.now, backoff), Why::Brake);
         }
-        r.previous[chain] = Some(backoff.hi);
-        r.drawn_from = chain;
-        let backoff = (backoff.after(self.now), Reason::Backoff);
-        match hint {
-            // L2: a pushback is exact, also one of zero.
-            Some((wait, Reason::Pushback)) => (Span::exactly(after(self.now, wait)), Reason::Pushback),
-            Some((wait, reason)) if wait > 0 => {
-                let hint = (Span::new(wait, wait + self.settings.hint_jitter()).after(self.now), reason);
-                if throttled { hint } else { self.later(backoff, hint) }
-            }
-            _ => backoff,
-        }
-    }
-
-    /// Returns the wait before a send, if there is one: its own, a late hint, or the gate (L1, L3, S1, F3).
-    pub(super) fn planned_wait(
-        &mut self,
-        r: &Request,
-        own: Option<(Span, Reason)>,
-    ) -> Result<Option<(Span, Reason)>, &'static str> {
-        let mut wait = own;
-        if let Some((until, reason)) = r.not_before.filter(|(until, _)| *until > self.now) {
-            if until - self.now > self.settings.max_server_wait {
-                self.rule("L3: the hint");
-                return Err("server_wait_too_long");
-            }
-            let jitter = if reason == Reason::Pushback { 0 } else { self.settings.hint_jitter() }; // L2
-            let hint = (Span::new(until, after(until, jitter)), reason);
-            wait = Some(match wait {
-                // A wait that already obeys the hint does not change.
-                Some(own) if own.0.lo >= until => own,
-                Some(own) => self.later(own, hint),
-                None => hint,
-            });
-        }
-        if let Some(gate) = self.upstream.gate_opens(self.now) {
-            let spread = self.gate_spread(gate.closed_at, gate.opens);
-            let end = (Span::new(gate.opens, after(gate.opens, spread)), Reason::Gate);
-            wait = Some(match wait {
-                Some(own) => self.later(own, end),
-                None => end,
-            });
-            if wait.is_some_and(|(_, reason)| reason == Reason::Gate)
-                && r.gate_waited + (gate.opens - self.now) > self.settings.max_server_wait
-            {
-                self.rule("S1 F3: too long at the gate");
-                return Err("server_wait_too_long");
-            }
-        }
-        if let (Some((until, _)), Some(deadline)) = (&mut wait, r.deadline) {
-            if self.guesses.ask(until.hi >= deadline, until.lo < deadline) {
-                self.rule("L3 P2: would end at or after the deadline");
-                return Err("deadline");
-            }
-            until.hi = until.hi.min(deadline - 1);
-        }
-        Ok(wait)
-    }
-
-    /// S1, F2: returns the widest spread after the gate's opening.
-    pub(super) fn gate_spread(&self, closed_at: Ns, opens: Ns) -> Ns {
-        if let Some(spread) = self.settings.gate_spread {
-            return spread;
-        }
-        if self.settings.hint_jitter() == 0 && self.settings.jitter == Jitter::None {
-            return 0;
-        }
-        let lone_first_throttle = self.is_throttle && self.started == 1 && self.upstream.throttles == 1;
-        if lone_first_throttle { self.settings.spread } else { self.settings.spread.max(opens - closed_at) }
-    }
-
-    pub(super) fn wait(&mut self, r: &mut Request, until: Span, reason: Reason) -> Action {
-        r.state = State::Waiting { begun: self.now, until, reason };
-        Action::Wait { until, reason }
     }
 }

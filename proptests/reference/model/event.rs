@@ -22,6 +22,7 @@ pub enum Event {
     Cancel,
     TokenReplaced { expires_in: Option<Ns> },
     OpenGate,
+    CloseGate { until: Ns },
 }
 
 /// D17: the limits of one request.
@@ -90,6 +91,7 @@ impl Line {
             "token" => &["request", "outcome", "expires_in_ms", "retry_after_ms"],
             "token_replaced" => &["expires_in_ms"],
             "open_gate" => &[],
+            "close_gate" => &["until_ms"],
             other => return Err(format!("event: {other} is unknown")),
         };
         keys(map, &[&["at_ms", "event"], own].concat())?;
@@ -150,6 +152,7 @@ impl Line {
                 other => return Err(format!("outcome: {other} is unknown")),
             }),
             "token_replaced" => Event::TokenReplaced { expires_in: ms("expires_in_ms")? },
+            "close_gate" => Event::CloseGate { until: from_ms(whole(need("until_ms")?, "until_ms")?) },
             _ => Event::OpenGate,
         };
         let request = optional("request")?.unwrap_or(0);

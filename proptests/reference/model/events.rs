@@ -3,7 +3,7 @@
 use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Reason};
-use super::decide::Cause;
+use super::decide::{Cause, Turn};
 use super::event::{Outcome, Response, TransportErrorKind};
 use super::meaning::{Class, Taken};
 use super::record::Answered;
@@ -14,15 +14,17 @@ use super::upstream::Health;
 impl Model {
     pub(super) fn on_tick(&mut self, r: &mut Request) -> Action {
         match r.state.clone() {
-            State::Waiting { begun, until, reason } => {
+            State::Waiting { until, .. } => {
                 if self.guesses.ask(self.now < until.hi, self.now >= until.lo) {
                     return self.pending_action(r); // T4: early
                 }
                 self.rule("T4 P1");
-                if reason == Reason::Gate {
-                    r.gate_waited += self.now - begun; // F3: time actually waited
+                r.server_waited = r.server_waited(self.now); // C13
+                r.state = State::Starting;
+                match r.place {
+                    Some(place) => self.look_at_turn(r, place),
+                    None => self.try_send(r, Turn::None),
                 }
-                self.try_send(r)
             }
             State::InFlight => {
                 let limit = r.attempts.last().and_then(|a| a.limit);
@@ -88,13 +90,12 @@ impl Model {
         let Some(k) = which(r, attempt) else {
             return self.never_sent(r, response, &taken, facts);
         };
-        // S1, H10: the gate counts every reply, late or not.
-        self.apply_hints_to_gate(status, &taken, facts);
         let in_flight = matches!(r.state, State::InFlight) && k == r.attempts.len() - 1;
         let is_answer = (200..300).contains(&status) && taken.class == Class::Answer;
         let answered = if is_answer { Answered::With2xx } else { Answered::Otherwise };
         if !in_flight {
-            self.record_late(r, k, answered, taken.health, taken.charge);
+            self.record_late(r, k, answered, taken.health, taken.charge.map(|throttled| (throttled, taken.hint)));
+            self.apply_hints_to_gate(status, &taken, facts); // S1, H10
             return self.late_reply(r, status, &taken);
         }
 
@@ -105,6 +106,7 @@ impl Model {
         r.last_hint = taken.hint.map(|(hint, _)| after(self.now, hint)); // H10
         r.late_hints.clear();
         self.record(r, k, taken.health, answered);
+        self.apply_hints_to_gate(status, &taken, facts); // S1, H10
         if taken.class != Class::Answer {
             r.cause = Some("status");
         }
@@ -122,7 +124,7 @@ impl Model {
             }
             Class::Surface => {
                 if let Some(throttled) = taken.charge {
-                    self.upstream.charge_failure(&self.settings, throttled); // H11: a pushback stopped it
+                    self.charge_failure(r, throttled, taken.hint); // H11: a pushback stopped it
                 }
                 self.rule("D2-D10 D15 P2");
                 let kind = match status {
@@ -154,7 +156,7 @@ impl Model {
             let is_neutral = matches!(error, Permanent | Unprocessed);
             let health = if is_neutral { Health::Neutral } else { Health::Failure };
             let is_free = error == Permanent || (error == Unprocessed && !r.was_unprocessed);
-            self.record_late(r, k, Answered::Otherwise, health, (!is_free).then_some(false));
+            self.record_late(r, k, Answered::Otherwise, health, (!is_free).then_some((false, None)));
             return self.pending_action(r);
         }
         self.retry_or_fail(r, Cause::TransportError(error), None)
@@ -187,7 +189,7 @@ impl Model {
         match outcome {
             Outcome::Refreshed { .. } => {
                 r.skip_expiry = need == Need::Proactive; // K7, F5
-                self.try_send(r)
+                self.try_send(r, Turn::None)
             }
             Outcome::Rejected => self.fail(r, "token_rejected"),
             Outcome::Unavailable { .. } => self.go_on_without_refresh(r, need),
@@ -208,19 +210,18 @@ impl Model {
         self.rule("T3 F4: a late hint");
         let at = after(self.now, hint);
         r.raise_not_before(at, reason);
-        let State::Waiting { until, begun, reason: before } = r.state else {
+        let State::Waiting { until, .. } = r.state else {
             return self.pending_action(r);
         };
-        if hint > self.settings.max_server_wait {
-            return self.fail(r, "server_wait_too_long");
+        let waited = r.server_waited(self.now);
+        if at - self.now + waited > self.settings.max_server_wait {
+            return self.fail(r, "server_wait_too_long"); // L3, C13
         }
         if self.guesses.ask(at > until.lo, at <= until.hi) {
             if r.past_deadline(at) {
                 return self.fail(r, "deadline");
             }
-            if before == Reason::Gate {
-                r.gate_waited += self.now - begun; // F3: time actually waited
-            }
+            r.server_waited = waited;
             r.state = State::Waiting { begun: self.now, until: Span::exactly(at), reason };
         }
         self.pending_action(r)

@@ -3,10 +3,11 @@
 use super::super::reading::Facts;
 use super::Model;
 use super::action::{Action, Failure, Reason, advice};
+use super::gate::Why;
 use super::meaning::{Class, Taken};
-use super::request::{AttemptResult, Request, State};
+use super::request::{AttemptResult, Place, Request, State};
 use super::settings::Jitter;
-use super::span::{END, Span, after};
+use super::span::{END, Ns, Span, after};
 use super::upstream::Health;
 
 /// Whether a result is a 2xx that its request takes as the answer.
@@ -26,51 +27,67 @@ impl Model {
             Class::Surface => facts.nothing_remains && status != 401,
             Class::Unauthorized => false,
         };
-        if taken.class == Class::Throttle {
-            self.upstream.throttles += 1;
-            self.is_throttle = true;
-        }
-        if let Some((hint, _)) = taken.hint.filter(|_| closes && self.settings.gate) {
+        if let (true, Some((hint, _)), Some(gate)) = (closes, taken.hint, &mut self.upstream.gate) {
+            self.has_closed = gate.close(self.now, after(self.now, hint), Why::Hint);
             self.rule("H6: closes the gate");
-            self.upstream.close_gate(self.now, after(self.now, hint));
+        }
+    }
+
+    /// C2: returns the price of a retry.
+    pub(super) fn price(&self, throttled: bool, hint: Option<(Ns, Reason)>) -> u64 {
+        let is_counted_apart = self.settings.throttle_retries.is_some() && hint.is_some_and(|(wait, _)| wait > 0);
+        if throttled && (self.was_closed || is_counted_apart) {
+            return 0;
+        }
+        self.upstream.balance.as_ref().map_or(0, |balance| balance.price(throttled))
+    }
+
+    /// S2: charges a failure, where failures are charged.
+    pub(super) fn charge_failure(&mut self, r: &mut Request, throttled: bool, hint: Option<(Ns, Reason)>) {
+        let price = self.price(throttled, hint);
+        if let Some(balance) = &mut self.upstream.balance {
+            balance.charge_failure(self.now, price, &mut r.paid);
         }
     }
 
     /// F6: a late result counts if it is the first 2xx of its attempt (without a verdict), or the first result of an
-    /// attempt that was in flight when its request ended. `charge`: whether a failure that is charged is a throttle.
+    /// attempt that was in flight when its request ended. `charge`: the price of a failure that is charged.
     pub(super) fn record_late(
         &mut self,
         r: &mut Request,
         k: usize,
         answered: Answered,
         health: Health,
-        charge: Option<bool>,
+        charge: Option<(bool, Option<(Ns, Reason)>)>,
     ) {
         let result = r.attempts[k].result;
         if result == AttemptResult::Open {
-            if let Some(throttled) = charge {
-                self.upstream.charge_failure(&self.settings, throttled);
-            }
             self.record(r, k, health, answered);
+            if let Some((throttled, hint)) = charge {
+                self.charge_failure(r, throttled, hint);
+            }
         } else if answered == Answered::With2xx && result != AttemptResult::Succeeded {
             self.record(r, k, health, answered);
         }
     }
 
-    /// S2, S3: records the result of attempt `k`, counted from 0.
+    /// C7, S3, S2: records the result of attempt `k`, counted from 0.
     pub(super) fn record(&mut self, r: &mut Request, k: usize, health: Health, answered: Answered) {
         let success = health == Health::Success;
         r.attempts[k].result = match answered {
             Answered::With2xx => AttemptResult::Succeeded,
             Answered::Otherwise => AttemptResult::Over,
         };
-        if success {
-            self.upstream.deposit(&self.settings, r.last_cost);
+        if let Some(gate) = &mut self.upstream.gate {
+            gate.attempt_ended(self.now, success);
         }
         if let Some(settings) = &self.settings.breaker {
             let exact = self.settings.jitter == Jitter::None;
             let openings = r.attempts[k].openings;
             self.upstream.breaker.record(settings, self.now, exact, openings, (r.id, k), health);
+        }
+        if let Some(balance) = self.upstream.balance.as_mut().filter(|_| success) {
+            balance.deposit(self.now, &mut r.paid);
         }
     }
 
@@ -93,6 +110,9 @@ impl Model {
             self.upstream.leases[lease].freed = true; // F5
         }
         self.upstream.breaker.release(r.id, r.attempts.len().wrapping_sub(1)); // S6
+        if let (Some(Place::Queue(slot)), Some(gate)) = (r.place.take(), &mut self.upstream.gate) {
+            gate.give_back(slot); // C9
+        }
         r.state = State::Ended(action.clone());
         action
     }
@@ -121,7 +141,7 @@ impl Model {
     pub(super) fn not_before(&mut self, r: &Request) -> Option<Span> {
         let now = self.now;
         let hint = r.not_before.map(|(until, _)| Span::exactly(until));
-        let gate = self.upstream.gate_opens(now).map(|gate| Span::exactly(gate.opens));
+        let gate = self.upstream.closed_gate(now).map(|gate| Span::exactly(gate.asked));
         let probe = self.upstream.breaker.next_probe(now);
         let probe = probe.filter(|probe| self.guesses.ask(probe.hi > now, probe.lo <= now));
         // A late hint that does not bind may count or not.

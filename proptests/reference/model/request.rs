@@ -21,8 +21,8 @@ pub struct Request {
     pub retries: u64,
     /// B5: throttled retries granted, if they are counted apart.
     pub throttled_retries: u64,
-    /// S2: the price of the last retry.
-    pub last_cost: Option<u64>,
+    /// C3: what the request has paid for retries, or its last retry, and not got back.
+    pub paid: u64,
     /// D13: an attempt was unprocessed.
     pub was_unprocessed: bool,
     /// K2: recoveries from a 401.
@@ -40,8 +40,14 @@ pub struct Request {
     pub late_hints: Vec<Option<Ns>>,
     /// E1: the end of the wait that the budget refused.
     pub refused: Option<Span>,
-    /// S1, F3: time actually waited at the gate.
-    pub gate_waited: Ns,
+    /// C13: the time really spent in waits for hints and at the gate that are over.
+    pub server_waited: Ns,
+    /// The place at the gate of the wait under way.
+    pub place: Option<Place>,
+    /// C10: the request has queued.
+    pub has_queued: bool,
+    /// C11: the back-off that the brake has drawn for the next retry.
+    pub drawn: Option<Ns>,
     /// F5: the expiry check is skipped for the next send.
     pub skip_expiry: bool,
     /// E1: the last reply in flight.
@@ -64,6 +70,14 @@ pub enum State {
     Leading { lease: usize, need: Need },
     Following { lease: usize, need: Need, waits: u32 },
     Ended(Action),
+}
+
+/// C9, C10.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// With this slot.
+    Queue(Ns),
+    Head,
 }
 
 /// Why a request wants a new token.
@@ -107,7 +121,7 @@ impl Request {
             limits,
             retries: 0,
             throttled_retries: 0,
-            last_cost: None,
+            paid: 0,
             was_unprocessed: false,
             recoveries: 0,
             previous: [None; 2],
@@ -116,7 +130,10 @@ impl Request {
             last_hint: None,
             late_hints: Vec::new(),
             refused: None,
-            gate_waited: 0,
+            server_waited: 0,
+            place: None,
+            has_queued: false,
+            drawn: None,
             skip_expiry: false,
             status: None,
             code: None,
@@ -129,6 +146,19 @@ impl Request {
 
     pub fn past_deadline(&self, now: Ns) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
+    /// C13: returns the time spent until now in waits for hints and at the gate.
+    pub fn server_waited(&self, now: Ns) -> Ns {
+        match self.state {
+            State::Waiting { begun, reason, .. } if reason != Reason::Backoff => self.server_waited + (now - begun),
+            _ => self.server_waited,
+        }
+    }
+
+    /// L1: returns the latest hint that counts, if it lies ahead.
+    pub fn binding_hint(&self, now: Ns) -> Option<(Ns, Reason)> {
+        self.not_before.filter(|(until, _)| *until > now)
     }
 
     /// Returns the earlier of `t` and the deadline.

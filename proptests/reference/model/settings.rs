@@ -59,6 +59,7 @@ pub enum Charge {
 pub enum Refund {
     Fixed,
     LastCost,
+    Paid,
 }
 
 /// S2, in tokens.
@@ -71,6 +72,8 @@ pub struct Budget {
     pub charge: Charge,
     pub success_refund: u64,
     pub refund: Refund,
+    /// C4: the time that brings one token; 0: time brings none.
+    pub refill_every: Ns,
 }
 
 /// S3.
@@ -83,6 +86,8 @@ pub struct BreakerSettings {
 /// The policy of a trace, all durations in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// T5.
+    pub seed: u64,
     pub unix_ms: Option<u64>,
     pub growth: Growth,
     /// B1: the back-off of throttles, if they have one of their own.
@@ -102,7 +107,6 @@ pub struct Settings {
     pub refresh_on_insufficient: bool,
     /// S1: whether there is a gate.
     pub gate: bool,
-    pub gate_spread: Option<Ns>,
     pub budget: Option<Budget>,
     pub breaker: Option<BreakerSettings>,
     pub refresh_timeout: Ns,
@@ -151,6 +155,7 @@ impl Settings {
     fn flextell() -> Settings {
         let on = |meaning| On { plain: meaning, hinted: meaning };
         Settings {
+            seed: 7,
             unix_ms: None,
             growth: Growth { base: from_ms(1_000), factor: (2, 1), cap: from_ms(60_000) },
             throttled: None,
@@ -166,17 +171,17 @@ impl Settings {
             dialect: Dialect { reset: Reset::Auto, fields: Vec::new() },
             refresh_on_insufficient: false,
             gate: true,
-            gate_spread: None,
             budget: Some(Budget {
-                capacity: 50,
+                capacity: 25, // C1
                 floor: 0,
                 retry_cost: 5,
-                throttle_cost: 0,
+                throttle_cost: 5,
                 charge: Charge::Retry,
                 success_refund: 1,
-                refund: Refund::Fixed,
+                refund: Refund::Paid,          // C3
+                refill_every: from_ms(60_000), // C4
             }),
-            breaker: None,
+            breaker: Some(BreakerSettings { failures: 7, open: from_ms(10_000) }), // C5
             refresh_timeout: from_ms(30_000),
             refresh_margin: from_ms(30_000),
             token_expires_in: None,
@@ -191,7 +196,7 @@ impl Settings {
             // `read` has read these.
             "retry_statuses" => {}
             "ambiguous_5xx" => {}
-            "seed" => _ = whole(value, key)?,
+            "seed" => self.seed = whole(value, key)?,
             "unix_ms" => self.unix_ms = whole_or_null(value, key)?,
             "base_ms" => self.growth.base = ms()?,
             "factor" => self.growth.factor = ratio(value)?,
@@ -236,7 +241,6 @@ impl Settings {
                 self.refresh_on_insufficient = value.as_bool().ok_or("refresh_on_insufficient: not a boolean")?;
             }
             "gate" => self.gate = value.as_bool().ok_or("gate: not a boolean")?,
-            "gate_spread" => self.gate_spread = ms_or_null()?,
             "budget" => self.budget = part(value, key)?.map(Budget::read).transpose()?,
             "breaker" => self.breaker = part(value, key)?.map(BreakerSettings::read).transpose()?,
             "refresh_timeout_ms" => self.refresh_timeout = ms()?,
@@ -479,13 +483,15 @@ fn part<'a>(value: &'a Value, key: &str) -> Result<Option<&'a Map<String, Value>
 
 impl Budget {
     fn read(map: &Map<String, Value>) -> Result<Budget, String> {
-        keys(map, &["capacity", "floor", "retry_cost", "throttle_cost", "charge", "success_refund", "refund"])?;
+        let money =
+            ["capacity", "floor", "retry_cost", "throttle_cost", "charge", "success_refund", "refund", "refill_ms"];
+        keys(map, &money)?;
         let get = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key));
         Ok(Budget {
-            capacity: get("capacity", 50)?,
+            capacity: get("capacity", 25)?,
             floor: get("floor", 0)?,
             retry_cost: get("retry_cost", 5)?,
-            throttle_cost: get("throttle_cost", 0)?,
+            throttle_cost: get("throttle_cost", 5)?,
             charge: match map.get("charge").map(|v| text(v, "charge")).transpose()? {
                 None | Some("retry") => Charge::Retry,
                 Some("failure") => Charge::Failure,
@@ -493,16 +499,13 @@ impl Budget {
             },
             success_refund: get("success_refund", 1)?,
             refund: match map.get("refund").map(|v| text(v, "refund")).transpose()? {
-                None | Some("fixed") => Refund::Fixed,
+                Some("fixed") => Refund::Fixed,
                 Some("last_cost") => Refund::LastCost,
+                None | Some("paid") => Refund::Paid,
                 Some(other) => return Err(format!("refund: {other} is unknown")),
             },
+            refill_every: from_ms(get("refill_ms", 60_000)?),
         })
-    }
-
-    /// S2: returns the price of a retry.
-    pub fn cost(&self, throttled: bool) -> u64 {
-        if throttled { self.throttle_cost } else { self.retry_cost }
     }
 }
 
@@ -510,9 +513,10 @@ impl BreakerSettings {
     fn read(map: &Map<String, Value>) -> Result<BreakerSettings, String> {
         keys(map, &["failures", "open_ms"])?;
         let get = |key: &str, default| map.get(key).map_or(Ok(default), |v| whole(v, key));
-        if get("failures", 10)? == 0 {
+        let failures = get("failures", 7)?;
+        if failures == 0 {
             return Err("breaker: at least 1 failure".into());
         }
-        Ok(BreakerSettings { failures: get("failures", 10)?, open: from_ms(get("open_ms", 10_000)?) })
+        Ok(BreakerSettings { failures, open: from_ms(get("open_ms", 10_000)?) })
     }
 }

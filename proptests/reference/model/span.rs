@@ -20,8 +20,9 @@ pub fn ceil_ms(t: Ns) -> u64 {
 }
 
 /// Converts milliseconds of a trace to nanoseconds, saturating.
-pub fn from_ms(ms: u64) -> Ns {
-    (Ns::from(ms) * MS).min(END)
+pub const fn from_ms(ms: u64) -> Ns {
+    let ns = ms as Ns * MS;
+    if ns < END { ns } else { END }
 }
 
 /// An instant between `lo` and `hi`, both included.
@@ -43,6 +44,11 @@ impl Span {
     /// Returns the instants `t + d` for every `d` of this span.
     pub fn after(self, t: Ns) -> Span {
         Span::new(after(t, self.lo), after(t, self.hi))
+    }
+
+    /// Returns this span, cut at `t`.
+    pub fn at_most(self, t: Ns) -> Span {
+        Span::new(self.lo.min(t), self.hi.min(t))
     }
 
     /// Returns the part of this span that rounds up to `ms`, the instant in a trace.

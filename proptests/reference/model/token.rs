@@ -3,6 +3,7 @@
 use super::super::reading::Facts;
 use super::Model;
 use super::action::Action;
+use super::decide::Turn;
 use super::event::Outcome;
 use super::request::{Need, Request, State};
 use super::span::after;
@@ -27,7 +28,7 @@ impl Model {
         r.recoveries += 1; // K2: by leading, following or K4
         if r.attempts.last().is_some_and(|a| a.generation < self.upstream.generation) {
             self.rule("K4");
-            return self.try_send(r);
+            return self.try_send(r, Turn::None);
         }
         if self.upstream.rejected {
             self.rule("K6");
@@ -67,7 +68,7 @@ impl Model {
         if need == Need::Proactive && valid {
             self.rule("K7 F5: the old token is used");
             r.skip_expiry = true;
-            return self.try_send(r);
+            return self.try_send(r, Turn::None);
         }
         self.rule("K5 K6 K8");
         self.fail(r, "token_unavailable")
@@ -78,7 +79,7 @@ impl Model {
         if self.upstream.leases[lease].generation != self.upstream.generation {
             self.rule("F5: there is a newer token");
             r.skip_expiry = need == Need::Proactive;
-            return self.try_send(r);
+            return self.try_send(r, Turn::None);
         }
         if self.upstream.rejected {
             return self.fail(r, "token_rejected");
@@ -92,7 +93,7 @@ impl Model {
         if followed.generation != self.upstream.generation {
             self.rule("K6 K8: there is a newer token");
             r.skip_expiry = need == Need::Proactive; // K7
-            return self.try_send(r);
+            return self.try_send(r, Turn::None);
         }
         if self.upstream.rejected {
             self.rule("K6: shared outcome");

@@ -1,7 +1,8 @@
 //! The state that all requests of one upstream share: token, gate, budget, breaker.
 
 use super::event::Outcome;
-use super::settings::{BreakerSettings, Charge, Refund, Settings};
+use super::gate::Gate;
+use super::settings::{BreakerSettings, Budget, Charge, Refund, Settings};
 use super::span::{Ns, Span, after};
 
 #[derive(Clone, Debug)]
@@ -16,12 +17,10 @@ pub struct Upstream {
     pub throttled_until: Ns,
     /// Every lease, oldest first.
     pub leases: Vec<Lease>,
-    /// S1: the last closing of the gate, unless the user has opened it since.
+    /// S1, unless the policy turns it off.
     pub gate: Option<Gate>,
-    /// Number of throttles that this upstream has got.
-    pub throttles: u64,
-    /// S2: the balance.
-    pub budget: u64,
+    /// S2, unless the policy turns it off.
+    pub balance: Option<Balance>,
     /// S3.
     pub breaker: Breaker,
 }
@@ -44,16 +43,20 @@ pub struct Lease {
     pub freed: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub struct Gate {
-    pub closed_at: Ns,
-    pub opens: Ns,
+/// S2.
+#[derive(Clone, Debug)]
+pub struct Balance {
+    settings: Budget,
+    tokens: u64,
+    /// C4: when it was last full, or when time last brought a token.
+    refilled: Ns,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    /// The run of failures while closed.
+    /// C5: the run of bad results while closed, and when the first of them came.
     pub failures: u64,
+    pub since: Ns,
     /// Number of openings. An attempt with a smaller number was sent before the latest opening.
     pub openings: u64,
     /// While open: the bounds of the instant of the next probe.
@@ -84,9 +87,8 @@ impl Upstream {
             rejected: false,
             throttled_until: 0,
             leases: Vec::new(),
-            gate: None,
-            throttles: 0,
-            budget: settings.budget.as_ref().map_or(0, |b| b.capacity), // S2: it starts full
+            gate: settings.gate.then(|| Gate::new(settings.max_server_wait)),
+            balance: settings.budget.clone().map(Balance::full),
             breaker: Breaker::default(),
         }
     }
@@ -118,53 +120,87 @@ impl Upstream {
     }
 
     /// S1: returns the gate while it is closed.
-    pub fn gate_opens(&self, now: Ns) -> Option<Gate> {
-        self.gate.filter(|gate| gate.opens > now)
+    pub fn closed_gate(&self, now: Ns) -> Option<&Gate> {
+        self.gate.as_ref().filter(|gate| gate.is_closed(now))
+    }
+}
+
+impl Balance {
+    /// S2, C1: it starts full.
+    fn full(settings: Budget) -> Balance {
+        Balance { tokens: settings.capacity, settings, refilled: 0 }
     }
 
-    /// S1: closes the gate until `until`, and never opens it sooner than before.
-    pub fn close_gate(&mut self, now: Ns, until: Ns) {
-        match self.gate_opens(now) {
-            Some(gate) => self.gate = Some(Gate { opens: gate.opens.max(until), ..gate }),
-            None if until > now => self.gate = Some(Gate { closed_at: now, opens: until }),
-            None => {}
+    /// C4.
+    fn refill(&mut self, now: Ns) {
+        let every = self.settings.refill_every;
+        if every > 0 {
+            let brought = (now - self.refilled) / every;
+            self.refilled += brought * every;
+            self.add(u64::try_from(brought).expect("time does not go back"));
+        }
+        if self.tokens == self.settings.capacity {
+            self.refilled = now;
         }
     }
 
-    /// S2: deposits the refund of a good answer. `last_cost` is the price of its request's last retry.
-    pub fn deposit(&mut self, settings: &Settings, last_cost: Option<u64>) {
-        if let Some(budget) = &settings.budget {
-            let refund = match budget.refund {
-                Refund::Fixed => budget.success_refund,
-                Refund::LastCost => last_cost.unwrap_or(budget.success_refund),
-            };
-            self.budget = self.budget.saturating_add(refund).min(budget.capacity);
-        }
+    fn add(&mut self, tokens: u64) {
+        self.tokens = self.tokens.saturating_add(tokens).min(self.settings.capacity);
+    }
+
+    /// C3: a good answer gives back. `paid` is what its request has paid and not got back.
+    pub fn deposit(&mut self, now: Ns, paid: &mut u64) {
+        self.refill(now);
+        let paid = std::mem::take(paid);
+        let nominal = self.settings.success_refund;
+        self.add(match self.settings.refund {
+            Refund::Fixed => nominal,
+            Refund::LastCost => {
+                if paid > 0 {
+                    paid
+                } else {
+                    nominal
+                }
+            }
+            Refund::Paid => nominal.saturating_add(paid),
+        });
     }
 
     /// S2: charges a failure, where failures are charged.
-    pub fn charge_failure(&mut self, settings: &Settings, throttled: bool) {
-        if let Some(budget) = settings.budget.as_ref().filter(|budget| budget.charge == Charge::Failure) {
-            self.budget = self.budget.saturating_sub(budget.cost(throttled));
+    pub fn charge_failure(&mut self, now: Ns, price: u64, paid: &mut u64) {
+        if self.settings.charge == Charge::Failure {
+            self.refill(now);
+            self.pay(price.min(self.tokens), paid);
         }
     }
 
-    /// S2, P3: withdraws the cost of a retry. Returns whether the balance was enough.
-    pub fn try_withdraw(&mut self, settings: &Settings, throttled: bool) -> bool {
-        let Some(budget) = &settings.budget else {
-            return true;
-        };
-        let cost = match budget.charge {
-            Charge::Retry => budget.cost(throttled),
-            Charge::Failure => 0, // Its failure has been charged.
-        };
-        match self.budget.checked_sub(cost).filter(|rest| *rest >= budget.floor) {
-            Some(rest) => {
-                self.budget = rest;
-                true
-            }
-            None => false,
+    /// S2, P3: charges a retry, where failures are not. Returns whether the balance is enough.
+    pub fn try_withdraw(&mut self, now: Ns, price: u64, paid: &mut u64) -> bool {
+        self.refill(now);
+        let is_charged = self.settings.charge == Charge::Retry;
+        let price = if is_charged { price } else { 0 };
+        if self.tokens.checked_sub(price).is_none_or(|rest| rest < self.settings.floor) {
+            return false;
         }
+        if is_charged {
+            self.pay(price, paid);
+        }
+        true
+    }
+
+    /// C3: remembers what the request has paid, as far as a good answer gives it back.
+    fn pay(&mut self, price: u64, paid: &mut u64) {
+        self.tokens -= price;
+        *paid = match self.settings.refund {
+            Refund::Fixed => 0,
+            Refund::LastCost => price,
+            Refund::Paid => paid.saturating_add(price),
+        };
+    }
+
+    /// S2: returns the price of a retry.
+    pub fn price(&self, throttled: bool) -> u64 {
+        if throttled { self.settings.throttle_cost } else { self.settings.retry_cost }
     }
 }
 
@@ -189,8 +225,12 @@ impl Breaker {
                 self.failures = 0;
             }
             Health::Failure => {
+                if self.failures == 0 {
+                    self.since = now;
+                }
                 self.failures += 1;
-                if self.open.is_some() || self.failures >= s.failures {
+                let run_is_over = self.failures >= s.failures && now - self.since >= s.open; // C5
+                if self.open.is_some() || run_is_over {
                     // F6: jittered in [open, 1.5 × open]
                     let longest = if exact { s.open } else { s.open + s.open / 2 };
                     self.open = Some(Span::new(s.open, longest).after(now));

@@ -103,6 +103,10 @@ impl Queue {
         self.resumes_at = self.resumes_at.after(nanos);
     }
 
+    pub(super) fn shorten_stop(&mut self, nanos: u64) {
+        self.resumes_at = Timestamp::from_nanos(self.resumes_at.as_nanos().saturating_sub(nanos));
+    }
+
     pub(super) fn take_slot(&mut self) -> Slot {
         let slot = self.next;
         self.next.0 = slot.0.saturating_add(self.step());
