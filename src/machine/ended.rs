@@ -13,9 +13,9 @@ use crate::action::Explanation;
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
 use crate::time::Timestamp;
-use crate::upstream::gate::Slot;
 #[cfg(feature = "serde")]
 use crate::time::shift::{Shift, TooEarly};
+use crate::upstream::gate::Slot;
 
 /// The facts of a request that has ended.
 #[derive(Clone, Copy)]

@@ -33,7 +33,9 @@ impl Step<'_> {
         }
         self.on_attempt_end(judge::health(&self.upstream.policy, reply), self.machine.attempts);
         self.apply_hints(reply, judgment);
-        if judgment == Judgment::Retry(Price::Throttle) && judge::effective_hint(reply).is_none_or(|hint| hint.nanos() == 0) {
+        if judgment == Judgment::Retry(Price::Throttle)
+            && judge::effective_hint(reply).is_none_or(|hint| hint.nanos() == 0)
+        {
             self.brake(Price::Throttle);
         }
         self.charge_failure(judge::failure_price(&self.upstream.policy, reply), judge::effective_hint(reply));

@@ -51,7 +51,13 @@ impl Step<'_> {
         let held = match turn {
             Turn::Had if is_closed => Held::AsHead,
             Turn::Had => Held::No,
-            Turn::None => self.ask_for_slot(is_closed),
+            Turn::None => match self.ask_for_slot(is_closed) {
+                Ok(held) => held,
+                Err(kind) => {
+                    self.fail(kind);
+                    return false;
+                }
+            },
         };
         // L1: a late hint may bind this request beyond its last wait.
         let own = Own {
@@ -69,19 +75,20 @@ impl Step<'_> {
         false
     }
 
-    /// Returns where a request has to wait that has not had its turn at the gate (C9).
-    fn ask_for_slot(&mut self, is_closed: bool) -> Held {
+    /// Returns where a request has to wait that has not had its turn at the gate (C9), or why it cannot.
+    fn ask_for_slot(&mut self, is_closed: bool) -> Result<Held, FailureKind> {
+        // C12: the service asked for more time than the request may wait.
         let asked = self.upstream.gate.asked_until(self.now);
         if asked.is_some_and(|asked| asked.since(self.now) > self.server_time_left()) {
-            return Held::TooLong;
+            return Err(FailureKind::ServerWaitTooLong);
         }
         let free = self.upstream.gate.next_free(self.now);
         if !is_closed && free.since(self.now) > self.upstream.policy.max_server_wait {
             // C14: the pace is wrong, or the queue hopeless.
             self.upstream.gate.give_queue_up(self.now);
-            return Held::No;
+            return Ok(Held::No);
         }
-        if free > self.now { Held::InQueue } else { Held::No }
+        Ok(if free > self.now { Held::InQueue } else { Held::No })
     }
 
     fn send(&mut self) {

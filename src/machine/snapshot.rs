@@ -94,6 +94,10 @@ impl RetryMachine {
             Phase::Done => self.attempts > 0,
             Phase::Failed(_) => true,
         };
-        phase_is_possible && place_is_possible && counts_are_possible && !repeats_ambiguous && self.started <= self.until
+        phase_is_possible
+            && place_is_possible
+            && counts_are_possible
+            && !repeats_ambiguous
+            && self.started <= self.until
     }
 }

@@ -26,8 +26,16 @@ pub(super) enum Held {
     InQueue,
     /// Before the queue: it closed the gate, or was refused in its turn (C10).
     AsHead,
-    /// The service asked for more time than the request may wait (C12).
-    TooLong,
+}
+
+/// A place at the gate.
+#[derive(Clone, Copy)]
+struct Place {
+    held: Held,
+    /// The instant from which the gate lets the request pass.
+    from: Timestamp,
+    /// The same with what is drawn on top.
+    end: Timestamp,
 }
 
 /// A retry that a wait is for.
@@ -43,70 +51,12 @@ impl Step<'_> {
     /// Waits for the request's own end or at the gate, whichever is later, or fails if a limit forbids it (the end of P2,
     /// the gate of P1).
     pub(super) fn wait_or_fail(&mut self, own: Own, held: Held, retry: Option<Retry>) {
-        let own_end = own.end.after(own.jitter);
-        // L1: a late hint counts, too.
-        let own_end = own_end.max(self.machine.not_before);
-        let reason = if own_end > own.end.after(own.jitter) { WaitReason::Hint(self.machine.flags.source()) } else { own.reason };
-        // Where the gate holds the request until, then with what is drawn on top.
-        let (gate, gate_end, held) = match held {
-            Held::TooLong => return self.fail(FailureKind::ServerWaitTooLong),
-            Held::No => (self.now, self.now, held),
-            Held::InQueue => match self.upstream.gate.next_free(self.now) {
-                // The request comes back by itself, and asks again then.
-                free if free < own.end => (self.now, self.now, Held::No),
-                free => (free, free, held),
-            },
-            Held::AsHead => {
-                let opening = self.upstream.gate.opens_at();
-                let jitter = match (retry, own.reason) {
-                    (Some(_), WaitReason::Hint(_)) => own.jitter,
-                    // A back-off has a jitter of its own.
-                    (Some(Retry { kind: Price::Retry, .. }), _) => 0,
-                    _ => self.draw((Purpose::GateWait, self.machine.attempts), self.hint_spread()),
-                };
-                (opening, opening.after(jitter), held)
-            }
+        let place = self.place(own, held, retry);
+        let (end, reason) = match self.limited_end(own, place) {
+            Ok(end) => end,
+            Err(kind) => return self.fail(kind),
         };
-        // L3, C13: neither clamped nor slept.
-        let asked = gate.max(self.machine.not_before);
-        let left = self.server_time_left();
-        if asked.since(self.now) > left {
-            self.refused = Some(asked);
-            return self.fail(FailureKind::ServerWaitTooLong);
-        }
-        // F3: of equal ends the request's own decides. A draw on top is cut to the rest.
-        let (mut end, reason) = if gate_end > own_end { (gate_end, WaitReason::Gate) } else { (own_end, reason) };
-        if reason != WaitReason::Backoff {
-            end = end.min(self.now.after(left));
-        }
-        if let Some(deadline) = self.machine.deadline(self.upstream) {
-            let least = if reason == WaitReason::Backoff { end } else { asked.max(own.end) };
-            // A queue in front of an open gate must leave time for the attempt: else the deadline of those in it fails
-            // them one by one, each with its slot.
-            let reserve = if held == Held::InQueue && !self.upstream.gate.is_closed(self.now) {
-                deadline.since(self.now) / 4
-            } else {
-                0
-            };
-            if least.after(reserve) >= deadline {
-                return self.fail(FailureKind::Deadline);
-            }
-            end = end.min(Timestamp::from_nanos(deadline.as_nanos() - 1));
-        }
-        match held {
-            Held::InQueue => {
-                self.machine.slot = self.upstream.gate.take_slot();
-                self.machine.flags.set(Flags::IN_QUEUE, true);
-            }
-            Held::AsHead => {
-                self.upstream.gate.let_head_first();
-                self.machine.flags.set(Flags::IS_HEAD, true);
-            }
-            Held::No | Held::TooLong => {}
-        }
-        if held != Held::No {
-            self.machine.flags.set(Flags::QUEUED, true);
-        }
+        self.take(place.held);
         if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| end < probe) {
             return self.leave_slot_and_fail(FailureKind::BreakerOpen);
         }
@@ -124,6 +74,81 @@ impl Step<'_> {
         if self.explanation.trigger == Trigger::Nothing {
             self.explanation.trigger = Trigger::GateClosed;
         }
+    }
+
+    /// Returns until when the gate holds the request.
+    fn place(&mut self, own: Own, held: Held, retry: Option<Retry>) -> Place {
+        match held {
+            Held::No => Place { held, from: self.now, end: self.now },
+            Held::InQueue => match self.upstream.gate.next_free(self.now) {
+                // The request comes back by itself, and asks again then.
+                free if free < own.end => Place { held: Held::No, from: self.now, end: self.now },
+                free => Place { held, from: free, end: free },
+            },
+            Held::AsHead => {
+                let opening = self.upstream.gate.opens_at();
+                let jitter = match (retry, own.reason) {
+                    (Some(_), WaitReason::Hint(_)) => own.jitter,
+                    // A back-off has a jitter of its own.
+                    (Some(Retry { kind: Price::Retry, .. }), _) => 0,
+                    _ => self.draw((Purpose::GateWait, self.machine.attempts), self.hint_spread()),
+                };
+                Place { held, from: opening, end: opening.after(jitter) }
+            }
+        }
+    }
+
+    /// Returns the end of a wait and the limit that decides it, or the limit that forbids the wait.
+    fn limited_end(&mut self, own: Own, place: Place) -> Result<(Timestamp, WaitReason), FailureKind> {
+        // L3, C13: neither clamped nor slept. L1: a late hint counts, too.
+        let asked = place.from.max(self.machine.not_before);
+        let left = self.server_time_left();
+        if asked.since(self.now) > left {
+            self.refused = Some(asked);
+            return Err(FailureKind::ServerWaitTooLong);
+        }
+        // F3: of equal ends the first decides. A draw on top is cut to the rest.
+        let hint = WaitReason::Hint(self.machine.flags.source());
+        let (mut end, mut reason) = (own.end.after(own.jitter), own.reason);
+        for (later, its) in [(self.machine.not_before, hint), (place.end, WaitReason::Gate)] {
+            if later > end {
+                (end, reason) = (later, its);
+            }
+        }
+        if reason != WaitReason::Backoff {
+            end = end.min(self.now.after(left));
+        }
+        if let Some(deadline) = self.machine.deadline(self.upstream) {
+            let least = if reason == WaitReason::Backoff { end } else { asked.max(own.end) };
+            if least.after(self.reserve(place.held, deadline)) >= deadline {
+                return Err(FailureKind::Deadline);
+            }
+            end = end.min(Timestamp::from_nanos(deadline.as_nanos() - 1));
+        }
+        Ok((end, reason))
+    }
+
+    /// Returns the time that a wait must leave for the attempt. In front of an open gate the deadline would else fail the
+    /// requests of a queue one by one, each with its slot (C14).
+    fn reserve(&self, held: Held, deadline: Timestamp) -> u64 {
+        if held == Held::InQueue && !self.upstream.gate.is_closed(self.now) { deadline.since(self.now) / 4 } else { 0 }
+    }
+
+    /// Takes a place at the gate, before breaker and budget are asked (C10).
+    fn take(&mut self, held: Held) {
+        let flag = match held {
+            Held::No => return,
+            Held::InQueue => {
+                self.machine.slot = self.upstream.gate.take_slot();
+                Flags::IN_QUEUE
+            }
+            Held::AsHead => {
+                self.upstream.gate.let_head_first();
+                Flags::IS_HEAD
+            }
+        };
+        self.machine.flags.set(flag, true);
+        self.machine.flags.set(Flags::QUEUED, true);
     }
 
     /// Fails a request that has just got its slot. The slot stays empty, so that what fails slows the queue down (C10).

@@ -78,7 +78,13 @@ impl Budget {
     }
 
     /// Charges a failed attempt that may be retried, where failures are charged; without a price it is free (C2).
-    pub(crate) fn on_failure(&mut self, price: Option<Price>, paid: &mut Paid, now: Timestamp, policy: Option<BudgetPolicy>) {
+    pub(crate) fn on_failure(
+        &mut self,
+        price: Option<Price>,
+        paid: &mut Paid,
+        now: Timestamp,
+        policy: Option<BudgetPolicy>,
+    ) {
         if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
             self.refill(now, policy);
             let amount = price.map_or(0, |price| price.cost(policy)).min(self.balance);

@@ -1,9 +1,9 @@
 //! The measurement of the time between two answers, from which the pace follows (C7, C8).
 
 use super::queue::Queue;
-use crate::time::{Timestamp, seconds};
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
+use crate::time::{Timestamp, seconds};
 
 /// The measurement under way, and the best result so far.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]

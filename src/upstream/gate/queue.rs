@@ -1,8 +1,8 @@
 //! The queue at the gate (C8–C10, C14).
 
-use crate::time::{Timestamp, seconds};
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
+use crate::time::{Timestamp, seconds};
 
 /// The queue. It has a clock of its own, which stands still while the gate is closed, so that a closing moves all slots
 /// back by just that long.
@@ -53,7 +53,14 @@ impl Speed {
 
 impl Queue {
     pub(super) const fn new() -> Queue {
-        Queue { resumes_at: Timestamp::ZERO, reading: 0, speed: Speed::OF_TIME, next: Slot(0), pace: 0, unsettled: None }
+        Queue {
+            resumes_at: Timestamp::ZERO,
+            reading: 0,
+            speed: Speed::OF_TIME,
+            next: Slot(0),
+            pace: 0,
+            unsettled: None,
+        }
     }
 
     pub(super) const fn pace(&self) -> u64 {
