@@ -83,7 +83,9 @@ impl PolicyBuilder {
     }
 
     /// Sets the greatest number of retries of a request (rule B3). A retry is an attempt that follows because an
-    /// attempt failed. Default: 5, as the guide says. With 0, a request is sent once.
+    /// attempt failed. Default: 5, as the guide says. With 0, a request is sent once. The default [budget](Self::budget)
+    /// holds five retries and the default [breaker](Self::breaker) opens after seven failures, so a policy with more
+    /// retries needs more of both.
     pub const fn max_retries(mut self, retries: u16) -> Self {
         self.policy.max_retries = retries;
         self

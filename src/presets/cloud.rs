@@ -5,7 +5,8 @@ use core::time::Duration;
 use super::built;
 use crate::StatusMeaning::{Retry, RetryIfSafe, Throttle};
 use crate::{
-    BudgetPolicy, Charge, DialectField, FieldMeaning, Jitter, Policy, Refund, ResetFormat, ThrottleBackoff, TimeUnit,
+    BreakerPolicy, BudgetPolicy, Charge, DialectField, FieldMeaning, Jitter, Policy, Refund, ResetFormat,
+    ThrottleBackoff, TimeUnit,
 };
 
 /// Returns the standard retry mode of the AWS SDKs, version 2.1.
@@ -127,6 +128,9 @@ pub const fn azure() -> Policy {
             .max_backoff(Duration::from_secs(30))
             .jitter(Jitter::Above)
             .jitter_spread(Duration::from_millis(255))
+            // A lone request has all its retries.
+            .budget(Some(BudgetPolicy { capacity: 40, ..BudgetPolicy::DEFAULT }))
+            .breaker(Some(BreakerPolicy { failure_threshold: 10, ..BreakerPolicy::DEFAULT }))
             .deadline(Some(Duration::from_secs(60))),
     );
     POLICY

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::built;
 use crate::StatusMeaning::{Retry, Throttle};
-use crate::{BudgetPolicy, Charge, DialectField, FieldMeaning, Jitter, Policy, Refund, TimeUnit};
+use crate::{BreakerPolicy, BudgetPolicy, Charge, DialectField, FieldMeaning, Jitter, Policy, Refund, TimeUnit};
 
 /// Returns the retries of gRPC with the numbers of the example in its design.
 ///
@@ -111,6 +111,9 @@ pub const fn kubernetes() -> Policy {
             .max_retries(10)
             .initial_backoff(Duration::from_secs(1))
             .backoff_factor(1, 1)
+            // A lone request has all its retries.
+            .budget(Some(BudgetPolicy { capacity: 50, ..BudgetPolicy::DEFAULT }))
+            .breaker(Some(BreakerPolicy { failure_threshold: 12, ..BreakerPolicy::DEFAULT }))
             .jitter(Jitter::None),
     );
     POLICY

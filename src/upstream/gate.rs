@@ -190,11 +190,13 @@ impl Gate {
         self.meter.restart(now);
     }
 
-    /// Brings the queue up to date: does what the opening of the gate brings, and what the end of the queue does.
+    /// Brings the gate up to date: the opening, the end of the queue, and idle time change it.
     fn look(&mut self, now: Timestamp) {
         if !self.is_closed(now) {
             self.settle(now);
-            self.queue.rewind_if_empty(now);
+            if self.queue.rewind_if_empty(now) && self.meter.start_afresh_after_idle_time(now, self.opens_at) {
+                self.queue.dissolve();
+            }
         }
     }
 

@@ -128,7 +128,22 @@ impl Gate {
             self.reading = self.next;
             self.resumes = self.resumes.max(now);
             self.half_steps = 0;
+            self.start_afresh(now);
         }
+    }
+
+    /// C7: after an idle time nobody queues, and the measurement begins anew.
+    fn start_afresh(&mut self, now: Ns) {
+        if self.since.is_none() || now - self.last_end.max(self.opens) <= LONGEST {
+            return;
+        }
+        if self.is_guess {
+            self.best = 0;
+            self.is_guess = false;
+        }
+        self.last_end = now;
+        self.begin_measurement(now);
+        self.set_pace(0);
     }
 
     /// C8: the opening corrects a guess.
@@ -175,8 +190,7 @@ impl Gate {
             }
             Some(since) => {
                 let gap = (now - self.last_end.max(self.opens)).max(0);
-                let counts = if gap > LONGEST { self.best } else { SHORTEST };
-                let since = after(since, (gap - counts).max(0));
+                let since = after(since, (gap - SHORTEST).max(0));
                 self.since = Some(since);
                 self.last_end = now;
                 self.measure(now, (now - since).max(0));
@@ -247,7 +261,7 @@ impl Gate {
 
     /// C8: the best time becomes the pace.
     fn learn(&mut self, now: Ns, until: Ns) {
-        if self.is_guess && self.half_steps > 0 {
+        if self.is_guess && self.half_steps > 0 && self.pace > 0 {
             // The guess was too fast.
             self.stop_clock(now, 0);
             let step = self.step();
@@ -255,7 +269,7 @@ impl Gate {
             self.pace = self.time(step);
             self.best = self.pace;
         }
-        let knows_nothing = self.best == 0 && !self.is_queuing(now);
+        let knows_nothing = self.best == 0;
         if self.best == 0 {
             let age = self.since.map_or(0, |since| (now - since).max(0));
             self.best = age.max(until - now) / Ns::from(self.answers.max(ASSUMED));

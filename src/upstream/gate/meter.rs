@@ -70,15 +70,28 @@ impl Meter {
         (self.answers, self.refused, self.waited) = (0, false, false);
     }
 
+    /// Begins anew if no attempt has ended for long: what is known of the queue has no meaning any more. A guess is
+    /// forgotten. Returns whether it has begun anew.
+    pub(super) fn start_afresh_after_idle_time(&mut self, now: Timestamp, opened_at: Timestamp) -> bool {
+        let is_idle = self.since.is_some() && now.since(self.last_end.max(opened_at)) > LONG;
+        if is_idle {
+            if self.is_guess {
+                (self.best, self.is_guess) = (0, false);
+            }
+            self.last_end = now;
+            self.restart(now);
+        }
+        is_idle
+    }
+
     /// Completes the measurement if it is time, and sets the pace anew (C7).
     pub(super) fn on_attempt_end(&mut self, now: Timestamp, opened_at: Timestamp, queue: &mut Queue) {
         let Some(since) = self.since else {
             self.last_end = now;
             return self.restart(now);
         };
-        // Idle time is not slowness. Of a gap as long as a measurement counts what the gate itself would put between two.
-        let gap = now.since(self.last_end.max(opened_at));
-        let idle = if gap > LONG { gap.saturating_sub(self.best) } else { gap.saturating_sub(MOST) };
+        // Idle time is not slowness.
+        let idle = now.since(self.last_end.max(opened_at)).saturating_sub(MOST);
         let since = since.after(idle);
         (self.since, self.last_end) = (Some(since), now);
         let age = now.since(since);
@@ -116,8 +129,8 @@ impl Meter {
             let half_steps = if self.answers < ASSUMED { 2 } else { 1 };
             self.best = queue.slow_down(half_steps, now).unwrap_or(self.best);
         }
-        let is_cold = self.best == 0 && !self.is_queuing(now, queue);
-        if self.best == 0 {
+        let is_cold = self.best == 0;
+        if is_cold {
             let age = self.since.map_or(0, |since| now.since(since));
             self.best = age.max(until.since(now)) / u64::from(self.answers.max(ASSUMED));
             self.is_guess = true;

@@ -102,7 +102,6 @@ impl Queue {
     /// Stops the clock until `until`.
     pub(super) fn stop(&mut self, now: Timestamp, until: Timestamp) {
         self.reading = self.clock(now);
-        self.next.0 = self.next.0.max(self.reading);
         self.resumes_at = self.resumes_at.max(now).after(until.since(now));
     }
 
@@ -140,13 +139,15 @@ impl Queue {
     }
 
     /// Lets the clock run as time does if no slot lies ahead. It does not even show the time that has passed since the last
-    /// one, so that it never comes near its end.
-    pub(super) fn rewind_if_empty(&mut self, now: Timestamp) {
-        if self.next.0 <= self.clock(now) {
+    /// one, so that it never comes near its end. Returns whether no slot lies ahead.
+    pub(super) fn rewind_if_empty(&mut self, now: Timestamp) -> bool {
+        let is_empty = self.next.0 <= self.clock(now);
+        if is_empty {
             self.reading = self.next.0;
             self.resumes_at = self.resumes_at.max(now);
             self.speed = Speed::OF_TIME;
         }
+        is_empty
     }
 
     /// Lets all pass at once from now on. Slots that were given stay.
@@ -180,7 +181,7 @@ impl Queue {
     /// Makes the clock slower by some half steps, and the pace with it, if the clock is faster than time. Returns the new
     /// pace.
     pub(super) fn slow_down(&mut self, half_steps: u8, now: Timestamp) -> Option<u64> {
-        if self.speed == Speed::OF_TIME {
+        if self.speed == Speed::OF_TIME || self.pace == 0 {
             return None;
         }
         self.reading = self.clock(now);
