@@ -54,7 +54,7 @@ fn h1_i11_reading_allocates_nothing() {
 
 #[test]
 fn i11_deciding_allocates_nothing() {
-    let breaker = BreakerPolicy { failure_threshold: 50, ..BreakerPolicy::RECOMMENDED };
+    let breaker = BreakerPolicy { failure_threshold: 50, ..BreakerPolicy::DEFAULT };
     let budget = BudgetPolicy { capacity: 500, ..BudgetPolicy::DEFAULT };
     let policy = Policy::common().into_builder().breaker(Some(breaker)).budget(Some(budget));
     let policy = policy.deadline(Some(Duration::from_secs(1_000))).build().unwrap();

@@ -32,7 +32,7 @@ fn t1_t5_derived_seeds_are_those_of_splitmix64() {
 
 /// Returns the waits of a request whose attempts all fail, in nanoseconds.
 fn waits(seed: u64, jitter: Jitter) -> Vec<u64> {
-    let mut scene = Scene::with(Policy::flextell().into_builder().jitter(jitter).max_retries(6));
+    let mut scene = Scene::with(Policy::flextell().into_builder().jitter(jitter).max_retries(6).budget(None));
     scene.seed = seed;
     let (waits, _) = scene.fail_until_the_end(503);
     waits.iter().map(|wait| u64::try_from(wait.as_nanos()).unwrap()).collect()
@@ -65,14 +65,19 @@ fn t1_the_jitter_of_hints_gate_and_breaker_never_changes() {
     let mut scene = Scene::new(Policy::flextell());
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "30")]).is("wait 30062.161635 retry_after");
-    scene.at(0).request(1).start().is("wait 30559.902394 gate");
-    scene.at(0).request(2).start().is("wait 52534.267352 gate");
+    scene.at(0).request(1).start().is("wait 30000 gate");
+    // C10: a head, after a throttle without a hint.
+    scene.at(40_000).request(1).tick().is("send 1");
+    scene.at(40_000).close_gate(50_000);
+    scene.at(41_000).request(1).reply(429).is("wait 50009.331706 gate");
 
-    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let mut scene = Scene::with(Policy::flextell().into_builder().breaker(Some(breaker)));
-    scene.at(0).start().is("send 1");
-    let failure = scene.at(0).reply(503).fails(FailureKind::BreakerOpen);
-    assert_eq!(failure.not_before().unwrap().as_nanos(), 10_970_259_390);
+    scene.at(0).request(1).start().is("send 1");
+    let _ = scene.at(0).request(1).reply(503);
+    scene.at(10_000).start().is("send 1");
+    let failure = scene.at(10_000).reply(503).fails(FailureKind::BreakerOpen);
+    assert_eq!(failure.not_before().unwrap().as_nanos(), 20_970_259_390);
 }
 
 #[test]
@@ -101,6 +106,7 @@ fn t1_event_lines_are_written_as_they_are_read() {
         r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":null}"#,
         r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":60000}"#,
         r#"{"at_ms":7,"event":"open_gate"}"#,
+        r#"{"at_ms":7,"event":"close_gate","until_ms":900}"#,
     ];
     for line in lines {
         assert!(EventRecord::is_event(line), "{line}");
@@ -121,9 +127,9 @@ const FIELDS: [DialectField; 2] = [
 fn t1_a_settings_line_makes_its_policy() {
     let line = r#"{"preset":"common","seed":9,"unix_ms":1000,"token_expires_in_ms":2000,"base_ms":100,"factor":3,
         "cap_ms":9000,"jitter":"equal","spread_ms":50,"max_retries":2,"max_recoveries":3,"max_server_wait_ms":4000,
-        "deadline_ms":60000,"attempt_timeout_ms":7000,"ambiguous_5xx":false,"reset":"delta","gate_spread":80,
+        "deadline_ms":60000,"attempt_timeout_ms":7000,"ambiguous_5xx":false,"reset":"delta",
         "budget":{"capacity":20,"floor":3,"retry_cost":4,"throttle_cost":2,"charge":"failure","success_refund":1,
-        "refund":"last_cost"},"throttled":{"base_ms":60000,"factor":[16,10],"cap_ms":90000},"throttle_retries":9,
+        "refund":"last_cost","refill_ms":30},"throttled":{"base_ms":60000,"factor":[16,10],"cap_ms":90000},"throttle_retries":9,
         "refresh_on_insufficient":true,"gate":false,"fields":[["x-should-retry","verdict"],["x-reset",{"reset":"unix"}]],
         "on":[["500-503","retry"],[503,"retry","throttle"]],
         "breaker":{"failures":6,"open_ms":700},"refresh_timeout_ms":8000,"refresh_margin_ms":900,
@@ -143,7 +149,6 @@ fn t1_a_settings_line_makes_its_policy() {
         .deadline(Some(secs(60)))
         .attempt_timeout(Some(secs(7)))
         .rate_limit_reset(ResetFormat::Delta)
-        .gate_spread(Some(ms(80)))
         .budget(Some(BudgetPolicy {
             capacity: 20,
             floor: 3,
@@ -152,6 +157,7 @@ fn t1_a_settings_line_makes_its_policy() {
             charge: Charge::Failure,
             success_refund: 1,
             refund: Refund::LastCost,
+            refill_every: ms(30),
         }))
         .throttle_backoff(Some(ThrottleBackoff {
             initial_backoff: secs(60),

@@ -166,7 +166,10 @@ fn s1_step_2_no_request_is_sent_sooner_than_a_429s_retry_after() {
     for early in [0, 1, 1_000, 15_000, 16_000, 29_999] {
         scene.at(early).request(1 + early).start().is("wait 30000 gate");
     }
-    scene.at(30_000).request(1).tick().is("send 1");
+    // S7: then they pass one by one, behind the one that was told.
+    scene.at(30_000).request(1).tick().is("wait 30937.5 gate");
+    scene.at(30_000).tick().is("send 2");
+    scene.at(30_938).request(1).tick().is("send 1");
 }
 
 #[test]

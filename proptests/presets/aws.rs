@@ -64,7 +64,7 @@ fn difference(case: &Value) -> Option<String> {
             Action::Fail(failure) if failure.kind() == FailureKind::Budget => "retry_quota_exceeded",
             _ => "another",
         };
-        let quota = call.upstream.budget_balance().map(u64::from);
+        let quota = call.balance().map(u64::from);
         if outcome != expected["outcome"] || quota != expected["retry_quota"].as_u64() {
             return Some(format!("step {step}: {outcome}, quota {quota:?}: {action}"));
         }
@@ -101,18 +101,18 @@ fn s2_aws_throttles_cost_five_and_wait_from_a_second() {
     let policy = presets::aws_standard().into_builder().jitter(Jitter::None).build().unwrap();
     let mut call = Call::new(policy);
     let action = call.reply(429, &[]);
-    assert_eq!((call.wait(action), call.upstream.budget_balance()), (Duration::from_secs(1), Some(495)));
+    assert_eq!((call.wait(action), call.balance()), (Duration::from_secs(1), Some(495)));
     let _ = call.obey(action);
     let action = call.reply(503, &[]);
-    assert_eq!((call.wait(action), call.upstream.budget_balance()), (Duration::from_millis(100), Some(481)));
+    assert_eq!((call.wait(action), call.balance()), (Duration::from_millis(100), Some(481)));
     let _ = call.obey(action);
     // The last cost comes back.
     assert!(matches!(call.reply(200, &[]), Action::Done { .. }));
-    assert_eq!(call.upstream.budget_balance(), Some(495));
+    assert_eq!(call.balance(), Some(495));
     // A request without a retry brings 1.
     let _ = call.start(Idempotency::Idempotent);
     let _ = call.reply(200, &[]);
-    assert_eq!(call.upstream.budget_balance(), Some(496));
+    assert_eq!(call.balance(), Some(496));
 }
 
 #[test]

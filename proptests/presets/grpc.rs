@@ -41,6 +41,7 @@ fn throttling(max_tokens: &Value, token_ratio: &Value) -> BudgetPolicy {
         charge: Charge::Failure,
         success_refund: thousandths(token_ratio),
         refund: Refund::Fixed,
+        refill_every: Duration::ZERO,
     }
 }
 
@@ -72,7 +73,7 @@ fn throttle(case: &Value) -> bool {
             Some(false) => matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Budget),
             None => matches!(action, Action::Done { .. }),
         };
-        is_allowed && upstream.budget_balance() == Some(thousandths(&op["tokens_after"]))
+        is_allowed && upstream.budget_balance(Timestamp::ZERO) == Some(thousandths(&op["tokens_after"]))
     })
 }
 
@@ -218,11 +219,11 @@ fn throttle_config(case: &Value) -> bool {
     let budget = throttling(&input["maxTokens"], &input["tokenRatio"]);
     let mut call = Call::new(with_budget(Some(budget)));
     let _ = call.answer(answered("UNAVAILABLE", &["UNAVAILABLE"]));
-    let failed = call.upstream.budget_balance().unwrap();
+    let failed = call.balance().unwrap();
     let _ = call.start(Idempotency::Idempotent);
     let _ = call.answer(answered("OK", &[]));
     let ratio = case.get("effective_ratio").unwrap_or(&input["tokenRatio"]);
-    let refunded = call.upstream.budget_balance().unwrap() - failed;
+    let refunded = call.balance().unwrap() - failed;
     case["valid"] == true && refunded == thousandths(ratio).min(budget.retry_cost)
 }
 
@@ -260,24 +261,24 @@ fn h11_s2_b1_grpc_vectors() {
 #[test]
 fn s2_grpc_tokens_are_ten_and_a_tenth() {
     let mut call = Call::new(presets::grpc());
-    assert_eq!(call.upstream.budget_balance(), Some(10_000));
+    assert_eq!(call.balance(), Some(10_000));
     for left in [9_000, 8_000, 7_000, 6_000] {
         assert!(matches!(call.reply(503, &[]), Action::Wait { .. }), "{left}");
-        assert_eq!(call.upstream.budget_balance(), Some(left));
+        assert_eq!(call.balance(), Some(left));
         let _ = call.start(Idempotency::Idempotent);
     }
     // At half of the tokens a call fails at once.
     assert!(matches!(call.reply(503, &[]), Action::Fail(failure) if failure.kind() == FailureKind::Budget));
     let _ = call.start(Idempotency::Idempotent);
     let _ = call.reply(200, &[]);
-    assert_eq!(call.upstream.budget_balance(), Some(5_100));
+    assert_eq!(call.balance(), Some(5_100));
 }
 
 #[test]
 fn h11_grpc_a_pushback_that_stops_is_a_failure() {
     let mut call = Call::new(presets::grpc());
     assert!(matches!(call.reply(503, &[("grpc-retry-pushback-ms", "-1")]), Action::Fail(_)));
-    assert_eq!(call.upstream.budget_balance(), Some(9_000));
+    assert_eq!(call.balance(), Some(9_000));
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl Call {
         self.tell(Event::Reply { attempt: self.machine.attempts(), reply })
     }
 
+    /// Returns what the budget holds now.
+    fn balance(&self) -> Option<u32> {
+        self.upstream.budget_balance(self.now)
+    }
+
     /// Waits as long as the machine asked for.
     fn obey(&mut self, action: Action) -> Action {
         let Action::Wait { until, .. } = action else { panic!("{action}") };

@@ -43,7 +43,7 @@ fn fails(action: Action, kind: FailureKind) {
 #[track_caller]
 fn backs_off(preset: &Policy, status: u16, ranges: &[RangeInclusive<u64>]) {
     for seed in 0..100 {
-        let mut call = Call::new(preset.clone());
+        let mut call = Call::new(alone(preset.clone()));
         call.machine = RetryMachine::new(Idempotent, seed);
         let _ = call.tell(Event::Start);
         for range in ranges {
@@ -53,6 +53,11 @@ fn backs_off(preset: &Policy, status: u16, ranges: &[RangeInclusive<u64>]) {
         }
         fails(call.reply(status, &[]), FailureKind::Exhausted);
     }
+}
+
+/// Returns a preset without the limits that requests share.
+fn alone(preset: Policy) -> Policy {
+    preset.into_builder().budget(None).breaker(None).build().unwrap()
 }
 
 /// Asserts that another request of the upstream is held at the gate.
@@ -383,7 +388,7 @@ fn d16_google_retry_info_of_a_body() {
 #[test]
 fn d11_kubernetes_repeats_only_what_names_a_time() {
     for status in [429, 500, 503, 599] {
-        let mut call = Call::new(presets::kubernetes());
+        let mut call = Call::new(alone(presets::kubernetes()));
         for _ in 0..10 {
             let action = call.reply(status, &[("Retry-After", "1")]);
             assert_eq!(call.wait(action), ms(1_000), "{action}");

@@ -67,6 +67,7 @@ fn b1_no_retry_number_overflows() {
     for factor in [(1, 1), (u32::MAX, u32::MAX), (3, 2), (u32::MAX, 1)] {
         for jitter in [Jitter::None, Jitter::Decorrelated, Jitter::Band { down: 1_000, up: u16::MAX }] {
             let policy = exact().jitter(jitter).backoff_factor(factor.0, factor.1).max_retries(u16::MAX).budget(None);
+            let policy = policy.breaker(None);
             let (waits, end) = Scene::with(policy).fail_until_the_end(503);
             end.fails(FailureKind::Exhausted);
             assert_eq!(waits.len(), usize::from(u16::MAX));
@@ -252,14 +253,36 @@ fn l3_a_hint_beyond_max_server_wait_fails_with_its_instant() {
 }
 
 #[test]
-fn l3_the_jitter_does_not_count_against_max_server_wait() {
-    for seed in 0..50 {
-        let mut scene = Scene::new(Policy::flextell());
-        scene.seed = seed;
-        scene.at(0).start().is("send 1");
-        let end = scene.at(0).reply_with(429, &[("Retry-After", "300")]).end_of_wait();
-        assert!(end > Timestamp::from_millis(300_000));
+fn l3_f3_the_jitter_does_not_count_against_max_server_wait_and_is_cut_to_it() {
+    for status in [429, 503] {
+        for seed in 0..50 {
+            let end = |hint: &str| {
+                let mut scene = Scene::new(Policy::flextell());
+                scene.seed = seed;
+                scene.at(0).start().is("send 1");
+                scene.at(0).reply_with(status, &[("retry-after-ms", hint)]).end_of_wait()
+            };
+            assert_eq!(end("300000"), Timestamp::from_millis(300_000));
+            let (jittered, least) = (end("200000"), Timestamp::from_millis(200_000));
+            assert!(jittered > least && jittered <= Timestamp::from_millis(200_500), "{jittered:?}");
+            let cut = jittered.saturating_duration_since(least).min(ms(100));
+            assert_eq!(end("299900"), Timestamp::from_millis(299_900).saturating_add(cut));
+        }
     }
+}
+
+#[test]
+fn f3_what_is_drawn_on_top_is_cut_to_a_nanosecond_before_the_deadline() {
+    let deadline = Timestamp::from_millis(10_100);
+    let ends = (0..100).map(|seed| {
+        let mut scene = Scene::with(Policy::flextell().into_builder().deadline(Some(ms(10_100))));
+        scene.seed = seed;
+        let _ = scene.at(0).start();
+        scene.at(0).reply_with(429, &[("Retry-After", "10")]).end_of_wait()
+    });
+    let ends: BTreeSet<_> = ends.collect();
+    assert!(*ends.first().unwrap() >= Timestamp::from_millis(10_000));
+    assert_eq!(ends.last().unwrap().as_nanos(), deadline.as_nanos() - 1);
 }
 
 #[test]

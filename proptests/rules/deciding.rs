@@ -2,7 +2,7 @@
 
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, Cause, CodeClass, Event, FailureKind, Policy, PolicyError, Reply,
-    StatusMeaning, TransportErrorKind,
+    StatusMeaning, Timestamp, TransportErrorKind,
 };
 
 use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, secs};
@@ -135,8 +135,8 @@ fn d14_the_guide_retries_500_for_every_method() {
 
 // ---- P1 ----
 
-/// Returns a scene in which request 0 waits until 1 s, the token is rejected, the gate is closed until 20 s, and the breaker
-/// is open until 10 s.
+/// Returns a scene at 10 s in which request 0 waits until 1 s, the token is rejected, the breaker is open until 20 s, and the
+/// gate is closed until 30 s.
 fn with_every_obstacle(policy: retry_machine::PolicyBuilder) -> Scene {
     let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let mut scene = Scene::with(policy.breaker(Some(breaker)));
@@ -146,21 +146,63 @@ fn with_every_obstacle(policy: retry_machine::PolicyBuilder) -> Scene {
     scene.at(0).reply(503).is("wait 1000 backoff");
     scene.at(0).request(1).reply(401).is("refresh until 30000");
     scene.at(0).request(1).refreshed(REJECTED).fails(FailureKind::TokenRejected);
-    scene.at(0).request(3).reply(500).fails(FailureKind::BreakerOpen);
-    scene.at(0).request(2).reply_with(429, &[("Retry-After", "20")]).is("wait 20000 retry_after");
+    scene.at(10_000).request(3).reply(500).fails(FailureKind::BreakerOpen);
+    let _ = scene.at(10_000).request(2).reply_with(429, &[("Retry-After", "20")]);
     scene
 }
 
 #[test]
-fn p1_deadline_then_breaker_then_gate_then_token_then_send() {
-    with_every_obstacle(exact().deadline(Some(secs(30)))).at(30_000).tick().fails(FailureKind::Deadline);
-    with_every_obstacle(exact()).at(1_000).tick().fails(FailureKind::BreakerOpen);
+fn p1_deadline_then_breaker_then_token_then_gate_then_send() {
+    with_every_obstacle(exact().deadline(Some(secs(15)))).at(15_000).tick().fails(FailureKind::Deadline);
+    with_every_obstacle(exact()).at(19_999).tick().fails(FailureKind::BreakerOpen);
     let mut scene = with_every_obstacle(exact());
-    // From 10 s on the breaker lets a probe pass.
-    scene.at(10_000).tick().is("wait 20000 gate");
+    // From 20 s on the breaker lets a probe pass.
     scene.at(20_000).tick().fails(FailureKind::TokenRejected);
     scene.at(20_000).token_replaced();
-    scene.at(20_000).request(4).start().is("send 1 token 1");
+    scene.at(20_000).request(4).start().is("wait 30000 gate");
+    // C10: request 2 is the head, and the next one passes a quarter of the closing later.
+    scene.at(30_000).request(4).tick().is("wait 35000 gate");
+    scene.at(35_000).request(4).tick().is("send 1 token 1");
+}
+
+#[test]
+fn p1_a_request_leads_a_refresh_behind_a_closed_gate() {
+    let mut scene = Scene::exact();
+    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
+    scene.at(80_000).close_gate(90_000);
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(81_000).refreshed(REFRESHED).is("wait 90000 gate");
+    scene.at(90_000).tick().is("send 1 token 1");
+}
+
+#[test]
+fn p1_a_turn_does_not_last_while_the_request_waits_for_a_token() {
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    scene.at(0).reply_with(429, &[("Retry-After", "12")]).is("wait 12000 retry_after");
+    scene.at(0).request(1).start().is("wait 12000 gate");
+    scene.at(12_000).request(1).tick().is("wait 15000 gate");
+    scene.upstream.token_expires_in(Timestamp::from_millis(13_000), secs(0));
+    // Its turn comes, but the token is due. The next slot is the one at 18 s.
+    scene.at(15_000).request(1).tick().is("refresh until 45000");
+    scene.at(15_100).request(1).refreshed(REFRESHED).is("wait 18000 gate");
+    scene.at(18_000).request(1).tick().is("send 1 token 1");
+}
+
+#[test]
+fn p1_d13_the_repetition_keeps_its_turn() {
+    let mut scene = Scene::exact();
+    scene.at(0).start().is("send 1");
+    scene.at(0).request(1).start().is("send 1");
+    scene.at(0).reply_with(429, &[("Retry-After", "12")]).is("wait 12000 retry_after");
+    scene.at(12_000).tick().is("send 2");
+    // The next free slot is at 15 s, but the repetition takes none.
+    scene.at(12_100).error(TransportErrorKind::Unprocessed).is("send 3");
+    // A closed gate holds it as a head: until the opening, whoever queues.
+    scene.at(12_200).request(2).start().is("wait 15000 gate");
+    scene.at(12_300).close_gate(20_000);
+    scene.at(12_300).request(1).error(TransportErrorKind::Unprocessed).is("wait 20000 gate");
+    scene.at(20_000).request(1).tick().is("send 2");
 }
 
 #[test]
@@ -175,12 +217,17 @@ fn p1_at_the_start_too_the_deadline_comes_first() {
 fn p2_the_first_limit_that_applies_is_the_failure() {
     let policy = exact().max_server_wait(secs(50));
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
-    let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(100) });
+    let breaker = Some(BreakerPolicy { failure_threshold: 2, open_for: secs(100) });
     let hint = &[("Retry-After", "60")][..];
-    let fail = |policy: retry_machine::PolicyBuilder, at, headers: &[(&str, &str)]| {
+    let fail = |policy: retry_machine::PolicyBuilder, at: u64, headers: &[(&str, &str)]| {
         let mut scene = Scene::with(policy);
-        let _ = scene.at(0).start();
-        let Action::Fail(failure) = scene.at(at).reply_with(500, headers) else { panic!("a limit was ignored") };
+        // C5: the run of failures begins.
+        let _ = scene.at(0).request(1).start();
+        let _ = scene.at(0).request(1).reply(500);
+        let _ = scene.at(100_000).start();
+        let Action::Fail(failure) = scene.at(100_000 + at).reply_with(500, headers) else {
+            panic!("a limit was ignored")
+        };
         assert_eq!((failure.cause(), failure.status()), (Some(Cause::Status), Some(500)));
         failure.kind()
     };
@@ -237,7 +284,7 @@ fn p2_a_reply_is_on_time_if_no_tick_gave_its_attempt_up() {
 fn p3_only_a_granted_wait_is_charged() {
     let one = BudgetPolicy { capacity: 5, retry_cost: 5, throttle_cost: 0, success_refund: 0, ..BudgetPolicy::DEFAULT };
     let policy = || exact().budget(Some(one)).max_server_wait(secs(50));
-    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let (in_5, in_60) = (("Retry-After", "5"), ("Retry-After", "60"));
     let nothing_left = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")];
     let refusals = [
@@ -248,13 +295,16 @@ fn p3_only_a_granted_wait_is_charged() {
     ];
     for (policy, headers, kind) in refusals {
         let mut scene = Scene::with(policy);
+        // C5: the run of failures begins, without a retry.
+        scene.at(0).request(9).start_non_idempotent().short();
+        scene.at(0).request(9).error(TransportErrorKind::Broken).fails(FailureKind::Ambiguous);
         for request in 0..3 {
-            let _ = scene.at(0).request(request).start();
+            let _ = scene.at(10_000).request(request).start();
         }
-        scene.at(0).reply_with(503, headers).fails(kind);
-        scene.at(0).open_gate();
-        scene.at(0).request(1).reply_with(503, &[("Retry-After", "20")]).is("wait 20000 retry_after");
-        scene.at(0).request(2).reply_with(503, &[("Retry-After", "20")]).fails(FailureKind::Budget);
+        scene.at(10_000).reply_with(503, headers).fails(kind);
+        scene.at(10_000).open_gate();
+        scene.at(10_000).request(1).reply_with(503, &[("Retry-After", "20")]).is("wait 30000 retry_after");
+        scene.at(10_000).request(2).reply_with(503, &[("Retry-After", "20")]).fails(FailureKind::Budget);
     }
 }
 

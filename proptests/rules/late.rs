@@ -1,14 +1,26 @@
 //! The budget and late successes: F6.
 
-use retry_machine::{BudgetPolicy, FailureKind};
+use std::time::Duration;
+
+use retry_machine::{BudgetPolicy, FailureKind, Refund};
 
 use crate::support::{Answer, Scene, exact, secs};
 
+/// Returns a budget in which each success pays for one retry, and nothing else does.
+fn budget(capacity: u32) -> Option<BudgetPolicy> {
+    Some(BudgetPolicy {
+        capacity,
+        throttle_cost: 0,
+        success_refund: 5,
+        refund: Refund::Fixed,
+        refill_every: Duration::ZERO,
+        ..BudgetPolicy::DEFAULT
+    })
+}
+
 /// Returns a scene with an empty budget, in which each success pays for one retry.
 fn with_an_empty_budget() -> Scene {
-    let budget =
-        BudgetPolicy { capacity: 10, retry_cost: 5, throttle_cost: 0, success_refund: 5, ..BudgetPolicy::DEFAULT };
-    let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
+    let mut scene = Scene::with(exact().budget(budget(10)).attempt_timeout(Some(secs(1))));
     for request in [100, 101] {
         assert!(is_granted(&mut scene, request));
     }
@@ -30,9 +42,7 @@ fn next_is_granted(scene: &mut Scene) -> bool {
 
 /// Returns a scene whose request 0 gave up two attempts, and ended because the first of them succeeded late.
 fn succeeded_late() -> Scene {
-    let budget =
-        BudgetPolicy { capacity: 20, retry_cost: 5, throttle_cost: 0, success_refund: 5, ..BudgetPolicy::DEFAULT };
-    let mut scene = Scene::with(exact().budget(Some(budget)).attempt_timeout(Some(secs(1))));
+    let mut scene = Scene::with(exact().budget(budget(20)).attempt_timeout(Some(secs(1))));
     scene.at(0).start().is("send 1 until 1000");
     scene.at(1_000).tick().is("wait 2000 backoff");
     scene.at(2_000).tick().is("send 2 until 3000");
@@ -72,10 +82,9 @@ fn f6_a_late_2xx_of_each_attempt_refunds_only_once() {
 
 #[test]
 fn f6_each_late_2xx_of_the_last_eight_attempts_refunds_once() {
-    let budget =
-        BudgetPolicy { capacity: 100, retry_cost: 5, throttle_cost: 0, success_refund: 5, ..BudgetPolicy::DEFAULT };
     let policy = exact().initial_backoff(secs(1)).backoff_factor(1, 1).max_retries(9).attempt_timeout(Some(secs(1)));
-    let mut scene = Scene::with(policy.budget(Some(budget)));
+    let policy = policy.breaker(None);
+    let mut scene = Scene::with(policy.budget(budget(100)));
     let _ = scene.at(0).start();
     for attempt in 1..10 {
         let _ = scene.at(2_000 * attempt - 1_000).tick();

@@ -2,11 +2,19 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::too_many_lines)]
 
 mod backing_off;
+mod brake;
 mod breaker;
+mod budget;
 mod deciding;
 mod dialect;
+mod gate;
+mod heads;
 mod late;
+mod long_waits;
 mod meaning;
+mod measurement;
+mod pace;
+mod queue;
 mod reading;
 mod reading_bodies;
 mod reading_limits;

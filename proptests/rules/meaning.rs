@@ -183,15 +183,17 @@ fn d14_the_method_and_the_key_give_the_idempotency() {
 /// Returns the health that the result of a probe shows: after a good result the next requests are sent, after a bad one none
 /// is, and after a neutral one the first is the next probe.
 fn health_of(policy: PolicyBuilder, probe: impl FnOnce(&mut Scene)) -> &'static str {
-    let breaker = BreakerPolicy { failure_threshold: 1, open_for: secs(10) };
+    let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
     let mut scene = Scene::with(policy.max_retries(0).breaker(Some(breaker)));
-    scene.at(0).start().is("send 1");
-    scene.at(0).error(TransportErrorKind::NotSent).fails(FailureKind::Exhausted);
-    scene.at(10_000).request(1).start().is("send 1");
+    for (request, at) in [(0, 0), (9, 10_000)] {
+        scene.at(at).request(request).start().is("send 1");
+        scene.at(at).request(request).error(TransportErrorKind::NotSent).fails(FailureKind::Exhausted);
+    }
+    scene.at(20_000).request(1).start().is("send 1");
     probe(&mut scene);
     // Two more requests: after a good result both are sent, after a neutral one only the next probe is.
-    let first = scene.at(10_001).request(2).start().short();
-    let second = scene.at(10_001).request(3).start().short();
+    let first = scene.at(20_001).request(2).start().short();
+    let second = scene.at(20_001).request(3).start().short();
     match (first.as_str(), second.as_str()) {
         ("send 1", "send 1") => "good",
         ("send 1" | "send 1 token 1", "fail BreakerOpen") => "neutral",
@@ -224,7 +226,7 @@ fn d18_what_an_answer_says_about_health() {
         (u16::MAX, "neutral"),
     ];
     for (status, health) in cases {
-        let heard = health_of(common(), |scene| _ = scene.at(10_000).request(1).reply(status));
+        let heard = health_of(common(), |scene| _ = scene.at(20_000).request(1).reply(status));
         assert_eq!(heard, health, "{status}");
     }
     let errors = [
@@ -235,13 +237,13 @@ fn d18_what_an_answer_says_about_health() {
         (TransportErrorKind::Permanent, "neutral"),
     ];
     for (kind, health) in errors {
-        let heard = health_of(common(), |scene| _ = scene.at(10_000).request(1).error(kind));
+        let heard = health_of(common(), |scene| _ = scene.at(20_000).request(1).error(kind));
         assert_eq!(heard, health, "{kind:?}");
     }
     let unprocessed = |scene: &mut Scene| {
         // Twice: the first time the request goes out again, as the next probe.
-        scene.at(10_000).request(1).error(TransportErrorKind::Unprocessed).is("send 2");
-        scene.at(10_000).request(1).error(TransportErrorKind::Unprocessed).fails(FailureKind::Exhausted);
+        scene.at(20_000).request(1).error(TransportErrorKind::Unprocessed).is("send 2");
+        scene.at(20_000).request(1).error(TransportErrorKind::Unprocessed).fails(FailureKind::Exhausted);
     };
     assert_eq!(health_of(common(), unprocessed), "neutral");
 }
@@ -249,9 +251,9 @@ fn d18_what_an_answer_says_about_health() {
 #[test]
 fn d18_a_401_is_neutral_and_its_refresh_goes_on() {
     let heard = health_of(common(), |scene| {
-        scene.at(10_000).request(1).reply(401).is("refresh until 40000");
-        scene.at(10_000).request(1).refreshed(REFRESHED).is("send 2 token 1");
-        _ = scene.at(10_000).request(1).reply(401);
+        scene.at(20_000).request(1).reply(401).is("refresh until 50000");
+        scene.at(20_000).request(1).refreshed(REFRESHED).is("send 2 token 1");
+        _ = scene.at(20_000).request(1).reply(401);
     });
     assert_eq!(heard, "neutral");
 }

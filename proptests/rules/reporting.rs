@@ -27,6 +27,15 @@ fn first_failure(policy: PolicyBuilder, status: u16, headers: &[(&str, &str)]) -
     }
 }
 
+/// Returns the failure of a request whose 503 opens the breaker, at 30.25 s for 30 s.
+fn failure_at_the_opening(headers: &[(&str, &str)]) -> Failure {
+    let mut scene = Scene::with(exact().breaker(Some(BreakerPolicy { failure_threshold: 2, open_for: secs(30) })));
+    let _ = scene.at(0).request(1).start();
+    let _ = scene.at(0).request(1).reply(503);
+    let _ = scene.at(0).start();
+    scene.at(30_250).reply_with(503, headers).fails(FailureKind::BreakerOpen)
+}
+
 // ---- E1 ----
 
 #[test]
@@ -83,7 +92,7 @@ fn e2_every_action_explains_itself_in_a_sentence() {
     let said = |action: retry_machine::Action| action.to_string();
     assert_eq!(said(scene.at(0).start()), "sending attempt 1 with token 0");
     let hint = [("Retry-After", "30")];
-    assert_eq!(said(scene.at(0).reply_with(429, &hint)), "attempt 1 of 6 got 429; waiting 30 s (retry-after)");
+    assert_eq!(said(scene.at(0).reply_with(503, &hint)), "attempt 1 of 6 got 503; waiting 30 s (retry-after)");
     let _ = scene.at(0).request(1).start();
     assert_eq!(said(scene.at(30_000).tick()), "the wait is over; sending attempt 2 with token 0");
     assert_eq!(said(scene.at(30_000).tick()), "an attempt or a refresh is under way");
@@ -115,7 +124,7 @@ fn e2_every_wait_names_its_reason() {
     assert_eq!(said(&reset), "attempt 1 of 6 got 429; waiting 9 s (rate-limit reset)");
     let mut scene = Scene::exact();
     let _ = scene.after_the_start().reply_with(429, &millis);
-    assert_eq!(scene.at(0).request(1).start().to_string(), "waiting 2.5 s (the upstream is closed to all requests)");
+    assert_eq!(scene.at(0).request(1).start().to_string(), "waiting 2.5 s (its turn at the gate)");
 }
 
 #[test]
@@ -284,8 +293,7 @@ fn f8_not_before_is_the_latest_future_instant_known() {
     assert_eq!(at(first_failure(exact(), 403, &limits[..2])), Some(Timestamp::from_millis(60_250)));
     assert_eq!(at(first_failure(exact(), 404, &limits)), Some(Timestamp::from_millis(20_250)));
     assert_eq!(at(first_failure(exact(), 404, &[])), None);
-    let breaker = exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) }));
-    assert_eq!(at(first_failure(breaker, 503, &limits[2..])), Some(Timestamp::from_millis(30_250)));
+    assert_eq!(at(failure_at_the_opening(&limits[2..])), Some(Timestamp::from_millis(60_250)));
     // A hint has passed at its end.
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");
@@ -297,18 +305,17 @@ fn f8_not_before_is_the_latest_future_instant_known() {
 #[test]
 fn f8_every_failure_of_a_request_that_failed_has_a_cause() {
     let empty = Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT });
-    let breaker = Some(BreakerPolicy { failure_threshold: 1, open_for: secs(30) });
     let limits = [
         (exact().max_retries(0), FailureKind::Exhausted),
         (exact().max_server_wait(secs(1)), FailureKind::ServerWaitTooLong),
         (exact().deadline(Some(secs(1))), FailureKind::Deadline),
         (exact().budget(empty), FailureKind::Budget),
-        (exact().breaker(breaker), FailureKind::BreakerOpen),
     ];
     for (policy, kind) in limits {
         let failure = first_failure(policy, 503, &[("Retry-After", "2")]);
         assert_eq!((failure.kind(), failure.cause()), (kind, Some(Cause::Status)));
     }
+    assert_eq!(failure_at_the_opening(&[]).cause(), Some(Cause::Status));
     for status in [400, 403, 404, 409, 422, 502] {
         assert_eq!(first_failure(exact(), status, &[]).cause(), Some(Cause::Status), "{status}");
     }

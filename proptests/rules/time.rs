@@ -130,7 +130,9 @@ fn t3_before_the_first_send_replies_and_errors_are_ignored() {
         scene.at(10).reply_to(attempt, 429, &[("Retry-After", "60")]).is("wait 10000 gate");
         scene.at(10).tell(Event::TransportError { attempt, kind: TransportErrorKind::Broken }).is("wait 10000 gate");
     }
-    scene.at(10_000).tick().is("send 1");
+    // S7: its slot, behind request 1.
+    scene.at(10_000).tick().is("wait 12500 gate");
+    scene.at(12_500).tick().is("send 1");
 }
 
 #[test]

@@ -103,7 +103,9 @@ fn f5_after_a_proactive_refresh_only_the_expiry_check_is_skipped() {
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_000).request(1).reply_with(429, &[("Retry-After", "60")]).is("wait 140000 retry_after");
     scene.at(80_100).refreshed(expires_in(1)).is("wait 140000 gate");
-    scene.at(140_000).tick().is("send 1 token 1");
+    // S7: its slot, behind request 1.
+    scene.at(140_000).tick().is("wait 155000 gate");
+    scene.at(155_000).tick().is("send 1 token 1");
 }
 
 #[test]

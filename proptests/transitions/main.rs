@@ -35,7 +35,7 @@ const fn state(phase: &'static str, name: &'static str, condition: &'static str,
     State { phase, name, condition, script }
 }
 
-const STATES: [State; 29] = [
+const STATES: [State; 30] = [
     state("ready", "", "", Scene::exact),
     state("ready", "gate closed", "gate closed", || {
         let mut scene = Scene::exact();
@@ -107,6 +107,14 @@ const STATES: [State; 29] = [
         let mut scene = Scene::exact();
         close_gate(&mut scene);
         scene.at(NOW).start().is("wait 19000 gate");
+        scene
+    }),
+    state("waiting", "queue", "", || {
+        // The gate has opened at 19 s, and the slot lies ahead.
+        let mut scene = Scene::exact();
+        close_gate(&mut scene);
+        scene.at(NOW).start().is("wait 19000 gate");
+        scene.at(19_000).tick().is("wait 21250 gate");
         scene
     }),
     state("waiting", "token due", "token due", || {
@@ -218,7 +226,11 @@ const FAILURES: [(FailureKind, fn() -> Scene); 17] = [
         answered(Scene::with(exact().budget(Some(BudgetPolicy { capacity: 0, ..BudgetPolicy::DEFAULT }))), 503)
     }),
     (FailureKind::BreakerOpen, || {
-        answered(Scene::with(exact().breaker(Some(BreakerPolicy { failure_threshold: 1, open_for: secs(10) }))), 503)
+        let breaker = BreakerPolicy { failure_threshold: 2, open_for: secs(10) };
+        let mut scene = Scene::with(exact().breaker(Some(breaker)));
+        scene.at(0).request(1).start().is("send 1");
+        scene.at(0).request(1).reply(503).is("wait 1000 backoff");
+        answered(scene, 503)
     }),
     (FailureKind::TokenRejected, || refreshed(REJECTED)),
     (FailureKind::TokenUnavailable, || refreshed(UNAVAILABLE)),

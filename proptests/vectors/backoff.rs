@@ -11,7 +11,7 @@ use super::{account, cases, id, seconds};
 
 /// Returns the action after the `n`th failure, and its length if it is a wait.
 fn after_failures(n: u64, policy: PolicyBuilder, seed: u64) -> (Option<Action>, Option<Duration>) {
-    let mut upstream = Upstream::new(policy.budget(None).build().unwrap());
+    let mut upstream = Upstream::new(policy.budget(None).breaker(None).build().unwrap());
     let mut machine = RetryMachine::new(Idempotency::Idempotent, seed);
     let (mut now, mut last) = (Timestamp::ZERO, (None, None));
     for n in 1..=n {
