@@ -122,7 +122,7 @@ pub enum WaitReason {
     Backoff,
     /// The time that the server asked for (rules L1, L2).
     Hint(HintSource),
-    /// The gate: it is closed, or a queue stands in front of it (rules S1, S7).
+    /// The gate: it is closed, or a queue is in front of it (rules S1, S7).
     Gate,
 }
 

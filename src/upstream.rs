@@ -44,7 +44,7 @@ use self::token::Token;
 /// Share one value among all requests of one login that meet one rate limit, however many they are. Never use two values
 /// for one login: each would refresh its token. One response speaks for all requests of a value, so give each hundred
 /// clients of a server that has thousands a value of their own. The matrix in `pages::storm` of the documentation shows what
-/// sharing does under 197 disturbances, limits and errors, and compares it with clients that do not retry.
+/// sharing does under 200 disturbances, limits and errors, and compares it with clients that do not retry.
 ///
 /// ```
 /// use retry_machine::{Action, Event, Idempotency, Policy, RetryMachine, Timestamp, Upstream};

@@ -83,7 +83,8 @@ fn restored(
         machine.unwrap_or_else(|| (RetryMachine::new(Idempotency::Idempotent, 7), Value::Null))
     };
     let machines = machines.iter().map(machine).collect();
-    Session::restored(upstream.unwrap_or_else(|| (Upstream::new(policy), Value::Null)), settings, machines, now)
+    let upstream = upstream.map_or_else(|| Upstream::new(policy), |(upstream, _)| upstream);
+    Session::restored(upstream, settings, machines, now)
 }
 
 /// T7: refused for a reason, or restored; with how it is written.

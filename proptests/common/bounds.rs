@@ -2,48 +2,124 @@
 #![allow(unreachable_pub, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use retry_machine::{Action, FailureKind, HintSource, Jitter, RefreshOutcome, WaitReason};
+use retry_machine::{
+    Action, BudgetPolicy, Charge, FailureKind, GateReason, HintSource, Jitter, RefreshOutcome, Refund,
+    TransportErrorKind, WaitReason,
+};
 
 use super::history::{Ended, Entry, Input, Setup};
 use super::response::{Health, Taken, health_of};
 use super::settings::{Kind, Settings, nanos};
 
-/// The gate of the upstream (S1).
+/// The gate of the upstream (S1), as the replies and the operator close it. The queue behind it only the state
+/// that the upstream shows can tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate {
-    closed_at: u64,
-    /// The end of the time that the server asked for. The gate never opens sooner.
+    /// The opening. It never comes sooner than anybody asked, within the limit of C12.
     pub opens_at: u64,
-    /// The latest opening. A gate that is closed again and again stays closed for up to twice as long.
-    latest: u64,
+    /// The end of the time that was asked for, without that limit. It counts while the gate is closed.
+    pub asked_until: u64,
+    closed_by: Option<GateReason>,
 }
 
 impl Gate {
-    pub fn hear(&mut self, entry: &Entry, setup: &Setup) {
+    pub fn is_closed(&self, at: u64) -> bool {
+        at < self.opens_at
+    }
+
+    /// Takes what the entry says about the gate. `retries` are those that its request had before.
+    pub fn hear(&mut self, entry: &Entry, setup: &Setup, retries: Retries) {
+        let settings = &setup.settings;
         if entry.input == Input::OpenGate {
             self.opens_at = self.opens_at.min(entry.at);
-            self.latest = self.latest.min(entry.at);
         }
-        let Some(response) = entry.heard().filter(|_| setup.settings.gate) else { return };
-        let closed_for = response.closes_gate_for(&setup.settings, setup.requests[entry.request].idempotency);
-        let until = entry.at.saturating_add(closed_for.unwrap_or(0));
-        if until > entry.at && until > self.opens_at {
-            if entry.at >= self.latest {
-                self.closed_at = entry.at;
-            }
-            self.opens_at = until;
-            self.latest = self.latest.max(until.saturating_add(until - self.closed_at));
+        if !settings.gate {
+            return;
+        }
+        if let Input::CloseGate(until) = entry.input {
+            self.close(entry.at, until, until, GateReason::Operator);
+        }
+        let Some(response) = entry.heard() else { return self.brake(entry, setup, retries) };
+        let idempotency = setup.requests[entry.request].idempotency;
+        let Some(wait) = response.closes_gate_for(settings, idempotency) else {
+            return self.brake(entry, setup, retries);
+        };
+        let is_throttle = response.taken(settings, idempotency) == Taken::Retried(Kind::Throttle);
+        let reason = if is_throttle { GateReason::Throttle } else { GateReason::NothingRemains };
+        // C12: for others at most so long.
+        let until = entry.at.saturating_add(wait.min(settings.max_server_wait));
+        self.close(entry.at, until, entry.at.saturating_add(wait), reason);
+    }
+
+    /// C6: closes the gate, or keeps it closed for longer.
+    fn close(&mut self, at: u64, until: u64, asked: u64, reason: GateReason) {
+        if until <= at {
+            return;
+        }
+        if !self.is_closed(at) {
+            (self.opens_at, self.asked_until, self.closed_by) = (until, asked, Some(reason));
+            return;
+        }
+        if until > self.opens_at {
+            (self.opens_at, self.closed_by) = (until, Some(reason));
+        }
+        self.asked_until = self.asked_until.max(asked);
+    }
+
+    /// C11: asserts that an attempt that failed, or that was throttled without a hint, closes the gate for the back-off of
+    /// the next retry where somebody queues, and takes that back-off from the upstream: it is drawn.
+    fn brake(&mut self, entry: &Entry, setup: &Setup, retries: Retries) {
+        let settings = &setup.settings;
+        let kind = match entry.ended() {
+            Some((_, Ended::Answered(response))) => match setup.taken(entry.request, &response) {
+                Taken::Retried(Kind::Throttle) => Kind::Throttle,
+                _ => return,
+            },
+            Some((_, Ended::Failed(TransportErrorKind::Unprocessed | TransportErrorKind::Permanent))) | None => return,
+            Some((_, Ended::Failed(_) | Ended::GivenUp)) => Kind::Other,
+        };
+        // All that one can see: nobody queues without a pace, and somebody does where the next free slot lies ahead.
+        if entry.gate.pace.is_none() {
+            return;
+        }
+        let (shortest, longest) = settings.back_off(kind, retries.of(kind, settings).saturating_add(1));
+        let shortest = shortest.min(settings.max_server_wait);
+        let until = entry.after.gate.closed.map_or(0, |(until, _)| until.as_nanos());
+        if entry.gate.next_free.as_nanos() > entry.at {
+            let earliest = entry.at.saturating_add(shortest);
+            assert!(earliest <= entry.at || until >= earliest, "C11: not closed until {earliest}: {entry:?}");
+        }
+        let is_later = !self.is_closed(entry.at) || until > self.opens_at;
+        let by_brake = matches!(entry.after.gate.closed, Some((_, GateReason::Brake)));
+        if is_later && by_brake {
+            let latest = entry.at.saturating_add(longest.min(settings.max_server_wait));
+            assert!((entry.at.saturating_add(shortest)..=latest).contains(&until), "C11: {entry:?}");
+            self.close(entry.at, until, until, GateReason::Brake);
         }
     }
 
-    /// Returns the latest time at which a request leaves the gate.
-    fn last_through(&self, settings: &Settings) -> u64 {
-        match (settings.gate_spread, settings.jitter) {
-            (Some(spread), _) => self.opens_at.saturating_add(spread),
-            (None, Jitter::None) => self.opens_at,
-            (None, _) => self.latest.saturating_add(settings.jitter_spread.max(self.latest - self.closed_at)),
+    /// Asserts that the upstream shows this gate, with an opening that is the latest that was asked for (S1, C12).
+    pub fn check(&self, entry: &Entry, settings: &Settings) {
+        let shown = entry.after.gate;
+        let closed = shown.closed.map(|(until, reason)| (until.as_nanos(), Some(reason)));
+        let expected = self.is_closed(entry.at).then_some((self.opens_at, self.closed_by));
+        assert_eq!(closed, expected, "S1, C12: {entry:?}");
+        let next_free = shown.next_free.as_nanos();
+        let earliest = entry.at.max(self.opens_at);
+        assert!(next_free >= earliest, "C9: {entry:?}");
+        assert!(shown.pace.is_some() || next_free == earliest, "C9: {entry:?}");
+        assert!(settings.gate || shown.pace.is_none(), "S1: {entry:?}");
+        // S1: a closing by hand sets no pace, and an opening ends the queue.
+        match entry.input {
+            Input::OpenGate => assert_eq!((shown.pace, next_free), (None, entry.at), "S1: {entry:?}"),
+            Input::CloseGate(_) => assert_eq!(shown.pace, entry.gate.pace, "S1: {entry:?}"),
+            _ => {}
         }
+        // C8: only a throttle and a limit with nothing left set a pace.
+        let is_reply = entry.heard().is_some();
+        assert!(is_reply || entry.gate.pace.is_some() || shown.pace.is_none(), "C8: {entry:?}");
     }
 }
 
@@ -139,6 +215,10 @@ pub struct Waits {
     retries: Retries,
     /// The latest end of a hint for this request.
     not_before: u64,
+    /// The time of the last event of this request or of a wait that it told.
+    seen_at: u64,
+    /// The time really spent in waits for hints and at the gate (C13).
+    server_time: u64,
 }
 
 impl Waits {
@@ -150,6 +230,23 @@ impl Waits {
         let hint = response.and_then(|response| response.binding_hint(settings, idempotency));
         let at = entry.at;
         self.not_before = self.not_before.max(hint.map_or(0, |(nanos, _)| at.saturating_add(nanos)));
+        let is_for_server = |reason| reason != WaitReason::Backoff;
+        if matches!(entry.before.last, Some(Action::Wait { reason, .. }) if is_for_server(reason)) {
+            self.server_time = self.server_time.saturating_add(at.saturating_sub(self.seen_at));
+        }
+        if entry.action.is_some() {
+            self.seen_at = at;
+        } else if matches!(entry.before.last, Some(Action::Wait { .. })) {
+            // An event of the upstream: the wait goes on.
+            self.seen_at = self.seen_at.max(at);
+        }
+        let left = settings.max_server_wait.saturating_sub(self.server_time);
+        if entry.failed() == Some(FailureKind::ServerWaitTooLong) && !entry.was_over() {
+            self.check_refusal(entry, gate, left);
+        }
+        if entry.failed() == Some(FailureKind::Deadline) && !entry.was_over() {
+            self.check_deadline(entry, setup, hint);
+        }
         let Some(Action::Wait { until, reason, .. }) = entry.action else { return };
         let retry = self.retries.count(entry, setup);
         if matches!(entry.before.last, Some(Action::Wait { until: before, .. }) if before == until) {
@@ -158,6 +255,9 @@ impl Waits {
         let until = until.as_nanos();
         let backoff = retry.map(|kind| settings.back_off(kind, self.retries.of(kind, settings)));
         let counts = |(nanos, source): &(u64, HintSource)| *nanos > 0 || *source == HintSource::Pushback;
+        // C13, L3: never beyond what is left.
+        assert!(reason == WaitReason::Backoff || until.saturating_sub(at) <= left, "C13: {left} left: {entry:?}");
+        assert!(self.not_before.saturating_sub(at) <= left, "L3, C13: {left} left: {entry:?}");
         let range = match reason {
             WaitReason::Backoff => {
                 let (low, high) = backoff.unwrap_or_else(|| panic!("B1: a back-off without a failure: {entry:?}"));
@@ -166,15 +266,11 @@ impl Waits {
             WaitReason::Hint(source) => {
                 let own = hint.filter(|hint| retry.is_some() && hint.1 == source && counts(hint));
                 let earliest = own.map_or(self.not_before, |(nanos, _)| at.saturating_add(nanos));
-                assert!(self.not_before.saturating_sub(at) <= settings.max_server_wait, "L3: {entry:?}");
                 // H11: a pushback is exact.
                 let spread = if source == HintSource::Pushback { 0 } else { settings.hint_spread() };
                 earliest..=earliest.saturating_add(spread).max(self.not_before)
             }
-            WaitReason::Gate => {
-                assert!(gate.opens_at.saturating_sub(at) <= settings.max_server_wait, "S1: {entry:?}");
-                gate.opens_at..=gate.last_through(settings)
-            }
+            WaitReason::Gate => self.at_the_gate(entry, gate, settings, retry.is_some()),
         };
         assert!(range.contains(&until), "I8: {until} is not within {range:?}: {entry:?}");
         if let Some((kind, (low, _))) = retry.zip(backoff) {
@@ -183,11 +279,92 @@ impl Waits {
                 // L2, H11: after a throttle and a pushback the back-off plays no part.
                 assert!(reason != WaitReason::Backoff, "L2: {entry:?}");
             } else {
-                // L2: the longer of the two.
-                assert!(until >= at.saturating_add(low), "L2: shorter than its back-off: {entry:?}");
+                // L2: the longer of the two. F3: a draw on top of a hint is cut to the rest.
+                let is_cut = until == at.saturating_add(left) || is_before_deadline(entry, setup, until);
+                let shortest = at.saturating_add(low);
+                assert!(until >= shortest || reason != WaitReason::Backoff && is_cut, "L2: too short: {entry:?}");
             }
         }
     }
+
+    /// Returns the bounds of a wait at the gate (C9, C10).
+    fn at_the_gate(&self, entry: &Entry, gate: &Gate, settings: &Settings, is_retry: bool) -> RangeInclusive<u64> {
+        let at = entry.at;
+        let waited = matches!(entry.before.last, Some(Action::Wait { .. }));
+        if !waited && !is_retry && !entry.is_repetition() {
+            // C12: who begins to wait must have time for all that was asked for.
+            if gate.is_closed(at) {
+                let left = settings.max_server_wait.saturating_sub(self.server_time);
+                assert!(gate.asked_until.saturating_sub(at) <= left, "C12: {left} left: {entry:?}");
+            }
+            // C9: it gets the next free slot, exactly.
+            let free = entry.gate.next_free.as_nanos();
+            return free..=free;
+        }
+        // The opening, with what is drawn for a head, or a slot, which is one that was given.
+        let opening = gate.opens_at.saturating_add(settings.hint_spread());
+        let slots = if entry.gate.pace.is_some() || entry.after.gate.pace.is_some() {
+            entry.gate.next_free.max(entry.after.gate.next_free).as_nanos()
+        } else {
+            // C14, S1: those that wait when the queue ends keep their slots.
+            u64::MAX
+        };
+        gate.opens_at.max(at)..=opening.max(slots)
+    }
+
+    /// L3, C12, C13: asserts that a hint, the gate or a place at it lies beyond what is left.
+    fn check_refusal(&self, entry: &Entry, gate: &Gate, left: u64) {
+        let asked = if gate.is_closed(entry.at) { gate.asked_until } else { 0 };
+        let free = entry.gate.next_free.max(entry.after.gate.next_free).as_nanos();
+        let latest = self.not_before.max(asked).max(free);
+        // C14, S1: those that wait when the queue ends keep their slots, which nothing shows.
+        let can_have_slot = matches!(entry.before.last, Some(Action::Wait { .. })) && entry.gate.pace.is_none();
+        assert!(can_have_slot || latest.saturating_sub(entry.at) > left, "C13: {left} left: {entry:?}");
+    }
+
+    /// F3, L3: asserts that what ends a request for its deadline would do so without what is drawn on top of a hint or at
+    /// the gate.
+    fn check_deadline(&self, entry: &Entry, setup: &Setup, hint: Option<(u64, HintSource)>) {
+        let settings = &setup.settings;
+        let at = entry.at;
+        let Some(deadline) = deadline_of(entry, setup) else { panic!("S4: {entry:?}") };
+        if at >= deadline {
+            return;
+        }
+        let free = entry.gate.next_free.max(entry.after.gate.next_free).as_nanos();
+        let is_open = entry.after.gate.closed.is_none();
+        // C14: a slot in front of an open gate leaves a quarter of the time.
+        let slot = if free > at && is_open { free.saturating_add((deadline - at) / 4) } else { free };
+        let backoff = entry.failure().map(|failure| {
+            let throttled = match failure {
+                Ended::Answered(response) => setup.taken(entry.request, &response) == Taken::Retried(Kind::Throttle),
+                Ended::Failed(_) | Ended::GivenUp => false,
+            };
+            let kind = if throttled { Kind::Throttle } else { Kind::Other };
+            let counts = |(nanos, source): (u64, HintSource)| {
+                source == HintSource::Pushback || nanos > 0 && kind == Kind::Throttle
+            };
+            // L2, H11: the back-off plays no part then.
+            let plays = !hint.is_some_and(counts);
+            let number = self.retries.of(kind, settings).saturating_add(1);
+            if plays { at.saturating_add(settings.back_off(kind, number).1) } else { 0 }
+        });
+        let latest = self.not_before.max(slot).max(backoff.unwrap_or(0));
+        let can_have_slot = matches!(entry.before.last, Some(Action::Wait { .. })) && entry.gate.pace.is_none();
+        assert!(can_have_slot || latest >= deadline, "F3: would end at {latest} before {deadline}: {entry:?}");
+    }
+}
+
+/// Returns the deadline of the entry's request (S4, D17).
+fn deadline_of(entry: &Entry, setup: &Setup) -> Option<u64> {
+    let started = entry.before.started.unwrap_or(entry.at);
+    let limit = setup.settings.deadline_of(setup.requests[entry.request].limits)?;
+    Some(started.saturating_add(limit))
+}
+
+/// F3: returns whether this is the last nanosecond before the deadline.
+fn is_before_deadline(entry: &Entry, setup: &Setup, until: u64) -> bool {
+    deadline_of(entry, setup).is_some_and(|deadline| until.checked_add(1) == Some(deadline))
 }
 
 fn is_pushback((_, source): (u64, HintSource)) -> bool {
@@ -255,6 +432,8 @@ pub struct Breaker {
 enum BreakerState {
     Closed {
         failures: u32,
+        /// The time of the first of them.
+        since: u64,
     },
     /// The earliest and the latest end.
     Open(u64, u64),
@@ -266,7 +445,7 @@ enum BreakerState {
 
 impl Default for BreakerState {
     fn default() -> BreakerState {
-        BreakerState::Closed { failures: 0 }
+        BreakerState::Closed { failures: 0, since: 0 }
     }
 }
 
@@ -277,14 +456,18 @@ impl Breaker {
         if self.sent_after.get(&attempt) != Some(&self.openings) {
             return;
         }
+        let open = nanos(policy.open_for);
         match (health, self.state) {
-            (Health::Good, _) => self.state = BreakerState::Closed { failures: 0 },
-            (Health::Bad, BreakerState::Closed { failures }) if failures + 1 < policy.failure_threshold => {
-                self.state = BreakerState::Closed { failures: failures + 1 };
+            (Health::Good, _) => self.state = BreakerState::default(),
+            // C5: a run of so many, the first of which came so long ago.
+            (Health::Bad, BreakerState::Closed { failures, since })
+                if failures + 1 < policy.failure_threshold || failures == 0 && open > 0 || at - since < open =>
+            {
+                let since = if failures == 0 { at } else { since };
+                self.state = BreakerState::Closed { failures: failures.saturating_add(1), since };
             }
             (Health::Bad, _) => {
                 self.openings += 1;
-                let open = nanos(policy.open_for);
                 let widest = if settings.jitter == Jitter::None { open } else { open.saturating_add(open / 2) };
                 self.state = BreakerState::Open(at.saturating_add(open), at.saturating_add(widest));
             }
@@ -314,6 +497,31 @@ impl Breaker {
         assert!(entry.at < latest, "S3, D18: refused by a breaker that is not open {self:?}: {entry:?}");
     }
 
+    /// Asserts that the upstream shows the next probe while the breaker is open, and P1: a request that the breaker holds
+    /// back begins neither a refresh nor a wait.
+    pub fn check(&self, entry: &Entry) {
+        let (earliest, latest) = self.closed_until();
+        match entry.after.next_probe {
+            Some(probe) => {
+                assert!(entry.at < probe && (earliest..=latest).contains(&probe), "S3: {self:?}: {entry:?}");
+            }
+            None => assert!(entry.at >= earliest, "S3: {self:?}: {entry:?}"),
+        }
+        let asks = match entry.before.last {
+            None => true,
+            Some(Action::Wait { until, .. }) => entry.input == Input::Tick && entry.at >= until.as_nanos(),
+            _ => false,
+        };
+        let asks = asks && !matches!(entry.input, Input::Cancel | Input::TokenReplaced(_));
+        let goes_on = match entry.action {
+            Some(Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) => true,
+            Some(Action::Wait { .. }) => entry.before.last.is_none(),
+            Some(Action::Fail(failure)) => failure.kind() == FailureKind::TokenRejected,
+            _ => false,
+        };
+        assert!(!asks || !goes_on || entry.at >= earliest, "P1: before the breaker {self:?}: {entry:?}");
+    }
+
     /// Returns the earliest and the latest instant of the next probe.
     fn closed_until(&self) -> (u64, u64) {
         match self.state {
@@ -321,5 +529,94 @@ impl Breaker {
             BreakerState::Open(earliest, latest) => (earliest, latest),
             BreakerState::Probing { until, .. } => (until, until),
         }
+    }
+}
+
+/// The retry budget (S2, C1 to C4).
+#[derive(Clone, Debug)]
+pub struct Budget {
+    policy: BudgetPolicy,
+    pub balance: u32,
+    /// The time of the last token that time brought, or of the last moment at which the budget was full.
+    since: u64,
+    /// The tokens that each request has paid and not got back.
+    paid: Vec<u32>,
+    /// The sum of what good answers and time gave back, and of what was charged.
+    pub returned: u64,
+    pub charged: u64,
+    /// The retries that were not free.
+    pub granted: u64,
+}
+
+impl Budget {
+    pub fn new(policy: BudgetPolicy, requests: usize) -> Budget {
+        let paid = vec![0; requests];
+        Budget { policy, balance: policy.capacity, since: 0, paid, returned: 0, charged: 0, granted: 0 }
+    }
+
+    pub fn cost(&self, kind: Kind) -> u32 {
+        if kind == Kind::Throttle { self.policy.throttle_cost } else { self.policy.retry_cost }
+    }
+
+    /// C4: takes what time has brought.
+    pub fn pass_time(&mut self, at: u64) {
+        let every = nanos(self.policy.refill_every);
+        let Some(tokens) = (at - self.since).checked_div(every) else { return };
+        self.since += tokens * every;
+        let missing = self.policy.capacity - self.balance;
+        self.give(u32::try_from(tokens).unwrap_or(u32::MAX).min(missing));
+        if self.balance == self.policy.capacity {
+            self.since = at;
+        }
+    }
+
+    /// C3: takes a good answer to a request.
+    pub fn refund(&mut self, request: usize) {
+        let paid = std::mem::take(&mut self.paid[request]);
+        let refund = match self.policy.refund {
+            Refund::LastCost if paid > 0 => paid,
+            Refund::Fixed | Refund::LastCost => self.policy.success_refund,
+            Refund::Paid => self.policy.success_refund.saturating_add(paid),
+        };
+        self.give(refund.min(self.policy.capacity - self.balance));
+    }
+
+    fn give(&mut self, tokens: u32) {
+        self.balance += tokens;
+        self.returned += u64::from(tokens);
+    }
+
+    /// Charges a failure, where failures are charged. `None`: it is free (C2).
+    pub fn fail(&mut self, request: usize, price: Option<u32>) {
+        if self.policy.charge == Charge::Failure {
+            self.pay(request, price.unwrap_or(0).min(self.balance));
+        }
+    }
+
+    /// Returns whether a retry at this price can be paid.
+    pub fn is_enough(&self, price: Option<u32>) -> bool {
+        self.balance.checked_sub(self.price(price)).is_some_and(|rest| rest >= self.policy.floor)
+    }
+
+    /// Charges a retry that was granted.
+    pub fn grant(&mut self, request: usize, price: Option<u32>) {
+        self.granted += u64::from(price.is_some());
+        if self.policy.charge == Charge::Retry {
+            self.pay(request, self.price(price));
+        }
+    }
+
+    fn price(&self, price: Option<u32>) -> u32 {
+        price.filter(|_| self.policy.charge == Charge::Retry).unwrap_or(0)
+    }
+
+    fn pay(&mut self, request: usize, amount: u32) {
+        self.balance -= amount;
+        self.charged += u64::from(amount);
+        self.paid[request] = match self.policy.refund {
+            Refund::Fixed => 0,
+            Refund::LastCost => amount,
+            Refund::Paid => self.paid[request].saturating_add(amount),
+        };
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, Event, FailureKind, Idempotency, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
+    Action, Event, FailureKind, GateState, Idempotency, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
     TransportErrorKind, Upstream, Verdict, derive_seed,
 };
 
@@ -55,6 +55,8 @@ pub struct Entry {
     pub action: Option<Action>,
     /// The facts that the request had shown before the event.
     pub before: Seen,
+    /// The state of the gate at the time of the event, before it.
+    pub gate: GateState,
     /// The state after the event.
     pub after: State,
 }
@@ -71,6 +73,8 @@ pub enum Input {
     /// The new token's lifetime in nanoseconds.
     TokenReplaced(Option<u64>),
     OpenGate,
+    /// The end of the closing, in nanoseconds since the origin.
+    CloseGate(u64),
 }
 
 /// The facts that a request has shown in its actions.
@@ -97,6 +101,9 @@ pub struct State {
     pub attempts: u32,
     pub next_tick: Option<u64>,
     pub generation: u32,
+    pub gate: GateState,
+    pub balance: Option<u32>,
+    pub next_probe: Option<u64>,
 }
 
 /// The end of the attempt in flight.
@@ -263,6 +270,7 @@ impl Player {
         self.now = self.now.max(told_at);
         let before = self.seen[request];
         let now = Timestamp::from_nanos(told_at);
+        let gate = self.upstream.gate_state(now);
         let event = match input {
             Input::Start => Some(Event::Start),
             Input::Tick => Some(Event::Tick),
@@ -278,6 +286,10 @@ impl Player {
                 self.upstream.open_gate(now);
                 None
             }
+            Input::CloseGate(until) => {
+                self.upstream.close_gate(now, Timestamp::from_nanos(until));
+                None
+            }
         };
         let action = event.map(|event| self.handle(request, now, event));
         if let Some(action) = action {
@@ -287,8 +299,11 @@ impl Player {
             attempts: self.machines[request].attempts(),
             next_tick: self.next_tick(request),
             generation: self.upstream.generation(),
+            gate: self.upstream.gate_state(now),
+            balance: self.upstream.budget_balance(now),
+            next_probe: self.upstream.next_probe(now).map(Timestamp::as_nanos),
         };
-        self.entries.push(Entry { told_at, at: self.now, request, input, action, before, after });
+        self.entries.push(Entry { told_at, at: self.now, request, input, action, before, gate, after });
         action
     }
 

@@ -4,11 +4,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use retry_machine::{
-    Action, Cause, Charge, FailureKind, Idempotency, RefreshOutcome, Refund, TransportErrorKind, WaitReason,
-};
+use retry_machine::{Action, Cause, FailureKind, Idempotency, RefreshOutcome, TransportErrorKind, WaitReason};
 
-use super::bounds::{Breaker, Gate, Lease, Results, Retries, Waits};
+use super::bounds::{Breaker, Budget, Gate, Lease, Results, Retries, Waits};
 use super::history::{Ended, Entry, History, Input, Player};
 use super::response::{Health, Numbers, Response, Taken};
 use super::settings::{Kind, nanos};
@@ -66,12 +64,24 @@ pub fn hints_bind(history: &History) {
     });
 }
 
-/// I1, S1: no attempt is sent while the gate is closed.
+/// I1, S1, C6, C11, C12: no attempt is sent while the gate is closed, and it is closed just as long as replies and operators
+/// asked for, within its limit.
 pub fn the_gate_binds(history: &History) {
+    for_each_with_gate(history, |gate, _, entry| {
+        assert!(entry.sent().is_none() || !gate.is_closed(entry.at), "S1: sent through {gate:?}: {entry:?}");
+        gate.check(entry, &history.setup.settings);
+    });
+}
+
+/// Passes each entry with the gate after it, and whether it was closed before.
+fn for_each_with_gate(history: &History, mut check: impl FnMut(&Gate, bool, &Entry)) {
     let mut gate = Gate::default();
+    let mut retries = vec![Retries::default(); history.setup.requests.len()];
     for entry in &history.entries {
-        gate.hear(entry, &history.setup);
-        assert!(entry.sent().is_none() || entry.at >= gate.opens_at, "S1: sent before {}: {entry:?}", gate.opens_at);
+        let was_closed = gate.is_closed(entry.at);
+        gate.hear(entry, &history.setup, retries[entry.request]);
+        let _ = retries[entry.request].count(entry, &history.setup);
+        check(&gate, was_closed, entry);
     }
 }
 
@@ -297,33 +307,23 @@ pub fn leases_are_exclusive(history: &History) {
     }
 }
 
-/// I8, B1, L2, H11, S1: each wait is within the policy's bounds.
+/// I8, B1, L2, H11, S1, C9, C10, C13: each wait is within the policy's bounds.
 pub fn waits_are_within_bounds(history: &History) {
-    let mut gate = Gate::default();
     let mut waits = vec![Waits::default(); history.setup.requests.len()];
-    for entry in &history.entries {
-        gate.hear(entry, &history.setup);
-        waits[entry.request].check(entry, &history.setup, &gate);
-    }
+    for_each_with_gate(history, |gate, _, entry| waits[entry.request].check(entry, &history.setup, gate));
 }
 
-/// I9, S2, D18: each retry is granted or refused as the balance demands, which stays between 0 and the capacity.
+/// I9, S2, D18, C1 to C4: each retry is granted or refused as the balance demands, which stays between 0 and the capacity.
 pub fn the_budget_is_kept(history: &History) {
-    let Some(budget) = history.setup.settings.budget else { return };
     let settings = &history.setup.settings;
-    let cost = |kind| if kind == Kind::Throttle { budget.throttle_cost } else { budget.retry_cost };
-    let (mut balance, mut refunds, mut charged) = (budget.capacity, 0_u64, 0_u64);
+    let Some(policy) = settings.budget else { return };
     let mut results = Results::default();
-    let mut last_costs = vec![None; history.setup.requests.len()];
-    for entry in &history.entries {
+    let mut budget = Budget::new(policy, history.setup.requests.len());
+    for_each_with_gate(history, |_, was_closed, entry| {
+        budget.pass_time(entry.at);
         let (result, _) = results.hear(entry, &history.setup);
         if matches!(result, Some((_, Health::Good))) {
-            let refund = match (budget.refund, last_costs[entry.request]) {
-                (Refund::LastCost, Some(cost)) => cost,
-                _ => budget.success_refund,
-            };
-            balance = balance.saturating_add(refund).min(budget.capacity);
-            refunds += u64::from(refund);
+            budget.refund(entry.request);
         }
         // The kind of the failure that a result shows, also a late one, whether it may be retried or not.
         let kind = result.and_then(|_| match entry.input {
@@ -333,28 +333,31 @@ pub fn the_budget_is_kept(history: &History) {
             Input::Error(_, TransportErrorKind::Unprocessed) if !entry.before.repeated => None,
             _ => Some(Kind::Other),
         });
-        let Some(kind) = kind else { continue };
-        let mut price = cost(kind);
-        if budget.charge == Charge::Failure {
-            charged += u64::from(price.min(balance));
-            balance = balance.saturating_sub(price);
-            price = 0;
+        if let Some(kind) = kind {
+            // C2: the queue bounds it, or its own count.
+            let is_hinted = matches!(entry.input, Input::Reply(_, response) if response.effective_hint().is_some_and(|hint| hint.0 > 0));
+            let is_free = kind == Kind::Throttle && (was_closed || settings.throttle_retries.is_some() && is_hinted);
+            let price = (!is_free).then(|| budget.cost(kind));
+            budget.fail(entry.request, price);
+            if entry.failure().is_some() {
+                if let Some(Action::Wait { .. }) = entry.action {
+                    assert!(budget.is_enough(price), "I9: granted with {budget:?}: {entry:?}");
+                    budget.grant(entry.request, price);
+                }
+                if entry.failed() == Some(FailureKind::Budget) {
+                    assert!(!budget.is_enough(price), "S2: refused with {budget:?}: {entry:?}");
+                }
+            }
         }
-        if entry.failure().is_none() {
-            continue;
-        }
-        let is_enough = balance.checked_sub(price).is_some_and(|rest| rest >= budget.floor);
-        if let Some(Action::Wait { .. }) = entry.action {
-            assert!(is_enough, "I9: granted with {balance}: {entry:?}");
-            balance -= price;
-            charged += u64::from(price);
-            last_costs[entry.request] = Some(cost(kind));
-        }
-        if entry.failed() == Some(FailureKind::Budget) {
-            assert!(!is_enough, "S2: refused with {balance}: {entry:?}");
-        }
+        assert_eq!(entry.after.balance, Some(budget.balance), "S2: {budget:?}: {entry:?}");
+        assert!(budget.balance <= policy.capacity, "I9: {budget:?}: {entry:?}");
+    });
+    let most = u64::from(policy.capacity) + budget.returned;
+    assert!(budget.charged <= most, "I9: {budget:?}");
+    let cheapest = policy.retry_cost.min(policy.throttle_cost);
+    if policy.charge == retry_machine::Charge::Retry && cheapest > 0 {
+        assert!(budget.granted <= most / u64::from(cheapest), "I9: {budget:?}");
     }
-    assert!(charged <= u64::from(budget.capacity) + refunds, "I9: {charged} charged");
 }
 
 /// D18, S3, F6: the breaker opens, closes and lets a probe through by the health that results show.
@@ -374,6 +377,7 @@ pub fn the_breaker_hears_the_health(history: &History) {
         if entry.failed() == Some(FailureKind::BreakerOpen) && !entry.was_over() {
             breaker.refuse(entry);
         }
+        breaker.check(entry);
     }
 }
 
@@ -385,6 +389,12 @@ pub fn failures_tell_what_is_known(history: &History) {
         status: Option<u16>,
         cause: Option<Cause>,
     }
+    for_each_with_gate(history, |gate, _, entry| {
+        let Some(Action::Fail(failure)) = entry.action.filter(|_| !entry.was_over()) else { return };
+        let told = failure.not_before().map_or(0, |instant| instant.as_nanos());
+        assert!(!gate.is_closed(entry.at) || told >= gate.asked_until, "F8: {told} is before {gate:?}: {entry:?}");
+        assert!(entry.after.next_probe.is_none_or(|probe| told >= probe), "F8: {told}: {entry:?}");
+    });
     history.for_each(|known: &mut Known, entry| {
         let ended = entry.ended().map(|(_, ended)| ended);
         if let Some(Ended::Answered(response)) = ended {

@@ -54,6 +54,8 @@ pub enum PlannedEvent {
     Cancel,
     TokenReplaced(Option<u64>),
     OpenGate,
+    /// For so many nanoseconds.
+    CloseGate(u64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +86,13 @@ impl Plan {
     }
 }
 
+impl PlannedStep {
+    /// Returns whether the operator does something.
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self.event, PlannedEvent::OpenGate | PlannedEvent::CloseGate(_))
+    }
+}
+
 impl PlannedEvent {
     fn tell(self, player: &mut Player, request: usize, now: u64) {
         let newest = player.seen(request).sends;
@@ -105,6 +114,7 @@ impl PlannedEvent {
             PlannedEvent::Cancel => Input::Cancel,
             PlannedEvent::TokenReplaced(lifetime) => Input::TokenReplaced(lifetime),
             PlannedEvent::OpenGate => Input::OpenGate,
+            PlannedEvent::CloseGate(nanos) => Input::CloseGate(now.saturating_add(nanos)),
         };
         let _: Option<Action> = player.tell(request, now, input);
     }
@@ -327,6 +337,7 @@ impl Choices {
             26 => PlannedEvent::Error(self.which(), self.transport_error()),
             27 => PlannedEvent::Refreshed(self.outcome()),
             28 => PlannedEvent::Start,
+            29 if self.chance(4) => PlannedEvent::CloseGate(self.nanos()),
             29 => self.one_of(&[PlannedEvent::Cancel, PlannedEvent::OpenGate]),
             30 => PlannedEvent::TokenReplaced(self.chance(2).then(|| self.nanos())),
             _ => PlannedEvent::Reply(WhichAttempt::Earlier(1), Numbers { status: 200, ..self.response(bias) }),

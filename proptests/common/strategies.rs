@@ -116,13 +116,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
         option::weighted(0.5, nanos()),
     );
     let reading = (meanings(), select(DIALECTS.to_vec()), any::<bool>());
-    let shared = (
-        prop::bool::weighted(0.8),
-        option::of(budget()),
-        option::weighted(0.3, breaker),
-        nanos(),
-        nanos(),
-    );
+    let shared = (prop::bool::weighted(0.8), option::of(budget()), option::weighted(0.3, breaker), nanos(), nanos());
     (back_off, limits, reading, shared)
         .prop_map(|(back_off, limits, reading, shared)| Settings {
             initial_backoff: back_off.0,

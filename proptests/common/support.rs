@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use retry_machine::{
     Action, Event, Failure, FailureKind, HintSource, Idempotency, Jitter, Policy, PolicyBuilder, RefreshOutcome,
-    RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
+    RequestLimits, RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
 };
 
 pub const REFRESHED: RefreshOutcome = RefreshOutcome::Refreshed { expires_in: None };
@@ -122,6 +122,14 @@ impl Moment<'_> {
         self.start()
     }
 
+    /// Starts a request with limits of its own.
+    pub fn start_with(self, limits: RequestLimits) -> Action {
+        let seed = derive_seed(self.scene.seed, self.request);
+        let machine = RetryMachine::new(Idempotency::Idempotent, seed).with_limits(limits);
+        assert!(self.scene.requests.insert(self.request, machine).is_none(), "the request was started before");
+        self.start()
+    }
+
     pub fn tick(self) -> Action {
         self.tell(Event::Tick)
     }
@@ -163,6 +171,11 @@ impl Moment<'_> {
 
     pub fn open_gate(self) {
         self.scene.upstream.open_gate(self.now);
+    }
+
+    /// Closes the gate by hand until `millis` after the origin.
+    pub fn close_gate(self, millis: u64) {
+        self.scene.upstream.close_gate(self.now, Timestamp::from_millis(millis));
     }
 
     pub fn tell(self, event: Event) -> Action {

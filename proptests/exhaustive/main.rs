@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, Idempotency, Jitter, Policy,
-    RefreshOutcome, Reply, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind, Upstream, Verdict,
-    WaitReason,
+    Action, BreakerPolicy, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, GateReason, Idempotency,
+    Jitter, Policy, RefreshOutcome, Reply, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind,
+    Upstream, Verdict, WaitReason,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -38,8 +38,10 @@ fn policy(capacity: u32) -> Policy {
         .budget(Some(BudgetPolicy {
             capacity,
             retry_cost: RETRY_COST,
-            throttle_cost: 0,
+            throttle_cost: RETRY_COST,
             success_refund: REFUND,
+            // A clock for the budget would multiply the states.
+            refill_every: Duration::ZERO,
             ..BudgetPolicy::DEFAULT
         }))
         .on(502..=502, StatusMeaning::RetryIfSafe)
@@ -80,6 +82,9 @@ enum Input {
     Rejected,
     Unavailable(Option<u32>),
     Cancel,
+    /// For the upstream, in seconds from now.
+    CloseGate(u32),
+    OpenGate,
 }
 
 const ALPHABET: [Input; 27] = [
@@ -139,6 +144,25 @@ const BESIDE_WORDS: [Input; 11] = [
     Input::Cancel,
 ];
 
+/// Enough of the others to lead anywhere at the gate, with what is about it alone: a limit with nothing left that closes it
+/// beside an answer, a throttle without a hint, and the operator.
+const AT_THE_GATE: [Input; 14] = [
+    Input::Due,
+    Input::Late,
+    Input::Status(200),
+    Input::Status(503),
+    Input::Verdict(503, Verdict::Throttled),
+    Input::Hint(429, 1),
+    Input::Hint(429, 3),
+    Input::Hint(429, 10),
+    Input::Exhausted(200, 2),
+    Input::LateHint(429, 5),
+    Input::Failed(TransportErrorKind::NotSent),
+    Input::Cancel,
+    Input::CloseGate(2),
+    Input::OpenGate,
+];
+
 /// Answers that keep a request going: failures, hints, and silence.
 const ANSWERS: [Input; 3] = [Input::Status(503), Input::Hint(429, 3), Input::Due];
 
@@ -166,6 +190,7 @@ impl Input {
                 Event::Refreshed(RefreshOutcome::Unavailable { retry_after: wait.map(seconds) })
             }
             Input::Cancel => Event::Cancel,
+            Input::CloseGate(_) | Input::OpenGate => unreachable!("they are for the upstream"),
         }
     }
 }
@@ -243,6 +268,12 @@ struct Seen {
     unanswered: Option<u32>,
     /// D13: whether an attempt was unprocessed.
     repeated: bool,
+    /// C3: the price of the retries that no answer has given back.
+    paid: u32,
+    /// C13: the time spent in waits for hints and at the gate, as far as they are over.
+    server_time: Duration,
+    /// The wait under way: its begin or the last event in it, its end, and its reason.
+    wait: Option<(Timestamp, Timestamp, WaitReason)>,
     end: Option<Action>,
 }
 
@@ -262,7 +293,22 @@ struct SystemState {
     /// The capacity of the budget, and its balance.
     capacity: u32,
     balance: u32,
+    /// The cases at the gate on the edge to this state.
+    reached: Option<Case>,
     broken: Option<&'static str>,
+}
+
+/// The cases at the gate that the search must reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Case {
+    InQueue,
+    Head,
+    MovedBack,
+    GivenBack,
+    TooLongForNewcomer,
+    TooLongInAll,
+    Brake,
+    FreeThrottle,
 }
 
 /// Two states are the same if they continue in the same way: instants count from now, and the path to a state does not
@@ -278,8 +324,8 @@ impl Hash for SystemState {
             MachineSnapshot::new(machine, self.now).hash(hasher);
             let Seen { not_before, sends, retries, generation, unauthorized, .. } = seen;
             (ahead(*not_before), sends, retries, generation, unauthorized).hash(hasher);
-            let Seen { succeeded, unanswered, repeated, end, .. } = seen;
-            (succeeded, unanswered, repeated, end.is_some()).hash(hasher);
+            let Seen { succeeded, unanswered, repeated, paid, end, .. } = seen;
+            (succeeded, unanswered, repeated, paid, end.is_some()).hash(hasher);
         }
         self.lease.map(|(holder, until)| (holder, ahead(until))).hash(hasher);
         (ahead(self.closed_until), self.balance, self.broken).hash(hasher);
@@ -303,11 +349,18 @@ impl SystemState {
             lease: None,
             capacity,
             balance: capacity,
+            reached: None,
             broken: None,
         }
     }
 
     fn step(&mut self, request: usize, input: Input) {
+        self.reached = None;
+        match input {
+            Input::CloseGate(wait) => return self.close_gate(wait),
+            Input::OpenGate => return self.open_gate(),
+            _ => {}
+        }
         let (machine, seen) = &mut self.machines[request];
         let newest = machine.attempts();
         let in_flight = machine.in_flight();
@@ -319,9 +372,19 @@ impl SystemState {
             _ => self.now,
         };
         let event = input.event(newest);
+        let before = self.upstream.gate_state(now);
         let action = machine.handle(now, event, &mut self.upstream);
+        let after = self.upstream.gate_state(now);
         self.now = self.now.max(now);
         let now = self.now;
+        let was_closed = now < self.closed_until;
+        if let Some((from, until, reason)) = seen.wait.take().filter(|_| seen.end.is_none()) {
+            if reason != WaitReason::Backoff {
+                seen.server_time += now.saturating_duration_since(from);
+            }
+            seen.wait = Some((now, until, reason));
+        }
+        let left = LONGEST_WAIT.saturating_sub(seen.server_time);
 
         let mut check = |holds: bool, invariant| {
             if !holds {
@@ -353,7 +416,8 @@ impl SystemState {
             let closes = taken == Some(Taken::Throttled)
                 || reply.is_exhausted && matches!(taken, Some(Taken::Answer | Taken::Surfaced | Taken::Retried));
             if let Some(wait) = reply.hint.filter(|_| closes) {
-                self.closed_until = self.closed_until.max(now.saturating_add(seconds(wait)));
+                // C12: one reply closes it for so long at most.
+                self.closed_until = self.closed_until.max(now.saturating_add(seconds(wait).min(LONGEST_WAIT)));
             }
             // D18, F6: a good answer that is the first of its attempt, or a late success.
             let is_success = reply.status == 200 && taken == Some(Taken::Answer);
@@ -362,9 +426,19 @@ impl SystemState {
             let is_new_success = seen.succeeded & success != success;
             seen.succeeded |= success;
             if is_new_success || reply.is_good() && success == 0 && (is_in_flight || is_first_answer) {
-                self.balance = self.capacity.min(self.balance + REFUND);
+                self.balance = self.capacity.min(self.balance + REFUND + seen.paid);
+                seen.paid = 0;
             }
         }
+        // C11: the brake is for the back-off of the next retry, and only with a pace.
+        if let Some((until, GateReason::Brake)) = after.closed.filter(|closed| before.closed != Some(*closed)) {
+            let backoff = now.saturating_add(seconds(1 << seen.retries));
+            check(before.pace.is_some() && in_flight.is_some() && until <= backoff, S1);
+            self.closed_until = self.closed_until.max(until);
+            self.reached = Some(Case::Brake);
+        }
+        let closed = (now < self.closed_until).then_some(self.closed_until);
+        check(after.closed.map(|(until, _)| until) == closed, S1);
 
         // The result of the attempt that was under way.
         let answer = reply.filter(|_| is_in_flight);
@@ -392,7 +466,8 @@ impl SystemState {
         seen.repeated |= is_repetition;
         let failed = over && !is_repetition && answer.and(taken) != Some(Taken::Token);
         let throttled = answer.and(taken) == Some(Taken::Throttled);
-        let cost = if throttled { 0 } else { RETRY_COST };
+        // C2: the queue bounds it.
+        let cost = if throttled && was_closed { 0 } else { RETRY_COST };
         let has_ended = seen.end.is_none() && action.is_terminal();
         if has_ended && in_flight.is_some() && !is_in_flight && !matches!(input, Input::Due | Input::Late) {
             seen.unanswered = in_flight;
@@ -409,6 +484,7 @@ impl SystemState {
         match action {
             Action::Send { attempt, generation, .. } => {
                 check(now >= seen.not_before && now >= self.closed_until, I1);
+                seen.wait = None;
                 let most = 1 + RETRIES + RECOVERIES + u32::from(seen.repeated);
                 check(attempt <= most && attempt == seen.sends + 1, I2);
                 check(!seen.unauthorized || generation != seen.generation, I5);
@@ -423,6 +499,10 @@ impl SystemState {
                     seen.retries += 1;
                     check(cost <= self.balance, I9);
                     self.balance = self.balance.saturating_sub(cost);
+                    seen.paid += cost;
+                    if cost == 0 {
+                        self.reached = Some(Case::FreeThrottle);
+                    }
                 }
                 let backoff = now.saturating_add(seconds(1 << seen.retries >> 1));
                 // L2: after a throttle the hint counts, however short. H11: so does a pushback, which is exact.
@@ -431,17 +511,70 @@ impl SystemState {
                 let longest = match reason {
                     WaitReason::Backoff => backoff,
                     WaitReason::Hint(_) => seen.not_before,
-                    WaitReason::Gate => self.closed_until,
+                    // A head waits for the opening, any other for a slot (C9, C10).
+                    WaitReason::Gate => self.closed_until.max(before.next_free).max(after.next_free),
                 };
                 check(until.max(now) >= shortest, I8);
-                check(until <= longest.max(now).min(now.saturating_add(LONGEST_WAIT)), I8);
+                let is_new = seen.wait.is_none_or(|(_, before, _)| before != until);
+                // S1: those that wait when the operator ends the queue keep their slots.
+                let is_known = after.pace.is_some() || reason != WaitReason::Gate;
+                check(!is_new || !is_known || until <= longest.max(now), I8);
+                // C13: no longer in all, the waits before included.
+                let is_for_server = reason != WaitReason::Backoff;
+                check(!is_for_server || until.max(now).saturating_duration_since(now) <= left, I8);
+                if is_new && reason == WaitReason::Gate {
+                    let is_newcomer = seen.sends == 0 && seen.wait.is_none();
+                    check(!is_newcomer || until == before.next_free, S7);
+                    self.reached = self.reached.or(Some(match seen.wait {
+                        _ if is_newcomer => Case::InQueue,
+                        Some((_, end, WaitReason::Gate)) if now >= end => Case::MovedBack,
+                        _ => Case::Head,
+                    }));
+                }
+                seen.wait = Some((now, until, reason));
             }
             Action::Done { .. } | Action::Fail(_) => {
                 let refused = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Budget);
                 check(!refused || seen.end.is_some() || cost > self.balance, I9);
+                let too_long =
+                    matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::ServerWaitTooLong);
+                if seen.end.is_none() {
+                    let gives_back = input == Input::Cancel && after.next_free < before.next_free;
+                    self.reached = match too_long {
+                        true if seen.sends == 0 && seen.wait.is_none() => Some(Case::TooLongForNewcomer),
+                        true if seen.server_time > Duration::ZERO => Some(Case::TooLongInAll),
+                        _ if gives_back => Some(Case::GivenBack),
+                        _ => self.reached,
+                    };
+                }
                 seen.end = Some(action);
             }
             Action::AwaitRefresh { .. } | Action::InFlight { .. } => {}
+        }
+        if matches!(action, Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) {
+            seen.wait = None;
+        }
+    }
+
+    /// C12: without a limit, and without a pace (S1).
+    fn close_gate(&mut self, wait: u32) {
+        let until = self.now.saturating_add(seconds(wait));
+        let before = self.upstream.gate_state(self.now);
+        self.upstream.close_gate(self.now, until);
+        self.closed_until = self.closed_until.max(until);
+        let after = self.upstream.gate_state(self.now);
+        let holds = after.closed.map(|(until, _)| until) == Some(self.closed_until) && before.pace == after.pace;
+        if !holds {
+            self.broken.get_or_insert(S1);
+        }
+    }
+
+    fn open_gate(&mut self) {
+        self.upstream.open_gate(self.now);
+        self.closed_until = self.closed_until.min(self.now);
+        let after = self.upstream.gate_state(self.now);
+        if after.closed.is_some() || after.pace.is_some() || after.next_free > self.now {
+            self.broken.get_or_insert(S1);
         }
     }
 
@@ -494,6 +627,10 @@ const I7: &str = "I7: every request ends";
 const I8: &str = "I8: waits within the policy's bounds";
 /// Planted: a retry is not charged; a retry is granted for less; a deposit exceeds the capacity; a 401 refunds.
 const I9: &str = "I9: retries within the budget";
+/// Planted: C12's limit is missing; a failure brakes without a queue.
+const S1: &str = "S1: the gate is closed just as long as it was asked for, within its limit";
+/// Planted: a newcomer gets no slot.
+const S7: &str = "S7: who comes to a queue gets the next free slot";
 /// Planted: an attempt that timed out, broke or failed otherwise is repeated; an attempt at its limit counts as not sent.
 const I10: &str = "I10: a non-idempotent request is never sent again after an ambiguous failure";
 
@@ -503,6 +640,8 @@ struct Exploration {
     idempotency: Idempotency,
     alphabet: Vec<Input>,
     depth: usize,
+    /// Whether each case at the gate must be reached.
+    is_at_the_gate: bool,
 }
 
 impl Model for Exploration {
@@ -522,7 +661,9 @@ impl Model for Exploration {
             if machine.attempts() == 0 && machine.next_tick(&state.upstream).is_none() && seen.end.is_none() {
                 actions.extend([(request, Input::Start), (request, Input::Cancel)]);
             } else {
-                actions.extend(self.alphabet.iter().map(|input| (request, *input)));
+                let is_for_all = |input: &Input| matches!(input, Input::CloseGate(_) | Input::OpenGate);
+                let inputs = self.alphabet.iter().filter(|input| request == 0 || !is_for_all(input));
+                actions.extend(inputs.map(|input| (request, *input)));
             }
         }
     }
@@ -545,7 +686,17 @@ impl Model for Exploration {
                 $(properties.push(Property::always($invariant, |_, state: &SystemState| state.broken != Some($invariant)));)*
             };
         }
-        invariants!(I1, I2, I3, I4, I5, I6, I8, I9, I10);
+        invariants!(I1, I2, I3, I4, I5, I6, I8, I9, I10, S1, S7);
+        macro_rules! reached {
+            ($($case:ident),*) => {
+                $(properties.push(Property::sometimes(stringify!($case), |_, state: &SystemState| {
+                    state.reached == Some(Case::$case)
+                }));)*
+            };
+        }
+        if self.is_at_the_gate {
+            reached!(InQueue, Head, MovedBack, GivenBack, TooLongForNewcomer, TooLongInAll, Brake, FreeThrottle);
+        }
         properties
     }
 }
@@ -558,8 +709,9 @@ fn explore(requests: u32, idempotency: Idempotency, alphabet: &[&[Input]], depth
     let alphabet = alphabet.concat();
     let inputs = alphabet.len();
     let started = Instant::now();
-    let checker = Exploration { requests, idempotency, alphabet, depth }.checker();
-    let checker = checker.finish_when(HasDiscoveries::Any).target_state_count(MOST_EDGES).spawn_bfs().join();
+    let is_at_the_gate = inputs == AT_THE_GATE.len();
+    let checker = Exploration { requests, idempotency, alphabet, depth, is_at_the_gate }.checker();
+    let checker = checker.finish_when(HasDiscoveries::AnyFailures).target_state_count(MOST_EDGES).spawn_bfs().join();
     checker.assert_properties();
     assert!(checker.state_count() < MOST_EDGES, "the search does not end");
     let closed = checker.max_depth() < depth;
@@ -598,6 +750,16 @@ fn i1_to_i11_hold_for_one_non_idempotent_request_that_gets_words() {
 #[test]
 fn i1_to_i11_hold_for_two_requests_on_one_upstream() {
     explore(2, Idempotency::Idempotent, &[&ALPHABET, &WORDS], 7);
+}
+
+#[test]
+fn s7_i1_to_i11_hold_for_three_requests_at_the_gate() {
+    explore(3, Idempotency::Idempotent, &[&AT_THE_GATE], 7);
+}
+
+#[test]
+fn s7_i1_to_i11_hold_for_two_requests_at_the_gate() {
+    explore(2, Idempotency::Idempotent, &[&AT_THE_GATE], 7);
 }
 
 #[test]

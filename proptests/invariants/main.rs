@@ -15,6 +15,7 @@ use retry_machine::{
 
 #[path = "../common/bounds.rs"]
 mod bounds;
+mod fleet;
 #[allow(dead_code, reason = "the fuzz targets use the rest")]
 #[path = "../common/history.rs"]
 mod history;
@@ -22,6 +23,7 @@ mod history;
 mod oracle;
 #[path = "../common/plans.rs"]
 mod plans;
+mod queue;
 #[path = "../common/response.rs"]
 mod response;
 #[allow(dead_code, reason = "the fuzz targets use the rest")]

@@ -299,7 +299,7 @@ fn every_invariant_has_a_planted_bug_that_its_tests_catch() {
             named.push(format!("{bug}.patch"));
         }
     }
-    // The others break a rule that is no invariant.
+    // The others break a rule that is not an invariant.
     let rules: BTreeSet<_> = rules().into_iter().map(|rule| rule.number).collect();
     let mut files: Vec<_> = fs::read_dir(root().join("proptests/planted"))
         .unwrap()

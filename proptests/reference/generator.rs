@@ -71,7 +71,7 @@ pub struct Generator<'a> {
     crowd: Crowd,
 }
 
-/// How many requests meet at the gate.
+/// Number of requests that meet at the gate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Crowd {
     Few,
@@ -529,7 +529,7 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
     Value::Object(event)
 }
 
-/// A good answer or a throttle, and seldom a failure.
+/// Returns a good answer or a throttle, and seldom a failure.
 fn good_reply_or_throttle(choices: &mut Choices, event: &mut Map<String, Value>, crowd: Crowd) {
     let seldom = choices.pick(&[429, 429, 429, 429, 503, 500, 404]);
     let status = if choices.one_in(if crowd == Crowd::Steady { 24 } else { 4 }) { seldom } else { 200 };

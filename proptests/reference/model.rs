@@ -94,7 +94,7 @@
 //!     gives it back, if it is the last one given.
 //! 44. C10: a brake makes no head: the request queues, unless it has queued before. A hint that only prolongs a closing
 //!     does not make one either.
-//! 45. C11: with `max_retries` used up the brake is drawn all the same. It is drawn before the charge and the judgment.
+//! 45. C11: with `max_retries` used up the brake is drawn, too. It is drawn before the charge and the judgment.
 //! 46. C14: the queue is too long by the longest server wait, whatever this request has waited already. The quarter is
 //!     one of the time until its deadline.
 //! 47. C9, F3: with several ends of one wait the jitter of a hint is the same on top of hint and opening.

@@ -10,7 +10,7 @@ fn at(millis: u64) -> Timestamp {
 }
 
 /// Returns a scene at 42 s: request 0 is in flight for the second time, and request 1 queues for 46 s.
-fn queueing() -> Scene {
+fn queuing() -> Scene {
     sent_again(paced())
 }
 
@@ -29,7 +29,7 @@ fn closed(scene: &Scene, millis: u64) -> Option<(Timestamp, GateReason)> {
 fn c11_an_error_in_transport_closes_the_gate_for_the_back_off() {
     use TransportErrorKind::{Broken, NotSent, Other, TimedOut};
     for error in [NotSent, TimedOut, Broken, Other] {
-        let mut scene = queueing();
+        let mut scene = queuing();
         // The second retry: 2 s. The request is a head, for it has waited at the gate before.
         scene.at(43_000).error(error).is("wait 45000 backoff");
         assert_eq!(closed(&scene, 43_000), Some((at(45_000), GateReason::Brake)));
@@ -43,12 +43,12 @@ fn c11_an_error_in_transport_closes_the_gate_for_the_back_off() {
 #[test]
 fn c11_a_throttle_without_a_hint_closes_the_gate_for_the_back_off() {
     for headers in [&[][..], &[("Retry-After", "0")], &[("Retry-After", "soon")]] {
-        let mut scene = queueing();
+        let mut scene = queuing();
         scene.at(43_000).reply_with(429, headers).is("wait 45000 backoff");
         assert_eq!(closed(&scene, 43_000), Some((at(45_000), GateReason::Brake)));
         scene.at(46_000).request(1).tick().is("wait 52000 gate");
     }
-    let mut scene = queueing();
+    let mut scene = queuing();
     let reply = Reply::new(200).with_verdict(Verdict::Throttled);
     scene.at(43_000).tell(Event::Reply { attempt: 2, reply }).is("wait 45000 backoff");
     assert_eq!(closed(&scene, 43_000), Some((at(45_000), GateReason::Brake)));
@@ -94,21 +94,21 @@ fn c11_a_brake_needs_no_retry_that_is_left() {
 fn c11_other_results_do_not_brake() {
     use TransportErrorKind::{Permanent, Unprocessed};
     for status in [200, 404, 500, 502, 503] {
-        let mut scene = queueing();
+        let mut scene = queuing();
         let _ = scene.at(43_000).reply(status);
         assert_eq!(closed(&scene, 43_000), None, "{status}");
         scene.at(46_000).request(1).tick().is("send 1");
     }
-    let mut scene = queueing();
+    let mut scene = queuing();
     scene.at(43_000).error(Unprocessed).is("send 3");
     assert_eq!(closed(&scene, 43_000), None);
     scene.at(43_000).error(Unprocessed).is("wait 45000 backoff");
     assert_eq!(closed(&scene, 43_000), None);
-    let mut scene = queueing();
+    let mut scene = queuing();
     scene.at(43_000).error(Permanent).fails(FailureKind::Transport);
     assert_eq!(closed(&scene, 43_000), None);
     // A 429 that is final is not retried.
-    let mut scene = queueing();
+    let mut scene = queuing();
     let reply = Reply::new(429).with_verdict(Verdict::Final);
     scene.at(43_000).tell(Event::Reply { attempt: 2, reply }).fails(FailureKind::UnexpectedStatus);
     assert_eq!(closed(&scene, 43_000), None);
@@ -116,7 +116,7 @@ fn c11_other_results_do_not_brake() {
 
 #[test]
 fn c11_a_late_result_does_not_brake() {
-    let mut scene = queueing();
+    let mut scene = queuing();
     scene.at(43_000).cancel().fails(FailureKind::Cancelled);
     scene.at(43_100).error(TransportErrorKind::Broken).fails(FailureKind::Cancelled);
     scene.at(43_100).reply_to(1, 429, &[]).fails(FailureKind::Cancelled);

@@ -41,7 +41,7 @@ fn c12_requests_that_wait_already_go_on() {
 #[test]
 fn c12_a_later_reply_that_asks_for_more_counts_too() {
     let mut scene = paced();
-    // The gate is closed already: what is asked for is the latest end.
+    // The gate is closed already: the latest end is asked for.
     scene.at(33_000).request(9).reply_with(429, &[("Retry-After", "3600")]).fails(FailureKind::ServerWaitTooLong);
     assert_eq!(scene.upstream.gate_state(at(33_000)).closed, Some((at(333_000), GateReason::Throttle)));
     let failure = scene.at(34_000).request(1).start().fails(FailureKind::ServerWaitTooLong);
@@ -196,7 +196,7 @@ fn c13_f4_a_late_hint_is_checked_with_the_time_really_spent() {
         let action = scene.at(10_500).request(1).reply_to(1, 503, &[("retry-after-ms", hint)]);
         if is_granted {
             action.is("wait 301000 retry_after_ms");
-            // Its slot has passed meanwhile.
+            // Its slot has passed in the meantime.
             scene.at(301_000).request(1).tick().is("send 2 until 302000");
         } else {
             assert_eq!(action.fails(FailureKind::ServerWaitTooLong).not_before(), Some(at(301_001)));

@@ -160,9 +160,9 @@ fn c7_after_two_idle_minutes_there_is_no_pace_and_no_guess() {
 }
 
 #[test]
-fn c7_a_slot_that_lies_ahead_is_no_idle_time() {
+fn c7_while_a_slot_lies_ahead_the_time_is_not_idle() {
     let mut scene = paced();
-    // Slots every 4 s from 46 s on: the last one at 166 s, and no attempt ends meanwhile.
+    // Slots every 4 s from 46 s on: the last one at 166 s, and no attempt ends before that.
     for request in 20..51 {
         let _ = scene.at(32_000).request(request).start();
     }
@@ -176,7 +176,7 @@ fn c7_a_guess_that_waits_for_its_correction_is_a_queue() {
         let _ = scene.at(0).request(request).start();
     }
     let _ = scene.at(0).request(0).reply_with(429, &[("Retry-After", "300")]);
-    // Two measurements end in the closing, the second one with nobody who began to wait in it.
+    // Two measurements end in the closing, and none began to wait in the second one.
     let _ = scene.at(130_000).request(1).reply(404);
     let _ = scene.at(260_000).request(2).reply(404);
     assert!(pace(&scene, 260_000).is_some());
@@ -330,7 +330,7 @@ fn c7_a_guess_that_is_queued_for_without_a_refusal_becomes_three_quarters() {
 }
 
 #[test]
-fn c7_what_was_measured_after_a_refusal_is_no_guess_any_more() {
+fn c7_after_a_refusal_the_measured_time_is_not_a_guess() {
     // Eight requests make the guess eight times as fast, and a 429 at once four times.
     let mut scene = Scene::exact();
     scene.at(0).start().is("send 1");

@@ -20,7 +20,7 @@ fn throttle(scene: &mut Scene, millis: u64, seconds: u64) {
     let _ = scene.at(millis).reply_with(429, &[("Retry-After", &seconds.to_string())]);
 }
 
-/// Returns a scene in which request 0 was told so many seconds at 0 s, and so many requests have come meanwhile.
+/// Returns a scene in which request 0 was told so many seconds at 0 s, and so many requests have come since then.
 fn held(seconds: u64, requests: u64) -> Scene {
     let mut scene = Scene::exact();
     throttle(&mut scene, 0, seconds);
@@ -60,7 +60,7 @@ fn c8_a_guess_is_the_longer_of_age_and_closing_divided_by_the_answers() {
 
 #[test]
 fn c8_the_opening_halves_a_guess_until_the_slots_given_fit_into_a_quarter() {
-    // The closing in seconds, the requests that came meanwhile, and the pace in microseconds.
+    // The closing in seconds, the requests that came in it, and the pace in microseconds.
     let cases = [
         // A quarter of 12 s is 3 s, and so is the guess.
         (12, 0, 3_000_000),

@@ -253,7 +253,7 @@ fn c14_before_an_open_gate_a_slot_leaves_a_quarter_of_the_time() {
     // The slot is at 58 s, 15 s from now: three quarters of the time must be longer.
     start(&mut scene(), 43_000, 20_000).fails(FailureKind::Deadline);
     start(&mut scene(), 43_000, 20_004).is("wait 58000 gate");
-    // Who fails so has taken no slot.
+    // One that fails so has not taken a slot.
     let mut scene = scene();
     start(&mut scene, 43_000, 20_000).fails(FailureKind::Deadline);
     scene.at(43_000).request(4).start().is("wait 58000 gate");

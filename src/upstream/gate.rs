@@ -210,7 +210,7 @@ impl Gate {
     /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
-        shift.ahead(&mut self.opens_at);
+        shift.aged(&mut self.opens_at);
         shift.ahead(&mut self.asked_until);
         self.meter.rebase(shift);
         self.queue.rebase(shift);

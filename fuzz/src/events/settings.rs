@@ -24,7 +24,7 @@ pub fn settings(u: &mut Unstructured<'_>) -> Result<Settings> {
             9 => settings.attempt_timeout = Some(nanos(duration(u)?)),
             10 => settings.meanings.push(meaning(u)?),
             11 => settings.gate = u.arbitrary()?,
-            12 => settings.gate_spread = Some(nanos(duration(u)?)),
+            12 => settings.breaker = None,
             13 => settings.budget = budget(u)?,
             14 => {
                 let failures = u.int_in_range(1..=3)?;
@@ -95,6 +95,7 @@ fn budget(u: &mut Unstructured<'_>) -> Result<Option<BudgetPolicy>> {
     let (capacity, floor, retry_cost, throttle_cost) = (number()?, number()?, number()?, number()?);
     let success_refund = number()?;
     let charge = *u.choose(&[Charge::Retry, Charge::Failure])?;
-    let refund = *u.choose(&[Refund::Fixed, Refund::LastCost])?;
-    Ok(Some(BudgetPolicy { capacity, floor, retry_cost, throttle_cost, charge, success_refund, refund }))
+    let refund = *u.choose(&[Refund::Fixed, Refund::LastCost, Refund::Paid])?;
+    let refill_every = duration(u)?;
+    Ok(Some(BudgetPolicy { capacity, floor, retry_cost, throttle_cost, charge, success_refund, refund, refill_every }))
 }

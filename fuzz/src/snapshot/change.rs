@@ -69,7 +69,7 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
         2 => json!({"Waiting": "Gate"}),
         3 => json!({"Following": u.arbitrary::<u8>()?}),
         4 => json!({"Failed": u.choose(&["deadline", "exhausted", "ambiguous"])?}),
-        5 => json!({"Closed": {"failures_in_a_row": u.arbitrary::<u32>()?}}),
+        5 => json!({"Closed": {"failures_in_a_row": u.arbitrary::<u32>()?, "since": until}}),
         6 => json!({"Open": {"until": until}}),
         7 => json!({"Probing": {"epoch": u.arbitrary::<u8>()?, "until": until}}),
         _ => json!(u.choose(&names)?),

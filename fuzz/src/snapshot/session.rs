@@ -28,8 +28,6 @@ pub struct Session {
     settings: Settings,
     /// The latest instant that was told (T2).
     now: Timestamp,
-    /// The gate was closed no earlier than the first, and the server asked for no later opening than the second (S1).
-    gate: (Timestamp, Timestamp),
     requests: Vec<Request>,
 }
 
@@ -70,12 +68,12 @@ impl Session {
             hint: Timestamp::ZERO,
         };
         let requests = machines.into_iter().map(request).collect();
-        Session { upstream, settings, now: Timestamp::ZERO, gate: (Timestamp::ZERO, Timestamp::ZERO), requests }
+        Session { upstream, settings, now: Timestamp::ZERO, requests }
     }
 
-    /// Takes the state with its written form, if it has one.
+    /// Takes the state, the requests with their written form if they have one.
     pub fn restored(
-        (upstream, written): (Upstream, Value),
+        upstream: Upstream,
         settings: Settings,
         machines: Vec<(RetryMachine, Value)>,
         now: Timestamp,
@@ -88,8 +86,7 @@ impl Session {
         };
         let (machines, stored): (_, Vec<_>) = machines.into_iter().map(known).unzip();
         let mut session = Session::new(upstream, settings, machines);
-        let instant = |name: &str| rebased(written["gate"][name].as_u64().unwrap_or_default(), now);
-        (session.now, session.gate) = (now, (instant("closed_at").min(now), instant("asked_until")));
+        session.now = now;
         let open = session.settings.breaker.map_or(0, |breaker| nanos(breaker.open_for));
         let closed = after(after(now, open), open / 2);
         let action =
@@ -167,7 +164,10 @@ impl Session {
             }
             3 => {
                 self.now = self.now.max(now);
-                self.upstream.open_gate(now);
+                match u.arbitrary()? {
+                    true => self.upstream.open_gate(now),
+                    false => self.upstream.close_gate(now, after(now, nanos(duration(u)?))),
+                }
                 return Ok(());
             }
             4 => Event::TransportError { attempt: newest, kind: transport_error(u)? },
@@ -231,7 +231,6 @@ impl Session {
         let request = &mut self.requests[n];
         let Some(response) = response else { return };
         let after = |hint: Option<(u64, HintSource)>| hint.map_or(self.now, |(nanos, _)| after(self.now, nanos));
-        self.gate.1 = self.gate.1.max(after(response.hint)).max(after(response.effective_hint()));
         let over = request.last.is_some_and(|action| action.is_terminal());
         let hint = response.binding_hint(&self.settings, request.idempotency);
         if hint.is_some() && !over && request.machine.attempts() > 0 {
@@ -240,7 +239,7 @@ impl Session {
     }
 
     fn check(&mut self, n: usize, event: Event, response: Option<Response>, in_flight: Option<u32>, action: &Action) {
-        let Self { settings, now, requests, gate, .. } = self;
+        let Self { settings, now, requests, .. } = self;
         let (request, now) = (&mut requests[n], *now);
         let last = request.last;
         if let Some(last) = last.filter(Action::is_terminal) {
@@ -284,7 +283,6 @@ impl Session {
             }
             (Action::Wait { until, reason, .. }, _) => {
                 assert!(in_time(until), "L3");
-                let spread = settings.hint_spread();
                 let (low, high) = match reason {
                     WaitReason::Backoff if in_flight.is_some() => {
                         let throttled = taken == Some(Taken::Retried(Kind::Throttle));
@@ -303,14 +301,8 @@ impl Session {
                         let own = settings.throttle_backoff.map_or(0, |own| nanos(own.max_backoff));
                         (now, after(now, settings.max_backoff.max(own)))
                     }
-                    WaitReason::Hint(_) => (now, after(after(now, settings.max_server_wait), spread)),
-                    WaitReason::Gate => {
-                        // If it is closed once more, it stays closed for as long again. The spread is as long again.
-                        let (closed_at, asked_until) = *gate;
-                        let closed = nanos(asked_until.saturating_duration_since(closed_at));
-                        let widest = settings.gate_spread.unwrap_or(spread.max(closed.saturating_mul(2)));
-                        (now, after(after(asked_until, closed), widest))
-                    }
+                    // C13: in all, so that no wait is longer.
+                    WaitReason::Hint(_) | WaitReason::Gate => (now, after(now, settings.max_server_wait)),
                 };
                 assert!((low..=high).contains(&until), "I8: {reason:?} until {until:?}, not {low:?} to {high:?}");
             }
@@ -324,16 +316,6 @@ impl Session {
         }
         assert!(!action.to_string().is_empty(), "E2");
     }
-}
-
-/// Returns a stored instant on the clock of the snapshot's owner.
-fn rebased(stored: u64, now: Timestamp) -> Timestamp {
-    let stored = Timestamp::from_nanos(stored);
-    if stored == Timestamp::MAX {
-        return stored;
-    }
-    let back = nanos(ORIGIN.saturating_duration_since(stored));
-    Timestamp::from_nanos(now.as_nanos().saturating_sub(back)).saturating_add(stored.saturating_duration_since(ORIGIN))
 }
 
 /// Chooses an instant of any clock, often of one that is neither young nor old.

@@ -37,7 +37,7 @@ pub struct Gate {
     pub asked: Ns,
     /// C6: when the clock of the queue goes on.
     resumes: Ns,
-    /// What the clock of the queue shows when it goes on.
+    /// The reading of the clock of the queue when it goes on.
     reading: Ns,
     /// C8: how fast the clock runs: 1, 1½, 2, 3, 4, 6, 8 … times as fast as time.
     half_steps: u32,
@@ -94,6 +94,7 @@ impl Gate {
 
     /// C9: returns when a slot's turn comes.
     fn due(&self, slot: Ns) -> Ns {
+        let slot = slot.min(self.next);
         if self.unsettled.is_some() {
             0 // C8: a request that waits is told the opening
         } else if slot >= self.reading {
@@ -301,6 +302,9 @@ impl Gate {
     /// C9.
     pub fn take_slot(&mut self) -> Ns {
         self.waited = true;
+        if self.pace == 0 {
+            return self.next.min(self.reading); // C9: there is no queue, only an opening
+        }
         let slot = self.next;
         self.next = after(slot, self.step());
         if let Some(given) = &mut self.unsettled {

@@ -8,7 +8,7 @@ use super::request::{Place, Request, State};
 use super::settings::Jitter;
 use super::span::{Ns, Span, after};
 
-/// The end of a wait without the gate. What the jitter adds to a hint is apart: the gate does not count it (C9, C13).
+/// The end of a wait without the gate. The jitter on top of a hint is apart: the gate does not count it (C9, C13).
 #[derive(Clone, Copy, Debug)]
 pub struct Own {
     pub end: Span,
@@ -175,7 +175,7 @@ impl Model {
             }
         };
 
-        // L3, C13: what was asked for, without what is drawn on top.
+        // L3, C13: without the draw on top.
         let asked = turn.max(bound.map_or(now, |(until, _)| until));
         if asked - now > left {
             self.rule("L3 C13: too long a wait");

@@ -70,8 +70,7 @@ impl Meter {
         (self.answers, self.refused, self.waited) = (0, false, false);
     }
 
-    /// Begins anew if no attempt has ended for long: what is known of the queue has no meaning any more. A guess is
-    /// forgotten. Returns whether it has begun anew.
+    /// Begins anew if no attempt has ended for long, and forgets a guess. Returns whether it has begun anew.
     pub(super) fn start_afresh_after_idle_time(&mut self, now: Timestamp, opened_at: Timestamp) -> bool {
         let is_idle = self.since.is_some() && now.since(self.last_end.max(opened_at)) > LONG;
         if is_idle {

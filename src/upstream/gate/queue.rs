@@ -79,8 +79,9 @@ impl Queue {
         self.reading.saturating_add(self.speed.run(now.since(self.resumes_at)))
     }
 
-    /// Returns the instant of a slot, if the clock is not stopped again.
+    /// Returns the instant of a slot, if the clock is not stopped again. No slot comes after the next free one.
     pub(super) fn due(&self, slot: Slot) -> Timestamp {
+        let slot = slot.min(self.next);
         if self.unsettled.is_some() {
             // The opening settles the pace. Until then the opening is all that is known.
             return Timestamp::ZERO;
@@ -114,6 +115,10 @@ impl Queue {
     }
 
     pub(super) fn take_slot(&mut self) -> Slot {
+        if self.pace == 0 {
+            // Without a pace there is no queue: the opening is all that it waits for.
+            return Slot(self.next.0.min(self.reading));
+        }
         let slot = self.next;
         self.next.0 = slot.0.saturating_add(self.step());
         if let Some(given) = &mut self.unsettled {
@@ -196,12 +201,12 @@ impl Queue {
     #[cfg(feature = "serde")]
     pub(super) fn rebase(&mut self, shift: Shift) {
         let now = shift.from();
-        self.rewind_if_empty(now);
-        if self.resumes_at < now {
-            (self.reading, self.resumes_at) = (self.clock(now), now);
-        }
         self.speed.0 = self.speed.0.min(Speed::FASTEST.0);
-        shift.ahead(&mut self.resumes_at);
+        if shift.exact(&mut self.resumes_at).is_err() {
+            // The second clock is too young to say when the first one went on.
+            (self.reading, self.resumes_at) = (self.clock(now), now);
+            shift.ahead(&mut self.resumes_at);
+        }
     }
 }
 
