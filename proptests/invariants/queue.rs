@@ -136,7 +136,7 @@ fn assert_fair(fleet: &Fleet) {
             if steps[later].ends_queue() {
                 break;
             }
-            // Who starts later, and is sent before.
+            // One that starts later, and is sent before.
             let starts = steps[later].previous.is_none() && steps[later].request.is_some();
             let overtakes = starts
                 && steps[later..sent]
@@ -244,7 +244,7 @@ proptest! {
         }
     }
 
-    /// Planted: what is drawn on top of a hint counts for the deadline.
+    /// Planted: the draw on top of a hint counts for the deadline.
     #[test]
     fn f3_no_draw_on_top_ends_a_request_for_its_deadline(plan in plan_with_a_deadline()) {
         oracle::waits_are_within_bounds(&plan.play());
@@ -300,7 +300,8 @@ proptest! {
         prop_assert_eq!((failure.kind(), failure.attempts()), (FailureKind::Exhausted, 6));
     }
 
-    /// No request is stuck, at the limits of all settings, with hints of zero and of centuries, and a clock that jumps.
+    /// Asserts that no request is stuck, at the limits of all settings, with hints of zero and of centuries, and a clock that
+    /// jumps.
     #[test]
     fn i7_no_request_of_a_fleet_is_stuck(
         extremes in extremes(),
@@ -318,7 +319,7 @@ proptest! {
     }
 }
 
-/// One request each five seconds gets a good answer, until the gate is open without a pace, the budget full, and the breaker
+/// Gives a good answer to one request each five seconds, until the gate is open without a pace, the budget full, and the breaker
 /// closed.
 fn assert_comes_back(upstream: Upstream, now: u64, longest: u64) {
     let gap = 5 * SECOND;
@@ -420,7 +421,7 @@ fn s7_ten_thousand_requests_at_once_at_a_closed_gate_come_to_an_end() {
     }
 }
 
-/// S1: a request that comes to a gate without a queue waits for its opening only, also where a queue stood there before.
+/// S1: a request that comes to a gate without a queue waits for its opening only, also where a queue was there before.
 #[test]
 fn s1_after_an_opening_by_hand_nobody_queues_behind_those_that_waited() {
     let policy = Policy::flextell().into_builder().jitter(Jitter::None).build().unwrap();
