@@ -174,7 +174,7 @@ impl Queue {
     pub(super) fn settle(&mut self, opens_at: Timestamp, fits: u32) -> u64 {
         let given = u64::from(self.unsettled.take().unwrap_or(0));
         let longest = (self.pace.saturating_mul(fits.into()) / FRACTION).max(SHORTEST);
-        while self.speed != Speed::FASTEST && self.speed.time(self.pace).saturating_mul(given) > longest {
+        while self.speed.0 < Speed::FASTEST.0 && self.speed.time(self.pace).saturating_mul(given) > longest {
             self.speed.0 += 2;
         }
         self.pace = self.speed.time(self.pace).max(1);
