@@ -1,6 +1,6 @@
 //! The token: leading a refresh, and following one (K1–K8).
 
-use super::send::Turn;
+use super::wait::Turn;
 use super::{Flags, Phase, Step};
 use crate::action::Trigger;
 use crate::event::{Event, RefreshOutcome};

@@ -1,7 +1,7 @@
 //! The attempt in flight gets its result: what the shared state learns of it, and where the request goes from there.
 
 use super::judge::{self, Judgment};
-use super::send::Turn;
+use super::wait::Turn;
 use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;

@@ -1,18 +1,11 @@
 //! The checks before a send (P1), and the send.
 
-use super::wait::{Held, Own};
+use super::wait::{Held, Own, Turn};
 use super::{Flags, Phase, Step};
 use crate::action::WaitReason;
 use crate::event::Event;
 use crate::failure::FailureKind;
 use crate::time::Timestamp;
-
-/// Whether a request has had its turn at the gate. It counts for a send that follows at once.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    None,
-    Had,
-}
 
 impl Step<'_> {
     /// Handles the first event of the request.

@@ -1,6 +1,5 @@
 //! Waits: their limits (the end of P2, the gate of P1), and their end.
 
-use super::send::Turn;
 use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
 use crate::failure::FailureKind;
@@ -16,6 +15,13 @@ pub(super) struct Own {
     /// The draw on top of the time that the server asked for (L2), in nanoseconds. The jitter of a back-off is part of its end.
     pub(super) jitter: u64,
     pub(super) reason: WaitReason,
+}
+
+/// Whether a request has had its turn at the gate. It counts for a send that follows at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    None,
+    Had,
 }
 
 /// Where the gate holds a request.
