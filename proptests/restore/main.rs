@@ -13,8 +13,8 @@ use reference::generator::Generator;
 use retry_machine::replay::{EventRecord, RecordKind, RequestEvent, Settings};
 use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
 use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Idempotency, Policy, RefreshOutcome, Reply,
-    RetryMachine, Timestamp, Upstream, derive_seed,
+    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Idempotency, Jitter, Policy, RefreshOutcome,
+    Reply, RetryMachine, Timestamp, Upstream, derive_seed,
 };
 use serde_json::Value;
 
@@ -376,6 +376,36 @@ fn s1_a_stored_gate_that_nobody_asked_to_close_is_open() {
     // No server has asked to wait.
     let action = first_action("/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(!matches!(action, Action::Wait { .. }), "{action:?}");
+}
+
+#[test]
+fn t7_s7_a_queue_goes_on_under_a_clock_that_is_younger_than_its_opening() {
+    let policy = || Policy::flextell().into_builder().jitter(Jitter::None).build().unwrap();
+    let mut upstream = Upstream::new(policy());
+    let mut machines: Vec<_> = (0..4).map(|seed| RetryMachine::new(Idempotency::Idempotent, seed)).collect();
+    let at = Timestamp::from_millis;
+    let _ = machines[0].handle(at(0), Event::Start, &mut upstream);
+    let reply = upstream.policy().read(429, [("Retry-After", "10")]);
+    let _ = machines[0].handle(at(0), Event::Reply { attempt: 1, reply }, &mut upstream);
+    for machine in &mut machines[1..] {
+        let _ = machine.handle(at(0), Event::Start, &mut upstream);
+    }
+    // The guess of 2.5 s becomes 0.625 s: the third in the queue passes at 11.875 s.
+    let action = machines[3].handle(at(10_000), Event::Tick, &mut upstream);
+    assert!(matches!(action, Action::Wait { until, .. } if until == at(11_875)), "{action}");
+
+    let saved = (UpstreamSnapshot::new(&upstream, at(11_000)), MachineSnapshot::new(&machines[3], at(11_000)));
+    for young in [100, 500, 50_000] {
+        let mut upstream = saved.0.restore(policy(), at(young)).unwrap();
+        let mut machine = machines[3].clone();
+        if young > 11_000 {
+            machine = saved.1.restore(at(young)).unwrap();
+        }
+        assert_eq!(upstream.gate_state(at(young)).next_free, at(young + 1_500), "{young}");
+        let end = if young > 11_000 { young + 875 } else { 11_875 };
+        let action = machine.handle(at(end), Event::Tick, &mut upstream);
+        assert!(matches!(action, Action::Send { attempt: 1, .. }), "{young}: {action}");
+    }
 }
 
 #[test]

@@ -188,8 +188,7 @@ impl Step<'_> {
             return self.leave_slot_and_fail(FailureKind::BreakerOpen);
         }
         let gate = &mut self.upstream.gate;
-        let turn = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
-        let due = turn.max(self.machine.not_before);
+        let due = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
         if due <= self.now {
             self.machine.flags.set(Flags::IN_QUEUE, false);
             self.machine.flags.set(Flags::IS_HEAD, false);
@@ -203,8 +202,7 @@ impl Step<'_> {
             return self.fail(FailureKind::Deadline);
         }
         self.explanation.trigger = Trigger::GateClosed;
-        let hint = WaitReason::Hint(self.machine.flags.source());
-        self.wait_until(due, if due > turn { hint } else { WaitReason::Gate });
+        self.wait_until(due, WaitReason::Gate);
     }
 
     /// Corrects the time spent waiting for the server from the planned time to the actual one (C13).

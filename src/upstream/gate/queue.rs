@@ -213,3 +213,27 @@ impl Queue {
 /// The slots of a guess fit into this fraction of the time for which the gate was closed, but not less than `SHORTEST`.
 const FRACTION: u64 = 4;
 const SHORTEST: u64 = seconds(3);
+
+#[cfg(test)]
+mod tests {
+    use super::{Queue, Speed};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn c8_a_clock_that_runs_fast_ends_at_the_end_of_time() {
+        assert_eq!(Speed(5).run(1_000), 6_000);
+        assert_eq!(Speed(5).time(6_000), 1_000);
+        assert_eq!(Speed::FASTEST.run(1 << 31), 1 << 63);
+        assert_eq!(Speed::FASTEST.run(1 << 32), u64::MAX);
+        assert_eq!(Speed(65).run(1 << 32), u64::MAX);
+    }
+
+    #[test]
+    fn c8_the_correction_of_a_guess_ends_at_the_fastest_clock() {
+        for speed in [0, 63] {
+            let mut queue = Queue { speed: Speed(speed), pace: u64::MAX, unsettled: Some(u32::MAX), ..Queue::new() };
+            let pace = queue.settle(Timestamp::ZERO, 4);
+            assert!(queue.speed.0 >= Speed::FASTEST.0 && pace > 0, "{queue:?}");
+        }
+    }
+}
