@@ -73,9 +73,10 @@ impl Gate {
         self.opens_at
     }
 
-    /// Returns the end of the time for which the service asked not to be called, while the gate is closed.
+    /// Returns the end of the time for which the service asked not to be called, while the gate is closed. It is not before
+    /// the opening, whatever a stored gate says.
     pub(crate) fn asked_until(&self, now: Timestamp) -> Option<Timestamp> {
-        self.is_closed(now).then_some(self.asked_until)
+        self.is_closed(now).then_some(self.asked_until.max(self.opens_at))
     }
 
     pub(crate) fn state(&self, now: Timestamp) -> GateState {
