@@ -48,7 +48,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// The least share of the limit that the workers use, in percent. The ten seconds are shorter than a measurement of the pace,
 /// so all rests on guesses.
-const LEAST_USE: u64 = 30;
+const LEAST_USE: u64 = 20;
 /// The first requests can be refused one after the other, or cut off, until the budget is empty.
 const MOST_LOST: usize = 20;
 
