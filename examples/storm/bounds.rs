@@ -56,6 +56,9 @@ fn widen_by_the_next_second(bounds: &mut Bounds) {
     bounds.worst = bounds.worst.map(|worst| worst * 1.7);
 }
 
+const LARGE_BURST: &str =
+    "A token bucket with a burst of a minute looks faster than it is, so its first callers are refused often.";
+
 const TOO_FAST: &str = "Nothing is known of the service but its hint. The guess is far too fast for so slow a service, and each refusal \
                         slows it down by a half step.";
 
@@ -101,14 +104,14 @@ pub const EXCEPTIONS: &[Exception] = &[
         name: "60/min as a bucket",
         sharing: "",
         widen: |bounds| bounds.lost_requests = Some(30),
-        reason: "A token bucket with a burst of a minute looks faster than it is, so its first callers are refused often.",
+        reason: LARGE_BURST,
     },
     Exception {
         group: Group::Limit,
         name: "600/min as a bucket",
         sharing: "",
         widen: |bounds| bounds.lost_requests = Some(30),
-        reason: "A token bucket with a burst of a minute looks faster than it is, so its first callers are refused often.",
+        reason: LARGE_BURST,
     },
     Exception {
         group: Group::Limit,

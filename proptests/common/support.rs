@@ -17,6 +17,10 @@ pub fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+pub fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
 pub fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }

@@ -3,11 +3,7 @@
 use retry_machine::{Event, FailureKind, GateReason, Policy, Reply, Timestamp, TransportErrorKind, Verdict};
 
 use crate::queue::{paced, paced_with};
-use crate::support::{Answer, Scene, exact, ms, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, exact, ms, secs};
 
 /// Returns a scene at 42 s: request 0 is in flight for the second time, and request 1 queues for 46 s.
 fn queuing() -> Scene {

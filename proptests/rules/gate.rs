@@ -5,11 +5,7 @@ use std::time::Duration;
 use retry_machine::{FailureKind, GateReason, GateState, Policy, Timestamp};
 
 use crate::queue::paced;
-use crate::support::{Answer, Scene, exact, ms};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, exact, ms};
 
 /// Returns a scene with a closed gate: request 0 got a 429 with a hint of 10 s at 0 s.
 fn closed() -> Scene {

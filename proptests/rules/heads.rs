@@ -3,11 +3,7 @@
 use retry_machine::{BreakerPolicy, BudgetPolicy, FailureKind, Policy, Timestamp};
 
 use crate::queue::{paced, paced_with};
-use crate::support::{Answer, Scene, exact, ms, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, exact, ms, secs};
 
 #[test]
 fn c10_who_closes_the_gate_passes_first_and_moves_the_others_back_by_a_pace() {

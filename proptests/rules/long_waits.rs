@@ -1,13 +1,9 @@
 //! Closings and waits that are too long: C12, C13.
 
-use retry_machine::{FailureKind, GateReason, Timestamp, TransportErrorKind};
+use retry_machine::{FailureKind, GateReason, TransportErrorKind};
 
 use crate::queue::{paced, paced_with};
-use crate::support::{Answer, Scene, exact, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, exact, secs};
 
 // ---- C12 ----
 

@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use retry_machine::{Timestamp, TransportErrorKind};
+use retry_machine::TransportErrorKind;
 
 use crate::queue::paced;
-use crate::support::{Answer, Scene, exact, ms, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, exact, ms, secs};
 
 /// Sends a request and answers it at once.
 fn answer(scene: &mut Scene, millis: u64, status: u16) {

@@ -2,13 +2,9 @@
 
 use std::time::Duration;
 
-use retry_machine::{Jitter, Policy, Timestamp};
+use retry_machine::{Jitter, Policy};
 
-use crate::support::{Answer, Scene, ms, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, Scene, at, ms, secs};
 
 fn pace(scene: &Scene, millis: u64) -> Option<Duration> {
     scene.upstream.gate_state(at(millis)).pace

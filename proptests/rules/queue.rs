@@ -1,14 +1,8 @@
 //! The queue at the gate: S7, C9, C14.
 
-use retry_machine::{
-    BreakerPolicy, Event, FailureKind, Idempotency, PolicyBuilder, RequestLimits, RetryMachine, Timestamp,
-};
+use retry_machine::{BreakerPolicy, Event, FailureKind, Idempotency, PolicyBuilder, RequestLimits, RetryMachine};
 
-use crate::support::{Answer, REFRESHED, Scene, exact, ms, secs};
-
-fn at(millis: u64) -> Timestamp {
-    Timestamp::from_millis(millis)
-}
+use crate::support::{Answer, REFRESHED, Scene, at, exact, ms, secs};
 
 /// Returns a scene at 32 s with a pace of 4 s: eight good answers came 4 s apart, and the 429 of request 0 closes the gate
 /// until 42 s. The next free slot is at 46 s. Request 9 is in flight.

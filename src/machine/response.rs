@@ -33,17 +33,16 @@ impl Step<'_> {
         }
         self.on_attempt_end(judge::health(&self.upstream.policy, reply), self.machine.attempts);
         self.apply_hints(reply, judgment);
-        if judgment == Judgment::Retry(Price::Throttle)
-            && judge::effective_hint(reply).is_none_or(|hint| hint.nanos() == 0)
-        {
+        let hint = judge::effective_hint(reply);
+        if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
-        self.charge_failure(judge::failure_price(&self.upstream.policy, reply), judge::effective_hint(reply));
+        self.charge_failure(judge::failure_price(&self.upstream.policy, reply), hint);
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
             Judgment::RefreshToken => self.on_unauthorized(reply),
             Judgment::Fail(kind) => self.fail(kind),
-            Judgment::Retry(price) => self.retry_or_fail(price, judge::effective_hint(reply)),
+            Judgment::Retry(price) => self.retry_or_fail(price, hint),
         }
     }
 

@@ -19,11 +19,8 @@ impl Step<'_> {
 
     /// Sends an attempt if deadline, breaker, token and gate allow it, else fails, refreshes or waits (P1).
     pub(super) fn try_send(&mut self, turn: Turn) {
-        if self.is_past_deadline() {
-            return self.fail(FailureKind::Deadline);
-        }
-        if self.upstream.breaker.is_open(self.now) {
-            return self.fail(FailureKind::BreakerOpen);
+        if let Some(kind) = self.first_refusal() {
+            return self.fail(kind);
         }
         if self.upstream.token.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
@@ -35,6 +32,17 @@ impl Step<'_> {
         }
         if self.passes_gate(turn) {
             self.send();
+        }
+    }
+
+    /// Returns why the request must not go on, whatever token and gate say: the first two checks.
+    pub(super) fn first_refusal(&self) -> Option<FailureKind> {
+        if self.is_past_deadline() {
+            Some(FailureKind::Deadline)
+        } else if self.upstream.breaker.is_open(self.now) {
+            Some(FailureKind::BreakerOpen)
+        } else {
+            None
         }
     }
 

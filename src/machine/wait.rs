@@ -181,11 +181,10 @@ impl Step<'_> {
         if !is_head && !self.machine.flags.has(Flags::IN_QUEUE) {
             return self.try_send(Turn::None);
         }
-        if self.is_past_deadline() {
-            return self.fail(FailureKind::Deadline);
-        }
-        if self.upstream.breaker.is_open(self.now) {
-            return self.leave_slot_and_fail(FailureKind::BreakerOpen);
+        match self.first_refusal() {
+            Some(FailureKind::BreakerOpen) => return self.leave_slot_and_fail(FailureKind::BreakerOpen),
+            Some(kind) => return self.fail(kind),
+            None => {}
         }
         let gate = &mut self.upstream.gate;
         let due = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };

@@ -131,7 +131,7 @@ impl Meter {
         let is_cold = self.best == 0;
         if is_cold {
             let age = self.since.map_or(0, |since| now.since(since));
-            self.best = age.max(until.since(now)) / u64::from(self.answers.max(ASSUMED));
+            self.best = age.max(until.since(now)) / u64::from(self.answers_in_guess());
             self.is_guess = true;
         }
         self.best = self.best.max(1);

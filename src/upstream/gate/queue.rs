@@ -102,8 +102,14 @@ impl Queue {
 
     /// Stops the clock until `until`.
     pub(super) fn stop(&mut self, now: Timestamp, until: Timestamp) {
+        self.read(now);
+        self.prolong_stop(until.since(now));
+    }
+
+    /// Reads the clock, so that it goes on from `now`, or from the end of its stop.
+    fn read(&mut self, now: Timestamp) {
         self.reading = self.clock(now);
-        self.resumes_at = self.resumes_at.max(now).after(until.since(now));
+        self.resumes_at = self.resumes_at.max(now);
     }
 
     pub(super) fn prolong_stop(&mut self, nanos: u64) {
@@ -169,11 +175,11 @@ impl Queue {
         self.unsettled.is_some()
     }
 
-    /// Corrects a guessed pace at the opening, so that the slots given fit into a quarter of the time for which the gate
-    /// was closed; `fits` of them do without a correction. Returns the new pace.
-    pub(super) fn settle(&mut self, opens_at: Timestamp, fits: u32) -> u64 {
+    /// Corrects a guessed pace at the opening, so that the slots given fit into a quarter of the time that the guess assumes
+    /// for so many answers. Returns the new pace.
+    pub(super) fn settle(&mut self, opens_at: Timestamp, answers: u32) -> u64 {
         let given = u64::from(self.unsettled.take().unwrap_or(0));
-        let longest = (self.pace.saturating_mul(fits.into()) / FRACTION).max(SHORTEST);
+        let longest = (self.pace.saturating_mul(answers.into()) / FRACTION).max(SHORTEST);
         while self.speed.0 < Speed::FASTEST.0 && self.speed.time(self.pace).saturating_mul(given) > longest {
             self.speed.0 += 2;
         }
@@ -189,8 +195,7 @@ impl Queue {
         if self.speed == Speed::OF_TIME || self.pace == 0 {
             return None;
         }
-        self.reading = self.clock(now);
-        self.resumes_at = self.resumes_at.max(now);
+        self.read(now);
         let step = self.speed.run(self.pace);
         self.speed.0 = self.speed.0.saturating_sub(half_steps);
         self.pace = self.speed.time(step);
@@ -204,13 +209,13 @@ impl Queue {
         self.speed.0 = self.speed.0.min(Speed::FASTEST.0);
         if shift.exact(&mut self.resumes_at).is_err() {
             // The second clock is too young to say when the first one went on.
-            (self.reading, self.resumes_at) = (self.clock(now), now);
+            self.read(now);
             shift.ahead(&mut self.resumes_at);
         }
     }
 }
 
-/// The slots of a guess fit into this fraction of the time for which the gate was closed, but not less than `SHORTEST`.
+/// The slots of a guess fit into the time that it assumes for its answers, divided by this, but not less than `SHORTEST`.
 const FRACTION: u64 = 4;
 const SHORTEST: u64 = seconds(3);
 
