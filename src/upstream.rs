@@ -29,9 +29,9 @@ use self::token::Token;
 /// - **Gate**: while it is closed no request is sent. A throttle (a 429) with a hint closes it, and so does a rate limit
 ///   with nothing left. One response closes it for others for at most the longest server wait, whatever it says; then one
 ///   request tries (rules S1, C6, C12). [`gate_state`](Upstream::gate_state) says until when it is closed, and why.
-/// - **Pace**: after the opening the requests that were held pass one by one, in the order in which they came, as fast as
+/// - **Pace**: after the opening the requests that were held pass one by one, in the order in which they came but for the jitter on top of their own hints, as fast as
 ///   the service's good answers came when it was last seen at its fastest. A request that was refused in its turn is the
-///   next one again. The queue ends when nobody waits any more (rules S7, C7–C14). So a limit is used to the full, nobody is
+///   next one again. The pace ends when a measurement or two idle minutes find that nobody waits any more (rules S7, C7–C14). So a limit is used to the full, nobody is
 ///   lost, and a lone request waits for its hint and at most half a second more.
 /// - **Budget**: each retry takes 5 of 25 tokens. A good answer gives back all that its request has paid and one more,
 ///   and a minute brings one. So retries that help cost nothing, and those that do not end soon: in an overload nothing
