@@ -5,9 +5,9 @@ use super::wait::Turn;
 use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;
-use crate::failure::Cause;
+use crate::failure::{Cause, FailureKind};
 use crate::policy::{Jitter, YoungToken};
-use crate::reply::{BearerErrorCode, Hint, Reply};
+use crate::reply::{BearerErrorCode, Hint, Pushback, Reply};
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 use crate::upstream::breaker::Health;
@@ -25,12 +25,14 @@ impl Step<'_> {
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
         self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
-        let judgment = match judge::judge(&self.service.policy, reply, self.is_safe()) {
-            // K10: not about the expiry of the token.
-            Judgment::RefreshToken if self.young_token(reply) == Some(YoungToken::Retry) => {
-                Judgment::Retry(Price::Retry)
-            }
-            judgment => judgment,
+        let judgment = judge::judge(&self.service.policy, reply, self.is_safe());
+        // K10: not about the expiry of the token.
+        let is_retried = judgment == Judgment::RefreshToken && self.young_token(reply) == Some(YoungToken::Retry);
+        let judgment = match reply.pushback() {
+            // H11: a stop counts on a reply that would be retried.
+            Some(Pushback::Stop) if is_retried => Judgment::Fail(FailureKind::Unauthorized),
+            _ if is_retried => Judgment::Retry(Price::Retry),
+            _ => judgment,
         };
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
@@ -42,10 +44,7 @@ impl Step<'_> {
         if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
-        let price = match judgment {
-            Judgment::Retry(price) => Some(price),
-            _ => judge::failure_price(&self.service.policy, reply),
-        };
+        let price = if is_retried { Some(Price::Retry) } else { judge::failure_price(&self.service.policy, reply) };
         self.charge_failure(price, hint);
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
