@@ -78,6 +78,8 @@ enum Input {
     LateStatus(u16),
     LateHint(u16, u32),
     Failed(TransportErrorKind),
+    /// The outcome of the newest lease, and then a tick, for a request that leads or follows (F5).
+    Refreshed(RefreshOutcome),
     Cancel,
     /// For the login: the outcome of a lease.
     Report(Which, RefreshOutcome),
@@ -123,23 +125,21 @@ const ALPHABET: [Input; 25] = [
     Input::Failed(TransportErrorKind::TimedOut),
     Input::Failed(TransportErrorKind::Broken),
     Input::Failed(TransportErrorKind::Other),
-    Input::Report(Which::Newest, RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(1)) }),
-    Input::Report(Which::Newest, RefreshOutcome::Rejected),
-    Input::Report(Which::Newest, UNAVAILABLE),
+    Input::Refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(1)) }),
+    Input::Refreshed(RefreshOutcome::Rejected),
+    Input::Refreshed(UNAVAILABLE),
     Input::Cancel,
 ];
 
 /// All that can happen to the login, with enough of the others to lead anywhere around it.
-const AT_THE_LOGIN: [Input; 21] = [
+const AT_THE_LOGIN: [Input; 19] = [
     Input::Early,
     Input::Due,
-    Input::Late,
     Input::Status(200),
     Input::Status(401),
     Input::Status(503),
     Input::Hint(429, 3),
     Input::LateStatus(200),
-    Input::Failed(TransportErrorKind::NotSent),
     Input::Cancel,
     Input::Report(Which::Newest, REFRESHED),
     Input::Report(Which::Newest, RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(2)) }),
@@ -179,8 +179,8 @@ const BESIDE_WORDS: [Input; 11] = [
     Input::LateStatus(200),
     Input::LateHint(429, 5),
     Input::Failed(TransportErrorKind::NotSent),
-    Input::Report(Which::Newest, REFRESHED),
-    Input::Report(Which::Newest, UNAVAILABLE),
+    Input::Refreshed(REFRESHED),
+    Input::Refreshed(UNAVAILABLE),
     Input::Cancel,
 ];
 
@@ -219,7 +219,7 @@ impl Input {
         let late = newest.wrapping_sub(1);
         match self {
             Input::Start => Event::Start,
-            Input::Early | Input::Due | Input::Late | Input::Backwards => Event::Tick,
+            Input::Early | Input::Due | Input::Late | Input::Backwards | Input::Refreshed(_) => Event::Tick,
             Input::Status(status) => Event::Reply { attempt: newest, reply: Reply::new(status) },
             Input::Hint(status, wait) => Event::Reply { attempt: newest, reply: hinted(status, wait) },
             Input::Exhausted(status, wait) => Event::Reply { attempt: newest, reply: exhausted(status, wait) },
@@ -505,6 +505,7 @@ impl SystemState {
             Input::CloseGate(wait) => return self.close_gate(wait),
             Input::OpenGate => return self.open_gate(),
             Input::Report(..) | Input::TokenReplaced | Input::TokenRemoved => return self.tell_login(input),
+            Input::Refreshed(outcome) => self.tell_login(Input::Report(Which::Newest, outcome)),
             _ => {}
         }
         let (machine, seen) = &mut self.machines[request];
@@ -863,7 +864,9 @@ impl Model for Exploration {
             if machine.attempts() == 0 && machine.next_tick(state.upstream.policy()).is_none() && seen.end.is_none() {
                 actions.extend([(request, Input::Start), (request, Input::Cancel)]);
             } else {
+                let is_waiting = machine.lease().is_some();
                 let inputs = self.alphabet.iter().filter(|input| !input.is_for_all());
+                let inputs = inputs.filter(|input| is_waiting || !matches!(input, Input::Refreshed(_)));
                 actions.extend(inputs.map(|input| (request, *input)));
             }
         }
