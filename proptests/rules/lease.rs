@@ -336,3 +336,39 @@ fn k8_the_counter_moves_with_each_outcome_that_counts_and_with_no_other() {
         assert_eq!(scene.upstream.login.wakeups(), before + n);
     }
 }
+
+// ---- K11, K12 ----
+
+#[test]
+fn k11_a_refresh_that_outlives_its_lease_is_reported_for_the_newest_one() {
+    // One refresh runs through three leases of one generation, and then comes.
+    let mut scene = one_leads(4);
+    scene.at(30_000).request(1).tick().is("refresh until 60000");
+    scene.at(60_000).request(2).tick().is("refresh until 90000");
+    assert_eq!(scene.machine(2).lease(), Some(3));
+    assert!(scene.at(70_000).report(3, REFRESHED));
+    scene.at(70_010).request(2).tick().is("send 2 token 1");
+    scene.at(70_010).request(3).tick().is("send 2 token 1");
+
+    // Or it is dropped, so that the next one begins anew.
+    let mut scene = one_leads(4);
+    scene.at(30_000).request(1).tick().is("refresh until 60000");
+    scene.at(60_000).request(2).tick().is("refresh until 90000");
+    assert!(scene.at(90_000).report(3, ABANDONED));
+    scene.at(90_010).request(3).tick().is("refresh until 120010");
+    assert_eq!(scene.machine(3).lease(), Some(4));
+}
+
+#[test]
+fn k12_the_lease_of_a_process_that_died_runs_out() {
+    // The login was stored while a refresh was under way, and its process died.
+    let mut scene = one_leads(1);
+    let stored = LoginSnapshot::new(&scene.upstream.login, at(10_000));
+    let mut other = Scene::exact();
+    other.upstream.login = stored.restore(&Policy::flextell(), at(500)).unwrap();
+    other.at(500).request(1).start().is("await until 20500");
+    other.at(20_500).request(1).tick().is("refresh until 50500");
+    // Had it lived, its new token would still be welcome.
+    assert!(other.at(20_600).report(1, REFRESHED));
+    scene.at(10_000).cancel().fails(FailureKind::Cancelled);
+}
