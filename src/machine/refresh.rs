@@ -101,11 +101,8 @@ impl Step<'_> {
 
     /// Handles a tick while this request leads.
     pub(super) fn on_leader_tick(&mut self) {
-        match self.lease_status() {
-            Some(LeaseStatus::Unavailable | LeaseStatus::Abandoned | LeaseStatus::RanOut) => {
-                self.go_on_without_refresh();
-            }
-            _ => {}
+        if self.lease_status().is_some() {
+            self.go_on_without_refresh();
         }
     }
 
