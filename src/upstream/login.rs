@@ -184,6 +184,16 @@ pub(crate) enum LeaseStatus {
     RanOut,
 }
 
+/// How the expiry of a token is checked before a send (K7, F5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ExpiryCheck {
+    WithMargin,
+    /// A refresh was in vain.
+    WithoutMargin,
+    /// A refresh has just brought the token.
+    Skipped,
+}
+
 /// Whether a token can be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TokenStatus {
@@ -338,14 +348,15 @@ impl Login {
         matches!(self.standing, Standing::Rejected)
     }
 
-    /// Returns the status of the token, if there is one. `is_settled`: its expiry does not matter to this send (F5).
-    pub(crate) fn token_status(&self, now: Timestamp, policy: &Policy, is_settled: bool) -> TokenStatus {
-        let expiry_matters = !is_settled;
+    /// Returns the status of the token, if there is one.
+    pub(crate) fn token_status(&self, now: Timestamp, policy: &Policy, check: ExpiryCheck) -> TokenStatus {
+        let is_expired = check != ExpiryCheck::Skipped && !self.is_valid(now);
+        let is_due = is_expired || check == ExpiryCheck::WithMargin && self.is_due(now, policy);
         match (self.standing, self.has_open_lease(now)) {
             (Standing::Rejected, _) => TokenStatus::Rejected,
             (Standing::Refused, true) => TokenStatus::Refused,
-            (_, true) if expiry_matters && !self.is_valid(now) => TokenStatus::Expired,
-            (_, false) if expiry_matters && self.is_due(now, policy) => TokenStatus::Due,
+            (_, true) if is_expired => TokenStatus::Expired,
+            (_, false) if is_due => TokenStatus::Due,
             _ => TokenStatus::Usable,
         }
     }
@@ -411,13 +422,13 @@ impl Login {
         self.lease_is_open && now < self.lease_end
     }
 
-    /// Returns whether a request that would be sent now refreshes first (K7). Strictly later than the expiry less the margin
-    /// (F5).
+    /// Returns whether a request that would be sent now refreshes ahead of expiry (K7). Strictly later than the expiry less
+    /// the margin (F5).
     fn is_due(&self, now: Timestamp, policy: &Policy) -> bool {
         let Some(Expiry { expires, .. }) = self.expiry else { return false };
         let due = Timestamp::from_nanos(expires.as_nanos().saturating_sub(self.margin(policy)));
-        // After a vain refresh ahead of expiry the next one waits.
-        now >= expires || now > due && now >= self.no_early_lease_before
+        // After a vain refresh the next one waits.
+        now > due && now >= self.no_early_lease_before
     }
 
     /// Returns the margin of the current token in nanoseconds (K7): at most half of its lifetime, or a short-lived token
