@@ -109,6 +109,7 @@ mod events;
 mod gate;
 mod guesses;
 mod json;
+mod login;
 mod meaning;
 mod record;
 mod request;
@@ -131,15 +132,15 @@ use span::{Ns, from_ms};
 use std::collections::BTreeMap;
 use upstream::Upstream;
 
-/// One upstream with all its requests.
+/// One service with its logins and gates, and all requests.
 #[derive(Clone, Debug)]
 pub struct Model {
     settings: Settings,
     upstream: Upstream,
     requests: BTreeMap<u64, Request>,
-    /// T2: the latest `now` that this upstream has seen.
+    /// T2: the latest `now` that the service has seen.
     now: Ns,
-    /// C2: whether the gate was closed before the current event.
+    /// C2: whether the request's gate was closed before the current event.
     was_closed: bool,
     /// C10: whether the current event has closed the open gate by a hint.
     has_closed: bool,
@@ -152,6 +153,8 @@ pub struct Model {
 struct Prediction {
     line: Line,
     action: Option<(usize, Action)>,
+    /// K5: whether an outcome counts.
+    counted: Option<bool>,
     facts: Option<Facts>,
 }
 
@@ -233,40 +236,48 @@ impl Model {
         self.rules.clear();
         let named = self.requests.contains_key(&line.request);
         match line.event {
-            Event::TokenReplaced { .. } | Event::OpenGate | Event::CloseGate { .. } => {}
+            Event::TokenReplaced { .. } | Event::OpenGate { .. } | Event::CloseGate { .. } => {}
             Event::Start { .. } if named => return Err("trace: a second start".into()),
             Event::Start { .. } => {}
             _ if !named => return Err("trace: the request has not started".into()),
             _ => {}
         }
-        self.now = self.now.max(from_ms(line.at_ms)); // T2
-        self.was_closed = self.upstream.closed_gate(self.now).is_some();
-        self.has_closed = false;
-        let mut facts = None;
+        let at = from_ms(line.at_ms);
+        let mut prediction = Prediction { action: None, counted: None, facts: None, line };
+        // S8: told directly, a login and a gate take the time as it comes.
+        match prediction.line.event {
+            Event::TokenReplaced { login, expires_in } => {
+                self.upstream.login(login, &self.settings).install(at, expires_in);
+                return Ok(prediction);
+            }
+            Event::OpenGate { gate } => {
+                if let Some(gate) = self.upstream.gate(gate, &self.settings) {
+                    gate.open(at); // S1; F3: waits under way keep their end
+                }
+                return Ok(prediction);
+            }
+            Event::CloseGate { gate, until } => {
+                if let Some(gate) = self.upstream.gate(gate, &self.settings) {
+                    gate.close(at, until, Why::Operator); // S1
+                }
+                return Ok(prediction);
+            }
+            _ => {}
+        }
+        self.now = self.now.max(at); // T2
+        let line = &prediction.line;
         let mut r = match &line.event {
-            Event::TokenReplaced { expires_in } => {
-                self.upstream.new_token(self.now, *expires_in);
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::OpenGate => {
-                if let Some(gate) = &mut self.upstream.gate {
-                    gate.open(self.now); // S1; F3: waits under way keep their end
-                }
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::CloseGate { until } => {
-                if let Some(gate) = &mut self.upstream.gate {
-                    gate.close(self.now, *until, Why::Operator); // S1
-                }
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::Start { idempotent, limits } => {
+            Event::Start { idempotent, limits, login, gate } => {
+                self.upstream.login(*login, &self.settings);
+                self.upstream.gate(*gate, &self.settings);
                 let tighter = [self.settings.deadline, limits.deadline].into_iter().flatten().min(); // D17
                 let deadline = tighter.map(|limit| span::after(self.now, limit));
-                Request::new(line.request, *idempotent, *limits, self.now, deadline)
+                Request::new(line.request, (*login, *gate), *idempotent, *limits, self.now, deadline)
             }
             _ => self.requests.remove(&line.request).expect("named above"),
         };
+        self.was_closed = self.upstream.closed_gate(r.gate, self.now).is_some();
+        self.has_closed = false;
         let action = match &line.event {
             Event::Start { .. } => self.try_send(&mut r, Turn::None),
             Event::Tick => self.on_tick(&mut r),
@@ -275,16 +286,20 @@ impl Model {
                 let body = response.body.as_deref();
                 let read = reading::read(response.status, &response.headers, body, wall, &self.settings.dialect);
                 let action = self.on_reply(&mut r, *attempt, response, &read);
-                facts = Some(read);
+                prediction.facts = Some(read);
                 action
             }
             Event::TransportError { attempt, error } => self.on_transport_error(&mut r, *attempt, *error),
-            Event::Refreshed(outcome) => self.on_outcome(&mut r, *outcome),
+            Event::Token { outcome, lease } => {
+                let (counts, action) = self.on_outcome(&mut r, *lease, *outcome);
+                prediction.counted = Some(counts);
+                action
+            }
             _ => self.on_cancel(&mut r),
         };
-        let attempts = r.attempts.len();
-        self.requests.insert(line.request, r);
-        Ok(Prediction { line, action: Some((attempts, action)), facts })
+        prediction.action = Some((r.attempts.len(), action));
+        self.requests.insert(r.id, r);
+        Ok(prediction)
     }
 
     fn compare(&self, prediction: &Prediction, observed: Option<&Value>) -> Result<(), String> {
@@ -368,6 +383,9 @@ impl Prediction {
         line.insert("at_ms".into(), self.line.at_ms.into()); // F7: the event's own
         line.insert("request".into(), self.line.request.into());
         line.insert("attempt".into(), (*attempts).into());
+        if let Some(counted) = self.counted {
+            line.insert("counted".into(), counted.into());
+        }
         Some(line)
     }
 }

@@ -6,9 +6,11 @@ use serde_json::{Map, Value, json};
 
 #[derive(Clone, Debug)]
 pub enum Action {
-    Send { generation: u64, until: Option<Ns> },
+    /// K9: without a generation where the login is without a token.
+    Send { generation: Option<u64>, until: Option<Ns> },
     Wait { until: Span, reason: Reason },
-    RefreshToken { until: Ns, challenge: Option<&'static str> },
+    /// K5: the lease, and the generation that it replaces.
+    RefreshToken { until: Ns, lease: u64, generation: u64, challenge: Option<&'static str> },
     AwaitRefresh { until: Ns },
     InFlight { until: Option<Ns> },
     Done { status: u64 },
@@ -50,9 +52,10 @@ impl Action {
             Action::Wait { until, reason } => {
                 json!({"action": "wait", "until_ms": ceil_ms(pick(*until)), "reason": reason.name()})
             }
-            Action::RefreshToken { until, challenge } => {
-                json!({"action": "refresh_token", "until_ms": ceil_ms(*until), "challenge": challenge})
-            }
+            Action::RefreshToken { until, lease, generation, challenge } => json!({
+                "action": "refresh_token", "until_ms": ceil_ms(*until), "lease": lease, "generation": generation,
+                "challenge": challenge,
+            }),
             Action::AwaitRefresh { until } => {
                 json!({"action": "await_token", "until_ms": ceil_ms(*until)})
             }
