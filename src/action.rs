@@ -35,8 +35,8 @@ pub enum Action {
     Send {
         /// The attempt's number, from 1. Attempts after a token refresh count, too.
         attempt: u32,
-        /// The generation of the token to use: the current one (rule K4).
-        generation: u32,
+        /// The generation of the token to use: the current one (rule K4). `None`: the login has no token (rule K9).
+        generation: Option<u32>,
         /// The instant at which to give the attempt up: the earlier of its own limit and the request's deadline (rule
         /// S4). `None` if the policy sets neither.
         until: Option<Timestamp>,
@@ -52,9 +52,14 @@ pub enum Action {
         /// The facts behind the action.
         explanation: Explanation,
     },
-    /// Refresh the token, then report the outcome with [`Event::Refreshed`](crate::Event::Refreshed). Emitted once per
-    /// lease: no other request of this upstream refreshes the token before `until` (rules K3, K5).
+    /// Refresh the token, report the outcome with [`Login::report_refresh`](crate::Login::report_refresh), then send a
+    /// [`Tick`](crate::Event::Tick). Emitted once per lease: no other request of this login refreshes the token before
+    /// `until` (rules K3, K5). Send a tick at `until` at the latest.
     RefreshToken {
+        /// The number of the lease, from 1: report the outcome with it.
+        lease: u32,
+        /// The generation of the token to replace.
+        generation: u32,
         /// The end of the lease.
         until: Timestamp,
         /// The error that the challenge of a 401, or its body's code, named (rule D12). `None` ahead of expiry.
@@ -63,7 +68,7 @@ pub enum Action {
         explanation: Explanation,
     },
     /// Wait while another request refreshes the token. Send a [`Tick`](crate::Event::Tick) when
-    /// [`Upstream::wakeups`](crate::Upstream::wakeups) has changed, and at `until` at the latest (rule K8).
+    /// [`Login::wakeups`](crate::Login::wakeups) has changed, and at `until` at the latest (rule K8).
     AwaitRefresh {
         /// The end of the other request's lease, or this request's deadline if that is earlier.
         until: Timestamp,
@@ -180,8 +185,11 @@ pub(crate) enum Trigger {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Action::Send { attempt, generation, explanation, .. } => {
-                write!(f, "{explanation}sending attempt {attempt} with token {generation}")
+            Action::Send { attempt, generation: Some(token), explanation, .. } => {
+                write!(f, "{explanation}sending attempt {attempt} with token {token}")
+            }
+            Action::Send { attempt, generation: None, explanation, .. } => {
+                write!(f, "{explanation}sending attempt {attempt}")
             }
             Action::Wait { explanation, .. } if explanation.trigger == Trigger::Nothing => {
                 write!(f, "still waiting, {} to go", Seconds(explanation.wait))

@@ -44,11 +44,8 @@ pub enum Event {
         /// How the attempt failed.
         kind: TransportErrorKind,
     },
-    /// The refresh that [`Action::RefreshToken`](crate::Action::RefreshToken) asked for has ended. Store the new token
-    /// before you report it (rule K5).
-    Refreshed(RefreshOutcome),
-    /// The user gave up. The request gives back the lease or the probe that it holds (rule S6). A driver that cancels
-    /// the leader of a refresh abandons the refresh.
+    /// The user gave up. The request gives back the probe and the slot that it holds (rule S6). A lease stays, since the
+    /// refresh may be under way (rule K5).
     Cancel,
 }
 
@@ -76,14 +73,11 @@ pub enum TransportErrorKind {
     Other,
 }
 
-/// How a token refresh ended (rule K6).
-///
-/// A client without tokens must return `Unavailable { retry_after: None }`, which fails only the request that got the
-/// 401.
+/// How a token refresh ended (rule K6). [`Login::report_refresh`](crate::Login::report_refresh) takes it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[allow(clippy::exhaustive_enums, reason = "the rule names three outcomes")]
+#[allow(clippy::exhaustive_enums, reason = "rule K6 names four outcomes")]
 pub enum RefreshOutcome {
-    /// There is a new token, and the next send already finds it in the store.
+    /// There is a new token.
     Refreshed {
         /// The lifetime of the token, if the token endpoint reported it: `expires_in` of RFC 6749 §5.1. With it,
         /// requests refresh the token before it expires and save the 401 (rule K7).
@@ -91,16 +85,17 @@ pub enum RefreshOutcome {
     },
     /// The token endpoint refused for good: `invalid_grant` of RFC 6749 §5.2. The user must authorize again.
     ///
-    /// Rejects the current generation for good: the request fails as
-    /// [`TokenRejected`](crate::FailureKind::TokenRejected), and so does every later request of this upstream, without
-    /// being sent, until [`Upstream::token_replaced`](crate::Upstream::token_replaced) is called. So a client without
-    /// tokens must not return it.
+    /// Every request of the login fails as [`TokenRejected`](crate::FailureKind::TokenRejected), without being sent, until
+    /// [`Login::token_replaced`](crate::Login::token_replaced) is called.
     Rejected,
     /// The token endpoint gave no useful answer: it could not be reached, failed or throttled.
     Unavailable {
-        /// The time for which to leave the token endpoint alone, if it asked for one. No new refresh begins earlier.
+        /// The time for which to leave the token endpoint alone, if it asked for one. No new refresh begins earlier; the
+        /// longest server wait of the policy limits it.
         retry_after: Option<Duration>,
     },
+    /// The refresh never began, or its answer can never come: another request can lead at once.
+    Abandoned,
 }
 
 /// Whether a request may be sent again while it is unknown whether the server applied the first attempt (rule D14).

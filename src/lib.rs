@@ -90,7 +90,6 @@ extern crate no_std_compat as std;
 
 mod action;
 mod backoff;
-pub mod drive;
 mod event;
 mod failure;
 #[cfg(any(fuzzing, feature = "fuzzing"))]
@@ -146,7 +145,7 @@ pub use self::failure::{Advice, Cause, Failure, FailureKind};
 pub use self::machine::{RequestLimits, RetryMachine};
 pub use self::policy::{
     BreakerPolicy, BudgetPolicy, Charge, Jitter, Policy, PolicyBuilder, PolicyError, Refund, StatusMeaning,
-    ThrottleBackoff,
+    ThrottleBackoff, YoungToken,
 };
 pub use self::reply::{
     BearerErrorCode, CodeClass, DialectField, FieldMeaning, HeaderField, Hint, HintSource, Reader, RejectReason,
@@ -156,4 +155,4 @@ pub use self::reply::{
 pub use self::reply::{BodyError, ErrorBody};
 pub use self::seed::derive_seed;
 pub use self::time::Timestamp;
-pub use self::upstream::{GateReason, GateState, Upstream};
+pub use self::upstream::{Gate, GateReason, GateState, Login, LoginState, Scope, Service, Upstream};

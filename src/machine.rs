@@ -21,13 +21,15 @@ pub use self::limits::RequestLimits;
 use crate::action::{Action, Explanation, WaitReason};
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::FailureKind;
+use crate::policy::Policy;
 use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
-use crate::upstream::Upstream;
+use crate::upstream::Scope;
 use crate::upstream::breaker::{Health, SendEpoch};
 use crate::upstream::budget::Paid;
-use crate::upstream::gate::Slot;
-use crate::upstream::token::Epoch;
+use crate::upstream::gate::{Gate, Slot};
+use crate::upstream::login::{Login, TokenOrLease};
+use crate::upstream::service::Service;
 
 /// Decides for one request whether, when and with which token to try again.
 ///
@@ -71,8 +73,8 @@ pub struct RetryMachine {
     last_hint: Timestamp,
     /// Number of attempts sent.
     attempts: u32,
-    /// The lease that the request leads or follows, or else the token's epoch when the newest attempt was sent.
-    token_epoch: Epoch,
+    /// While an attempt is under way, the token that it was sent with (K4). While the request leads or follows, the lease.
+    token_or_lease: TokenOrLease,
     /// The breaker's epoch when the newest attempt was sent.
     send_epoch: SendEpoch,
     /// The first attempt sent since the breaker's latest opening.
@@ -122,7 +124,7 @@ impl RetryMachine {
             slot: Slot(0),
             last_hint: Timestamp::ZERO,
             attempts: 0,
-            token_epoch: Epoch::NONE,
+            token_or_lease: TokenOrLease::NONE,
             send_epoch: SendEpoch::NONE,
             first_since_opening: 0,
             paid: Paid::NOTHING,
@@ -138,14 +140,27 @@ impl RetryMachine {
 
     /// Takes an event that happened at `now` and returns what to do next.
     ///
-    /// Total: any event at any time in any order has a defined answer (rule T3). A `now` before the latest that
-    /// `upstream` has seen counts as that latest (rule T2). `upstream` must be the same for the request's whole life.
-    pub fn handle(&mut self, now: Timestamp, event: Event, upstream: &mut Upstream) -> Action {
-        let now = upstream.advance(now);
-        let was_closed = upstream.gate.is_closed(now);
+    /// Total: any event at any time in any order has a defined answer (rule T3). A `now` before the latest that the
+    /// service has seen counts as that latest (rule T2).
+    ///
+    /// `shared` is an `&mut Upstream`, or a [`Scope`] of parts (rule S8). It must be the same for the request's whole life.
+    pub fn handle<'a>(&mut self, now: Timestamp, event: Event, shared: impl Into<Scope<'a>>) -> Action {
+        let Scope { service, login, gate } = shared.into();
+        let now = service.advance(now);
+        // A policy without a gate meets an open one.
+        let mut open_gate;
+        let gate = if service.policy.gate {
+            gate
+        } else {
+            open_gate = Gate::new();
+            &mut open_gate
+        };
+        let was_closed = gate.is_closed(now);
         let mut step = Step {
             machine: self,
-            upstream,
+            service,
+            login,
+            gate,
             now,
             explanation: Explanation::default(),
             refused: None,
@@ -158,14 +173,14 @@ impl RetryMachine {
     }
 
     /// Returns the instant at which the next [`Tick`](Event::Tick) matters, if one does. Earlier ticks are harmless
-    /// (rule T4).
+    /// (rule T4). `policy` is that of the request's service.
     #[must_use]
-    pub fn next_tick(&self, upstream: &Upstream) -> Option<Timestamp> {
+    pub fn next_tick(&self, policy: &Policy) -> Option<Timestamp> {
         match self.phase {
-            Phase::InFlight => self.limit(upstream),
+            Phase::InFlight => self.limit(policy),
             Phase::Waiting(_) => Some(self.until),
             Phase::Leading | Phase::Following(_) => {
-                Some(self.deadline(upstream).map_or(self.until, |deadline| deadline.min(self.until)))
+                Some(self.deadline(policy).map_or(self.until, |deadline| deadline.min(self.until)))
             }
             Phase::Ready | Phase::Done | Phase::Failed(_) => None,
         }
@@ -175,6 +190,16 @@ impl RetryMachine {
     #[must_use]
     pub const fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// Returns the number of the lease under which this request refreshes the token, or waits for the request that does.
+    /// `None` if it does neither.
+    #[must_use]
+    pub const fn lease(&self) -> Option<u32> {
+        match self.phase {
+            Phase::Leading | Phase::Following(_) => Some(self.token_or_lease.lease().0),
+            _ => None,
+        }
     }
 
     /// Returns the number of the attempt that is under way, if one is.
@@ -190,7 +215,9 @@ impl RetryMachine {
 /// One call of [`RetryMachine::handle`]: the event changes the state, then the state determines the action.
 struct Step<'a> {
     machine: &'a mut RetryMachine,
-    upstream: &'a mut Upstream,
+    service: &'a mut Service,
+    login: &'a mut Login,
+    gate: &'a mut Gate,
     now: Timestamp,
     /// The facts of this step, for the action's sentence.
     explanation: Explanation,
@@ -208,11 +235,11 @@ impl Step<'_> {
     /// Applies an event to the state: all transitions. Pairs not listed leave the state unchanged and repeat the
     /// pending action.
     fn transition(&mut self, event: Event) {
-        use Event::{Cancel, Refreshed, Reply, Start, Tick, TransportError};
+        use Event::{Cancel, Reply, Start, Tick, TransportError};
         use Phase::{Done, Failed, Following, InFlight, Leading, Ready, Waiting};
 
         let is_over = self.now >= self.machine.until;
-        let has_limit = self.machine.limit(self.upstream).is_some();
+        let has_limit = self.machine.limit(&self.service.policy).is_some();
         let newest = self.machine.attempts;
         match (self.machine.phase, event) {
             (Ready, event) => self.begin(event),
@@ -224,14 +251,13 @@ impl Step<'_> {
             // F7: only ticks end waits. T4: never sooner.
             (Waiting(reason), Tick) if is_over => self.on_wait_end(reason),
 
-            (Leading, Refreshed(outcome)) => self.on_refreshed(outcome),
+            // K8: the login is asked first.
             (Leading, Tick) => self.on_leader_tick(),
             (Following(waits), Tick) => self.on_follower_tick(waits),
 
             // T3: late and unsolicited events.
             (_, Reply { attempt, reply }) => self.on_late_reply(attempt, &reply),
             (_, TransportError { attempt, kind }) => self.on_late_transport_error(attempt, kind),
-            (_, Refreshed(outcome)) => self.on_late_outcome(outcome),
 
             (InFlight | Waiting(_) | Leading | Following(_), Cancel) => self.fail(FailureKind::Cancelled),
             (Done | Failed(_), Cancel) | (_, Start | Tick) => {}
@@ -240,7 +266,7 @@ impl Step<'_> {
 
     /// Ends the request with the response of this attempt as its answer.
     fn succeed(&mut self, attempt: u32, status: u16) {
-        self.release(None);
+        self.release();
         let mut successes = Successes::NONE;
         if let (200..=299, Some(age)) = (status, self.machine.age(attempt)) {
             let _ = successes.insert(age);
@@ -253,7 +279,7 @@ impl Step<'_> {
     /// Ends the request without an answer.
     fn fail(&mut self, kind: FailureKind) {
         // First, so that the request's own probe does not count as the next probe.
-        self.release(Some(kind));
+        self.release();
         let ended = Ended {
             at: self.now,
             not_before: self.latest_known_instant(),
@@ -263,24 +289,21 @@ impl Step<'_> {
         self.machine.set_ended(Phase::Failed(kind), ended);
     }
 
-    /// Gives back the lease (K5), the probe's permit (S6) and the slot that the request holds. A deadline keeps the lease, since
-    /// the refresh may still be under way (F5).
-    fn release(&mut self, kind: Option<FailureKind>) {
-        if self.machine.flags.has(Flags::HOLDS_LEASE) && kind != Some(FailureKind::Deadline) {
-            self.upstream.token.free_lease(self.machine.token_epoch);
-        }
+    /// Gives back the probe's permit (S6) and the slot that the request holds. A lease stays, since the refresh may be under
+    /// way (K5).
+    fn release(&mut self) {
         if self.machine.flags.has(Flags::UNANSWERED) {
             self.record_health(Health::Neutral, self.machine.attempts);
         }
         if self.machine.flags.has(Flags::IN_QUEUE) {
             self.machine.flags.set(Flags::IN_QUEUE, false);
-            self.upstream.gate.give_back(self.machine.slot);
+            self.gate.give_back(self.machine.slot);
         }
         self.machine.flags.set(Flags::IS_HEAD, false);
     }
 
     fn is_past_deadline(&self) -> bool {
-        self.machine.deadline(self.upstream).is_some_and(|deadline| self.now >= deadline)
+        self.machine.deadline(&self.service.policy).is_some_and(|deadline| self.now >= deadline)
     }
 
     /// Builds the pending action from the state.
@@ -288,7 +311,7 @@ impl Step<'_> {
         let machine = &*self.machine;
         let mut explanation = Explanation {
             attempt: machine.attempts,
-            max_attempts: machine.limits.max_attempts(&self.upstream.policy)
+            max_attempts: machine.limits.max_attempts(&self.service.policy)
                 + u32::from(machine.recoveries)
                 + u32::from(machine.flags.has(Flags::REPEATED)),
             wait: machine.until.since(self.now),
@@ -300,22 +323,24 @@ impl Step<'_> {
                 explanation.attempt = machine.attempts - 1;
                 Action::Send {
                     attempt: machine.attempts,
-                    generation: self.upstream.token.generation(),
-                    until: machine.limit(self.upstream),
+                    generation: self.login.generation(),
+                    until: machine.limit(&self.service.policy),
                     explanation,
                 }
             }
-            Phase::Leading if self.is_new => {
-                // A refresh ahead of expiry answers no challenge.
-                let challenge = machine.challenge.filter(|_| !machine.flags.has(Flags::EARLY));
-                Action::RefreshToken { until: machine.until, challenge, explanation }
-            }
+            Phase::Leading if self.is_new => Action::RefreshToken {
+                lease: machine.token_or_lease.lease().0,
+                generation: self.login.generation().unwrap_or(0),
+                until: machine.until,
+                challenge: machine.challenge,
+                explanation,
+            },
             Phase::Ready | Phase::InFlight | Phase::Leading => {
-                Action::InFlight { until: machine.next_tick(self.upstream), explanation }
+                Action::InFlight { until: machine.next_tick(&self.service.policy), explanation }
             }
             Phase::Waiting(reason) => Action::Wait { until: machine.until, reason, explanation },
             Phase::Following(_) => {
-                let until = machine.next_tick(self.upstream).unwrap_or(machine.until);
+                let until = machine.next_tick(&self.service.policy).unwrap_or(machine.until);
                 Action::AwaitRefresh { until, explanation }
             }
             Phase::Done => Action::Done { status: machine.status, explanation: self.machine.final_explanation() },

@@ -7,6 +7,7 @@ mod builder;
 mod error;
 mod meaning;
 mod shared;
+mod young_token;
 
 pub(crate) use self::backoff::Growth;
 pub use self::backoff::{Jitter, ThrottleBackoff};
@@ -15,6 +16,7 @@ pub use self::error::PolicyError;
 pub use self::meaning::StatusMeaning;
 pub(crate) use self::meaning::StatusTable;
 pub use self::shared::{BreakerPolicy, BudgetPolicy, Charge, Refund};
+pub use self::young_token::YoungToken;
 use crate::reply::{DialectField, Reader, Reply, ResetFormat};
 use crate::time::millis;
 
@@ -54,6 +56,7 @@ pub struct Policy {
     pub(crate) dialect: &'static [DialectField],
     pub(crate) rate_limit_reset: ResetFormat,
     pub(crate) refresh_on_insufficient: bool,
+    pub(crate) young_token: YoungToken,
     pub(crate) gate: bool,
     pub(crate) budget: Option<BudgetPolicy>,
     pub(crate) breaker: Option<BreakerPolicy>,
@@ -81,6 +84,7 @@ impl Policy {
             dialect: &[],
             rate_limit_reset: ResetFormat::Auto,
             refresh_on_insufficient: false,
+            young_token: YoungToken::Refresh,
             gate: true,
             budget: Some(BudgetPolicy::DEFAULT),
             breaker: Some(BreakerPolicy::DEFAULT),
@@ -97,6 +101,8 @@ impl Policy {
     /// | 425, 529 | retry | retry |
     /// | 429 | [throttle](StatusMeaning::Throttle) | throttle |
     /// | 403 | [surface](StatusMeaning::Surface) | throttle: some services limit with it |
+    ///
+    /// A 401 for a [young token](YoungToken::Surface) fails, since it is not about its expiry (rule K10).
     #[must_use]
     pub const fn common() -> Policy {
         use StatusMeaning::{Retry, RetryIfSafe, Throttle};
@@ -109,7 +115,7 @@ impl Policy {
             .with(529, 529, Some(Retry), Some(Retry))
             .with(429, 429, Some(Throttle), Some(Throttle))
             .with(403, 403, None, Some(Throttle));
-        Policy { statuses, ..Policy::flextell() }
+        Policy { statuses, young_token: YoungToken::Surface, ..Policy::flextell() }
     }
 
     /// Turns the policy into a builder that starts with its settings.

@@ -23,7 +23,7 @@ use core::time::Duration;
 use thiserror::Error;
 
 use crate::policy::PolicyError;
-use crate::{ErrorBody, Event, RetryMachine, Timestamp, Upstream, derive_seed};
+use crate::{ErrorBody, Event, Gate, Login, RetryMachine, Scope, Service, Timestamp, derive_seed};
 
 #[allow(clippy::indexing_slicing, reason = "writing to a JSON object at a key inserts the key")]
 mod action;
@@ -37,10 +37,14 @@ pub use self::action::{ActionRecord, Facts};
 pub use self::event::{EventRecord, RecordKind, RequestEvent};
 pub use self::settings::Settings;
 
-/// A replay of a trace: one upstream and its requests.
+/// A replay of a trace: one service with its logins and gates, and their requests.
 #[derive(Clone, Debug)]
 pub struct Replay {
-    upstream: Upstream,
+    service: Service,
+    logins: BTreeMap<u64, Login>,
+    /// A login as every one begins.
+    fresh_login: Login,
+    gates: BTreeMap<u64, Gate>,
     seed: u64,
     /// Unix milliseconds at the trace's origin.
     unix_ms: Option<u64>,
@@ -54,14 +58,22 @@ impl Replay {
     ///
     /// [`ReplayError::Policy`] if a setting is invalid.
     pub fn new(settings: &Settings) -> Result<Replay, ReplayError> {
-        let mut upstream = Upstream::new(settings.policy()?);
+        let mut fresh_login = if settings.token { Login::new() } else { Login::without_token() };
         if let Some(lifetime) = settings.token_expires_in_ms {
-            upstream.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
+            fresh_login.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
         }
-        Ok(Replay { upstream, seed: settings.seed, unix_ms: settings.unix_ms, requests: BTreeMap::new() })
+        Ok(Replay {
+            service: Service::new(settings.policy()?),
+            logins: BTreeMap::new(),
+            fresh_login,
+            gates: BTreeMap::new(),
+            seed: settings.seed,
+            unix_ms: settings.unix_ms,
+            requests: BTreeMap::new(),
+        })
     }
 
-    /// Replays one event. Returns the action that answers it, or `None` if the event belongs to the upstream.
+    /// Replays one event. Returns the action that answers it, or `None` if the event belongs to a login or a gate.
     ///
     /// # Errors
     ///
@@ -69,24 +81,27 @@ impl Replay {
     pub fn step(&mut self, record: &EventRecord) -> Result<Option<ActionRecord>, ReplayError> {
         let now = Timestamp::from_millis(record.at_ms);
         let wall_clock = self.unix_ms.map(|origin| Duration::from_millis(origin.saturating_add(record.at_ms)));
+        let fresh_login = &self.fresh_login;
         let (number, event) = match &record.kind {
-            RecordKind::TokenReplaced { expires_in_ms } => {
-                self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
+            RecordKind::TokenReplaced { login, expires_in_ms } => {
+                let login = self.logins.entry(*login).or_insert_with(|| fresh_login.clone());
+                login.token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return Ok(None);
             }
-            RecordKind::OpenGate => {
-                self.upstream.open_gate(now);
+            RecordKind::OpenGate { gate } => {
+                self.gates.entry(*gate).or_default().open(now);
                 return Ok(None);
             }
-            RecordKind::CloseGate { until_ms } => {
-                self.upstream.close_gate(now, Timestamp::from_millis(*until_ms));
+            RecordKind::CloseGate { gate, until_ms } => {
+                self.gates.entry(*gate).or_default().close(now, Timestamp::from_millis(*until_ms));
                 return Ok(None);
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency, limits } = event {
+        if let RequestEvent::Start { idempotency, limits, login, gate } = event {
             let machine = RetryMachine::new(*idempotency, derive_seed(self.seed, number)).with_limits(*limits);
-            if self.requests.insert(number, Request { machine, body: None }).is_some() {
+            let request = Request { machine, login: *login, gate: *gate, body: None };
+            if self.requests.insert(number, request).is_some() {
                 return Err(ReplayError::field("request", &"the request was already started"));
             }
         }
@@ -94,18 +109,26 @@ impl Replay {
             return Err(ReplayError::field("request", &"the request was not started"));
         };
         let newest = request.machine.attempts();
-        let mut facts = None;
+        let login = self.logins.entry(request.login).or_insert_with(|| fresh_login.clone());
+        let gate = self.gates.entry(request.gate).or_default();
+        let (mut facts, mut counted) = (None, None);
         let event = match event {
             RequestEvent::Start { .. } => Event::Start,
             RequestEvent::Tick => Event::Tick,
             RequestEvent::Cancel => Event::Cancel,
-            RequestEvent::Refreshed(outcome) => Event::Refreshed(*outcome),
+            RequestEvent::Refreshed { lease, outcome } => {
+                // T2: it is told through a request.
+                let now = self.service.advance(now);
+                counted = Some(login.report_refresh(now, lease.unwrap_or(login.lease().0), *outcome));
+                // F5: a tick for a request that leads or follows, and nothing for any other.
+                if request.machine.lease().is_some() { Event::Tick } else { Event::Start }
+            }
             RequestEvent::TransportError { attempt, kind } => {
                 Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
             }
             RequestEvent::Reply { attempt, status, headers, body, verdict, hint_ms } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = self.upstream.policy().read_at(wall_clock, *status, headers);
+                let reply = self.service.policy().read_at(wall_clock, *status, headers);
                 // H8: the body of an answer is never read.
                 let body = body.as_ref().filter(|_| !matches!(status, 200..=299));
                 let body = body.and_then(|body| ErrorBody::parse(body).ok());
@@ -120,7 +143,7 @@ impl Replay {
                 Event::Reply { attempt, reply }
             }
         };
-        let action = request.machine.handle(now, event, &mut self.upstream);
+        let action = request.machine.handle(now, event, Scope { service: &mut self.service, login, gate });
         let body = request.body.as_ref().filter(|_| matches!(action, crate::Action::Fail(_)));
         Ok(Some(ActionRecord {
             at_ms: record.at_ms,
@@ -129,6 +152,7 @@ impl Replay {
             code: body.and_then(ErrorBody::code).map(String::from),
             message: body.and_then(ErrorBody::message).map(String::from),
             facts,
+            counted,
         }))
     }
 }
@@ -136,6 +160,8 @@ impl Replay {
 #[derive(Clone, Debug)]
 struct Request {
     machine: RetryMachine,
+    login: u64,
+    gate: u64,
     /// The body of the last response to an attempt in flight (E3).
     body: Option<ErrorBody>,
 }

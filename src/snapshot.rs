@@ -1,7 +1,9 @@
-//! Snapshots of a request or an upstream, to store and restore them (rule T7; feature `serde`).
+//! Snapshots of a request, an upstream or one of its parts, to store and restore them (rule T7; feature `serde`).
 //!
 //! When a device goes to sleep or a process restarts, the restored state goes on as if nothing had happened. A snapshot
-//! stores instants relative to its own `now`, so that the clock at the restoration may have another origin.
+//! stores instants relative to its own `now`, so that the clock at the restoration may have another origin: that of another
+//! process, of the next boot, of another machine. An instant that has passed keeps its age as far as the new clock can
+//! express it, and else counts as its origin.
 //!
 //! ```
 //! # fn main() -> Result<(), retry_machine::snapshot::SnapshotError> {
@@ -29,7 +31,7 @@
 //! The serialized form is an object with a `version`, now 1, and private fields. Another version or an unknown field is
 //! an error. The form holds nothing secret (rule H9). It does not include the policy, which comes with the program.
 //! Save the upstream and its requests at the same `now`, or a lease may end at different times for its holder and for
-//! the upstream.
+//! the login.
 //!
 //! An instant can lie up to 146 years (2^62 ns) before its snapshot's `now`. An instant 438 years after `now`, or
 //! later, counts as [`Timestamp::MAX`].
@@ -40,12 +42,10 @@ use thiserror::Error;
 use crate::machine::RetryMachine;
 use crate::policy::Policy;
 use crate::time::Timestamp;
-use crate::time::shift::{Shift, TooEarly};
-use crate::upstream::Upstream;
+use crate::time::shift::Shift;
 use crate::upstream::breaker::Breaker;
 use crate::upstream::budget::Budget;
-use crate::upstream::gate::Gate;
-use crate::upstream::token::Token;
+use crate::upstream::{Gate, Login, Service, Upstream};
 
 /// A stored request.
 ///
@@ -71,8 +71,7 @@ impl MachineSnapshot {
     #[must_use]
     pub fn new(machine: &RetryMachine, now: Timestamp) -> MachineSnapshot {
         let mut machine = machine.clone();
-        // Nothing is too early: `ORIGIN` is later than any instant of a request is before its `now`.
-        let _ = machine.rebase(Shift::new(now, ORIGIN));
+        machine.rebase(Shift::new(now, ORIGIN));
         MachineSnapshot { version: VERSION, machine }
     }
 
@@ -80,75 +79,173 @@ impl MachineSnapshot {
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`] if the snapshot has another version or describes an impossible state, or if `now` is so early
-    /// that the request would have started before the clock's origin.
+    /// [`SnapshotError`] if the snapshot has another version or describes an impossible state.
     pub fn restore(&self, now: Timestamp) -> Result<RetryMachine, SnapshotError> {
         check_version(self.version)?;
         let mut machine = self.machine.clone();
-        machine.rebase(Shift::new(ORIGIN, now))?;
+        machine.rebase(Shift::new(ORIGIN, now));
         if machine.is_possible() { Ok(machine) } else { Err(SnapshotError::Impossible) }
     }
 }
 
-/// A stored upstream, without its policy.
+/// A stored service, without its policy (rule S8).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSnapshot {
+    version: u32,
+    budget: Budget,
+    breaker: Breaker,
+}
+
+impl ServiceSnapshot {
+    /// Saves a service at `now`.
+    #[must_use]
+    pub fn new(service: &Service, now: Timestamp) -> ServiceSnapshot {
+        let Service { budget, breaker, .. } = service.clone();
+        let mut snapshot = ServiceSnapshot { version: VERSION, budget, breaker };
+        snapshot.rebase(Shift::new(now, ORIGIN));
+        snapshot
+    }
+
+    /// Restores the service at `now`, which may be of another clock, with this policy. The budget's balance and the time
+    /// for which the breaker is open are clamped to what `policy` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] if the snapshot has another version.
+    pub fn restore(&self, policy: Policy, now: Timestamp) -> Result<Service, SnapshotError> {
+        check_version(self.version)?;
+        let mut snapshot = self.clone();
+        snapshot.rebase(Shift::new(ORIGIN, now));
+        snapshot.budget.clamp(policy.budget);
+        snapshot.breaker.clamp(now, policy.breaker);
+        let mut service = Service::new(policy);
+        service.advance(now);
+        (service.budget, service.breaker) = (snapshot.budget, snapshot.breaker);
+        Ok(service)
+    }
+
+    fn rebase(&mut self, shift: Shift) {
+        self.breaker.rebase(shift);
+        self.budget.rebase(shift);
+    }
+}
+
+/// A stored login (rule S8). It does not hold the token: store that with your secrets, and its generation beside it.
+///
+/// ```
+/// use retry_machine::snapshot::LoginSnapshot;
+/// use retry_machine::{Login, Policy, Timestamp};
+///
+/// let login = Login::new();
+/// let snapshot = LoginSnapshot::new(&login, Timestamp::from_millis(3_600_000));
+/// let restored = snapshot.restore(&Policy::flextell(), Timestamp::from_millis(5_000))?;
+/// assert_eq!(restored.generation(), login.generation());
+/// # Ok::<(), retry_machine::snapshot::SnapshotError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoginSnapshot {
+    version: u32,
+    login: Login,
+}
+
+impl LoginSnapshot {
+    /// Saves a login at `now`.
+    #[must_use]
+    pub fn new(login: &Login, now: Timestamp) -> LoginSnapshot {
+        let mut login = login.clone();
+        login.rebase(Shift::new(now, ORIGIN));
+        LoginSnapshot { version: VERSION, login }
+    }
+
+    /// Restores the login at `now`, which may be of another clock. The end of a lease is clamped to what `policy` allows.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] if the snapshot has another version.
+    pub fn restore(&self, policy: &Policy, now: Timestamp) -> Result<Login, SnapshotError> {
+        check_version(self.version)?;
+        let mut login = self.login.clone();
+        login.rebase(Shift::new(ORIGIN, now));
+        login.clamp(now, policy);
+        Ok(login)
+    }
+}
+
+/// A stored gate (rule S8).
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GateSnapshot {
+    version: u32,
+    gate: Gate,
+}
+
+impl GateSnapshot {
+    /// Saves a gate at `now`.
+    #[must_use]
+    pub fn new(gate: &Gate, now: Timestamp) -> GateSnapshot {
+        let mut gate = gate.clone();
+        gate.rebase(Shift::new(now, ORIGIN));
+        GateSnapshot { version: VERSION, gate }
+    }
+
+    /// Restores the gate at `now`, which may be of another clock. A closing is clamped to the longest server wait of
+    /// `policy`, unless an operator closed the gate.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] if the snapshot has another version.
+    pub fn restore(&self, policy: &Policy, now: Timestamp) -> Result<Gate, SnapshotError> {
+        check_version(self.version)?;
+        let mut gate = self.gate.clone();
+        gate.rebase(Shift::new(ORIGIN, now));
+        gate.clamp(now, policy);
+        Ok(gate)
+    }
+}
+
+/// A stored upstream, without its policy: its three parts, saved at one instant.
 ///
 /// ```
 /// use retry_machine::snapshot::UpstreamSnapshot;
 /// use retry_machine::{Policy, Timestamp, Upstream};
 ///
 /// let upstream = Upstream::new(Policy::flextell());
-/// let snapshot = UpstreamSnapshot::new(&upstream, Timestamp::from_millis(200));
+/// let snapshot = UpstreamSnapshot::new(&upstream, Timestamp::from_millis(3_600_000));
 /// let restored = snapshot.restore(Policy::flextell(), Timestamp::from_millis(5_000))?;
-/// assert_eq!(restored.generation(), upstream.generation());
+/// assert_eq!(restored.login.generation(), upstream.login.generation());
 /// # Ok::<(), retry_machine::snapshot::SnapshotError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamSnapshot {
-    version: u32,
-    token: Token,
-    gate: Gate,
-    budget: Budget,
-    breaker: Breaker,
+    service: ServiceSnapshot,
+    login: LoginSnapshot,
+    gate: GateSnapshot,
 }
 
 impl UpstreamSnapshot {
     /// Saves an upstream at `now`.
     #[must_use]
     pub fn new(upstream: &Upstream, now: Timestamp) -> UpstreamSnapshot {
-        let Upstream { token, gate, budget, breaker, .. } = upstream.clone();
-        let mut snapshot = UpstreamSnapshot { version: VERSION, token, gate, budget, breaker };
-        snapshot.rebase(Shift::new(now, ORIGIN));
-        snapshot
+        UpstreamSnapshot {
+            service: ServiceSnapshot::new(&upstream.service, now),
+            login: LoginSnapshot::new(&upstream.login, now),
+            gate: GateSnapshot::new(&upstream.gate, now),
+        }
     }
 
     /// Restores the upstream at `now`, which may be of another clock, with this policy. Values beyond what `policy`
-    /// allows are clamped: the budget's balance, the token's lease, and the times for which the breaker is open and the
-    /// gate is closed.
+    /// allows are clamped, as the parts say.
     ///
     /// # Errors
     ///
     /// [`SnapshotError`] if the snapshot has another version.
     pub fn restore(&self, policy: Policy, now: Timestamp) -> Result<Upstream, SnapshotError> {
-        check_version(self.version)?;
-        let mut snapshot = self.clone();
-        snapshot.rebase(Shift::new(ORIGIN, now));
-        snapshot.gate.clamp(now, &policy);
-        snapshot.budget.clamp(policy.budget);
-        snapshot.token.clamp(now.after(policy.refresh_timeout));
-        snapshot.breaker.clamp(now, policy.breaker);
-        let UpstreamSnapshot { token, gate, budget, breaker, .. } = snapshot;
-        let mut upstream = Upstream::new(policy);
-        upstream.advance(now);
-        (upstream.token, upstream.gate, upstream.budget, upstream.breaker) = (token, gate, budget, breaker);
-        Ok(upstream)
-    }
-
-    fn rebase(&mut self, shift: Shift) {
-        self.token.rebase(shift);
-        self.breaker.rebase(shift);
-        self.budget.rebase(shift);
-        self.gate.rebase(shift);
+        let login = self.login.restore(&policy, now)?;
+        let gate = self.gate.restore(&policy, now)?;
+        Ok(Upstream { service: self.service.restore(policy, now)?, login, gate })
     }
 }
 
@@ -165,16 +262,6 @@ pub enum SnapshotError {
     /// The snapshot describes a state that no request can reach.
     #[error("the snapshot describes an impossible state")]
     Impossible,
-    /// An instant of the snapshot would lie before the clock's origin. A clock with a fixed date as its origin avoids
-    /// this.
-    #[error("the snapshot goes further back than the origin of the clock")]
-    TooEarly,
-}
-
-impl From<TooEarly> for SnapshotError {
-    fn from(_: TooEarly) -> SnapshotError {
-        SnapshotError::TooEarly
-    }
 }
 
 /// The `now` of every stored snapshot: far from both ends of time.

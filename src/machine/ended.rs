@@ -14,7 +14,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
 use crate::time::Timestamp;
 #[cfg(feature = "serde")]
-use crate::time::shift::{Shift, TooEarly};
+use crate::time::shift::Shift;
 use crate::upstream::gate::Slot;
 
 /// The facts of a request that has ended.
@@ -83,14 +83,13 @@ impl RetryMachine {
 
     /// Moves the instants of the end to another clock.
     #[cfg(feature = "serde")]
-    pub(super) fn rebase_ended(&mut self, shift: Shift) -> Result<(), TooEarly> {
+    pub(super) fn rebase_ended(&mut self, shift: Shift) {
         let mut ended = self.view();
-        shift.exact(&mut ended.at)?;
+        shift.exact(&mut ended.at);
         if let Some(not_before) = &mut ended.not_before {
-            shift.exact(not_before)?;
+            shift.exact(not_before);
         }
         self.set_ended(self.phase, ended);
-        Ok(())
     }
 
     fn view(&self) -> Ended {
@@ -108,8 +107,9 @@ impl Step<'_> {
     pub(super) fn latest_known_instant(&self) -> Option<Timestamp> {
         let known = [
             Some(self.machine.not_before.max(self.machine.last_hint)).filter(|hint| *hint > self.now),
-            self.upstream.gate.asked_until(self.now),
-            self.upstream.breaker.next_probe(self.now),
+            self.gate.asked_until(self.now),
+            self.login.throttled_until(&self.service.policy).filter(|until| *until > self.now),
+            self.service.breaker.next_probe(self.now),
             self.refused.filter(|end| *end > self.now),
         ];
         known.into_iter().flatten().max()

@@ -14,8 +14,6 @@ impl Flags {
     pub(super) const NON_IDEMPOTENT: u16 = 1;
     /// The request has got a reply; else the status is meaningless.
     pub(super) const HAS_STATUS: u16 = 2;
-    /// K5: the request holds the lease of its token epoch, expired or not.
-    pub(super) const HOLDS_LEASE: u16 = 4;
     /// K7: the request wants a token before it has got a 401.
     pub(super) const EARLY: u16 = 8;
     /// F5: for the next send the token is settled, whatever its expiry.

@@ -14,7 +14,7 @@ impl Step<'_> {
         if self.machine.attempts == 0 {
             return;
         }
-        let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
+        let judgment = judge::judge(&self.service.policy, reply, self.is_safe());
         // D15: a 2xx with a verdict is not an answer.
         let is_answer = reply.is_success() && judgment == Judgment::Answer;
         let first_answer = self.is_unanswered(attempt);
@@ -24,8 +24,8 @@ impl Step<'_> {
         }
         // F6: any other late result would be the second one of its attempt.
         if first_answer || first_success {
-            self.on_attempt_end(judge::health(&self.upstream.policy, reply), attempt);
-            self.charge_failure(judge::failure_price(&self.upstream.policy, reply), judge::effective_hint(reply));
+            self.on_attempt_end(judge::health(&self.service.policy, reply), attempt);
+            self.charge_failure(judge::failure_price(&self.service.policy, reply), judge::effective_hint(reply));
         }
         self.apply_hints(reply, judgment);
         match self.machine.phase {
@@ -52,7 +52,7 @@ impl Step<'_> {
         if until <= self.machine.until {
             return self.wait_until(self.machine.until, reason);
         }
-        if self.machine.deadline(self.upstream).is_some_and(|deadline| until >= deadline) {
+        if self.machine.deadline(&self.service.policy).is_some_and(|deadline| until >= deadline) {
             return self.fail(FailureKind::Deadline);
         }
         self.explanation.trigger = Trigger::LateHint(reply.status());

@@ -1,36 +1,79 @@
-//! The token: leading a refresh, and following one (K1–K8).
+//! The token: who may send with it, leading a refresh, and following one (K1–K10).
 
 use super::wait::Turn;
 use super::{Flags, Phase, Step};
 use crate::action::Trigger;
-use crate::event::{Event, RefreshOutcome};
 use crate::failure::FailureKind;
+use crate::policy::YoungToken;
 use crate::reply::{Reply, Verdict};
-use crate::time::nanos;
-use crate::upstream::token::{self, LeaseStatus};
+use crate::upstream::login::{LeaseStatus, Role, TokenOrLease, TokenStatus};
 
 /// K8: the greatest number of leases that a request waits for.
 const MAX_FOLLOWS: u8 = 3;
 
 impl Step<'_> {
-    /// Handles a 401 for the attempt in flight (D3, D12, K1–K4).
+    /// Checks the token before a send (P1). Returns whether the request can use it; else it waits for a new one, or has
+    /// failed.
+    pub(super) fn has_usable_token(&mut self) -> bool {
+        // K9: nothing to check.
+        if !self.login.has_token() {
+            return true;
+        }
+        let is_settled = self.machine.flags.has(Flags::TOKEN_SETTLED);
+        let is_early = match self.login.token_status(self.now, &self.service.policy, is_settled) {
+            TokenStatus::Usable => return true,
+            TokenStatus::Rejected => {
+                self.fail(FailureKind::TokenRejected);
+                return false;
+            }
+            TokenStatus::Refused => false,
+            TokenStatus::Expired | TokenStatus::Due => true,
+        };
+        // K3, K7: the request itself has not got a 401.
+        self.machine.challenge = None;
+        self.machine.flags.set(Flags::EARLY, is_early);
+        self.lead_or_follow(0);
+        false
+    }
+
+    /// Handles a 401 for the attempt in flight that is not retried with the same token (D3, D12, K1–K4, K9, K10).
     pub(super) fn on_unauthorized(&mut self, reply: &Reply) {
-        if self.refresh_is_useless(reply) || self.machine.recoveries >= self.upstream.policy.max_token_recoveries {
+        if !self.login.has_token() || self.refresh_is_useless(reply) {
+            return self.fail(FailureKind::Unauthorized);
+        }
+        if self.young_token(reply) == Some(YoungToken::Surface) {
+            return self.fail(FailureKind::Unauthorized);
+        }
+        // K4: the attempt was sent with an older token.
+        let is_outdated = self.machine.token_or_lease.token() != self.login.token();
+        if !is_outdated {
+            self.login.note_refusal();
+        }
+        if self.machine.recoveries >= self.service.policy.max_token_recoveries {
             return self.fail(FailureKind::Unauthorized);
         }
         if self.is_past_deadline() {
             return self.fail(FailureKind::Deadline);
         }
         self.machine.recoveries += 1;
-        // K4: the attempt was sent with an older token.
-        if self.upstream.token.is_newer_than(self.machine.token_epoch) {
+        if is_outdated {
             return self.try_send(Turn::None);
         }
-        if self.upstream.token.is_rejected() {
+        if self.login.is_rejected() {
             return self.fail(FailureKind::TokenRejected);
         }
         self.machine.flags.set(Flags::EARLY, false);
         self.lead_or_follow(0);
+    }
+
+    /// Returns what the policy says about this 401, if the token is young (K10).
+    pub(super) fn young_token(&self, reply: &Reply) -> Option<YoungToken> {
+        let policy = &self.service.policy;
+        let is_current = self.login.has_token() && self.machine.token_or_lease.token() == self.login.token();
+        let is_insufficient = reply.lacking().is_some() && reply.verdict() != Some(Verdict::TokenExpired);
+        // D12: the switch is about scopes and claims, which the token's age does not change.
+        let is_about_token = !is_insufficient && !self.refresh_is_useless(reply);
+        (is_current && is_about_token && self.login.is_young(self.now, policy)).then_some(policy.young_token)
     }
 
     /// Returns whether challenge or code say that a new token would be refused as this one was (D12). The verdict *token
@@ -39,76 +82,57 @@ impl Step<'_> {
         if reply.verdict() == Some(Verdict::TokenExpired) {
             return false;
         }
-        let is_insufficient = reply.lacking().is_some() && !self.upstream.policy.refresh_on_insufficient;
+        let is_insufficient = reply.lacking().is_some() && !self.service.policy.refresh_on_insufficient;
         is_insufficient || reply.is_token_revoked()
     }
 
     /// Leads the refresh or follows the one under way (K3). The request has already waited for `waits` leases.
-    pub(super) fn lead_or_follow(&mut self, waits: u8) {
-        match self.upstream.token.take_turn(self.now, self.upstream.policy.refresh_timeout) {
-            token::Turn::Lead { lease, until } => {
-                self.machine.flags.set(Flags::HOLDS_LEASE, true);
-                self.machine.token_epoch = lease;
-                self.machine.until = until;
-                self.machine.phase = Phase::Leading;
-                self.is_new = true;
-            }
-            token::Turn::Follow { lease, until } if waits < MAX_FOLLOWS => {
-                self.machine.flags.set(Flags::HOLDS_LEASE, false);
-                self.machine.token_epoch = lease;
-                self.machine.until = until;
-                self.machine.phase = Phase::Following(waits + 1);
-            }
-            token::Turn::Follow { .. } | token::Turn::Throttled => self.go_on_without_refresh(),
-        }
-    }
-
-    /// Handles the outcome of the refresh that this request leads.
-    pub(super) fn on_refreshed(&mut self, outcome: RefreshOutcome) {
-        let counted = self.report_outcome(outcome);
-        match outcome {
-            // F5: the user may have replaced the token.
-            _ if self.upstream.token.is_newer_than(self.machine.token_epoch) => self.use_new_token(),
-            RefreshOutcome::Rejected if counted => self.fail(FailureKind::TokenRejected),
-            RefreshOutcome::Unavailable { .. } if counted => self.go_on_without_refresh(),
-            // F5: an outcome that does not count acts as a tick.
-            _ => self.on_leader_tick(),
-        }
-    }
-
-    /// Handles an outcome while this request does not lead. F5: an outcome that does not count acts as a tick.
-    pub(super) fn on_late_outcome(&mut self, outcome: RefreshOutcome) {
-        if !self.report_outcome(outcome) {
-            self.transition(Event::Tick);
-        }
+    fn lead_or_follow(&mut self, waits: u8) {
+        let role = self.login.take_role(self.now, &self.service.policy);
+        self.machine.phase = match role {
+            Role::Leads => Phase::Leading,
+            Role::Follows if waits < MAX_FOLLOWS => Phase::Following(waits + 1),
+            Role::Follows | Role::Refused => return self.go_on_without_refresh(),
+        };
+        self.machine.token_or_lease = TokenOrLease::from(self.login.lease());
+        self.machine.until = self.login.lease_end();
+        self.is_new = role == Role::Leads;
     }
 
     /// Handles a tick while this request leads.
     pub(super) fn on_leader_tick(&mut self) {
-        if self.is_past_deadline() {
-            self.fail(FailureKind::Deadline);
-        } else if self.now < self.machine.until {
-            // The refresh is still under way.
-        } else if self.upstream.token.is_newer_than(self.machine.token_epoch) {
-            self.use_new_token();
-        } else {
-            self.go_on_without_refresh();
+        match self.lease_status() {
+            Some(LeaseStatus::Unavailable | LeaseStatus::Abandoned | LeaseStatus::RanOut) => {
+                self.go_on_without_refresh();
+            }
+            _ => {}
         }
     }
 
-    /// Handles a tick while this request follows. K8: the token is checked first.
+    /// Handles a tick while this request follows.
     pub(super) fn on_follower_tick(&mut self, waits: u8) {
-        match self.upstream.token.lease_status(self.machine.token_epoch, self.now) {
+        match self.lease_status() {
+            Some(LeaseStatus::Unavailable) => self.go_on_without_refresh(),
+            Some(LeaseStatus::Abandoned | LeaseStatus::RanOut) => self.lead_or_follow(waits),
+            _ => {}
+        }
+    }
+
+    /// Does what a leader and a follower do alike, and returns the status of the lease if something is left to do. K8: the
+    /// login is asked first, then the deadline.
+    fn lease_status(&mut self) -> Option<LeaseStatus> {
+        let status = self.login.lease_status(self.machine.token_or_lease.lease(), self.now);
+        match status {
             LeaseStatus::NewToken => self.use_new_token(),
             LeaseStatus::Rejected => self.fail(FailureKind::TokenRejected),
-            LeaseStatus::Unavailable => self.go_on_without_refresh(),
-            LeaseStatus::UnderWay { .. } | LeaseStatus::Abandoned if self.is_past_deadline() => {
+            LeaseStatus::UnderWay { .. } | LeaseStatus::RanOut if self.is_past_deadline() => {
                 self.fail(FailureKind::Deadline);
             }
-            // T7: the lease may have been stored at another time than its follower.
+            // T7: the lease may have been stored at another time than its request.
             LeaseStatus::UnderWay { until } => self.machine.until = until,
-            LeaseStatus::Abandoned => self.lead_or_follow(waits),
+            LeaseStatus::Unavailable | LeaseStatus::Abandoned | LeaseStatus::RanOut => return Some(status),
         }
+        None
     }
 
     /// Sends with the new token. F5: after a refresh ahead of expiry that send does not check the expiry.
@@ -121,36 +145,12 @@ impl Step<'_> {
     /// Goes on with the current token if the refresh was ahead of expiry and the token may still be valid (K7), else
     /// fails.
     fn go_on_without_refresh(&mut self) {
-        if self.upstream.token.is_rejected() {
-            // K6: another lease of this generation was rejected.
-            self.fail(FailureKind::TokenRejected);
-        } else if self.machine.flags.has(Flags::EARLY) && self.upstream.token.is_valid(self.now) {
+        if self.machine.flags.has(Flags::EARLY) && self.login.is_valid(self.now) {
             self.explanation.trigger = Trigger::TokenKept;
             self.machine.flags.set(Flags::TOKEN_SETTLED, true);
             self.try_send(Turn::None);
         } else {
             self.fail(FailureKind::TokenUnavailable);
         }
-    }
-
-    /// Reports the outcome to the token if this request holds the newest lease (K5). Returns whether it counted.
-    #[must_use]
-    fn report_outcome(&mut self, outcome: RefreshOutcome) -> bool {
-        let machine = &mut *self.machine;
-        let token = &mut self.upstream.token;
-        if !machine.flags.has(Flags::HOLDS_LEASE) || !token.is_current(machine.token_epoch) {
-            return false;
-        }
-        machine.flags.set(Flags::HOLDS_LEASE, false);
-        match outcome {
-            RefreshOutcome::Refreshed { expires_in } => {
-                token.install(self.now, expires_in.map(nanos), self.upstream.policy.refresh_margin);
-            }
-            RefreshOutcome::Rejected => token.record_rejected(),
-            RefreshOutcome::Unavailable { retry_after } => {
-                token.record_unavailable(self.now.after(retry_after.map_or(0, nanos)));
-            }
-        }
-        true
     }
 }

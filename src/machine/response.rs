@@ -6,11 +6,10 @@ use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;
 use crate::failure::Cause;
-use crate::policy::Jitter;
+use crate::policy::{Jitter, YoungToken};
 use crate::reply::{BearerErrorCode, Hint, Reply};
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
-use crate::upstream::Upstream;
 use crate::upstream::breaker::Health;
 use crate::upstream::budget::Price;
 use crate::upstream::gate::GateReason;
@@ -26,18 +25,28 @@ impl Step<'_> {
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
         self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
-        let judgment = judge::judge(&self.upstream.policy, reply, self.is_safe());
+        let judgment = match judge::judge(&self.service.policy, reply, self.is_safe()) {
+            // K10: not about the expiry of the token.
+            Judgment::RefreshToken if self.young_token(reply) == Some(YoungToken::Retry) => {
+                Judgment::Retry(Price::Retry)
+            }
+            judgment => judgment,
+        };
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
             self.machine.flags.set_cause(Cause::Status);
         }
-        self.on_attempt_end(judge::health(&self.upstream.policy, reply), self.machine.attempts);
+        self.on_attempt_end(judge::health(&self.service.policy, reply), self.machine.attempts);
         self.apply_hints(reply, judgment);
         let hint = judge::effective_hint(reply);
         if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
-        self.charge_failure(judge::failure_price(&self.upstream.policy, reply), hint);
+        let price = match judgment {
+            Judgment::Retry(price) => Some(price),
+            _ => judge::failure_price(&self.service.policy, reply),
+        };
+        self.charge_failure(price, hint);
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
             Judgment::RefreshToken => self.on_unauthorized(reply),
@@ -62,7 +71,7 @@ impl Step<'_> {
         if !matches!(kind, TransportErrorKind::Unprocessed | TransportErrorKind::Permanent) {
             self.brake(Price::Retry);
         }
-        let is_past_limit = self.machine.limit(self.upstream).is_some_and(|limit| self.now >= limit);
+        let is_past_limit = self.machine.limit(&self.service.policy).is_some_and(|limit| self.now >= limit);
         match judge::transport_failure(kind, self.is_safe(), is_past_limit) {
             Some(failure) => self.fail(failure),
             None => self.retry_or_fail(Price::Retry, None),
@@ -73,7 +82,7 @@ impl Step<'_> {
     pub(super) fn charge_failure(&mut self, price: Option<Price>, hint: Option<Hint>) {
         if let Some(kind) = price {
             let price = self.price(kind, hint);
-            self.upstream.budget.on_failure(price, &mut self.machine.paid, self.now, self.upstream.policy.budget);
+            self.service.budget.on_failure(price, &mut self.machine.paid, self.now, self.service.policy.budget);
         }
     }
 
@@ -123,17 +132,15 @@ impl Step<'_> {
     /// Closes the gate for the back-off of the retry that comes next, if requests pass it one by one: what failed is a
     /// sign that they pass too fast (C11).
     fn brake(&mut self, price: Price) {
-        if self.upstream.gate.is_queuing(self.now) {
+        if self.gate.is_queuing(self.now) {
             let backoff = self.backoff(price);
             self.close_gate(backoff.wait, GateReason::Brake);
         }
     }
 
     fn close_gate(&mut self, wait: u64, reason: GateReason) {
-        let Upstream { gate, policy, .. } = &mut *self.upstream;
-        if policy.gate {
-            self.closed_gate |= gate.close(self.now, self.now.after(wait), reason, policy.max_server_wait);
-        }
+        let longest = self.service.policy.max_server_wait;
+        self.closed_gate |= self.gate.close_for(self.now, self.now.after(wait), reason, longest);
     }
 
     /// Returns whether the request is safe to repeat (D14).
@@ -144,12 +151,10 @@ impl Step<'_> {
     /// Reports the end of an attempt, with the health that its result shows (D18), to gate (C7), breaker (S3) and budget
     /// (S2).
     pub(super) fn on_attempt_end(&mut self, health: Health, attempt: u32) {
-        if self.upstream.policy.gate {
-            self.upstream.gate.on_attempt_end(self.now, health == Health::Good);
-        }
+        self.gate.on_attempt_end(self.now, health == Health::Good);
         self.record_health(health, attempt);
         if health == Health::Good {
-            self.upstream.budget.deposit(&mut self.machine.paid, self.now, self.upstream.policy.budget);
+            self.service.budget.deposit(&mut self.machine.paid, self.now, self.service.policy.budget);
         }
     }
 
@@ -162,11 +167,11 @@ impl Step<'_> {
         }
         let sent = self.machine.send_epoch;
         let seed = self.machine.seed;
-        let exact = self.upstream.policy.jitter == Jitter::None;
+        let exact = self.service.policy.jitter == Jitter::None;
         let open_time = |opening, open_for: u64| {
             let longest = if exact { open_for } else { open_for.saturating_add(open_for / 2) };
             draw(seed, Purpose::BreakerOpenTime, opening, open_for..=longest)
         };
-        self.upstream.breaker.record(health, sent, self.now, self.upstream.policy.breaker, open_time);
+        self.service.breaker.record(health, sent, self.now, self.service.policy.breaker, open_time);
     }
 }

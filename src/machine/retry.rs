@@ -50,7 +50,7 @@ impl Step<'_> {
             // L2: a hint of zero does not say how long to wait.
             _ => {}
         }
-        let held = if !self.upstream.gate.is_closed(self.now) {
+        let held = if !self.gate.is_closed(self.now) {
             Held::No
         } else if self.closed_gate || self.machine.flags.has(Flags::QUEUED) {
             Held::AsHead
@@ -62,7 +62,7 @@ impl Step<'_> {
 
     /// Returns the back-off of the retry that would come next, whether one is left or not.
     pub(super) fn backoff(&self, kind: Price) -> Backoff {
-        let policy = &self.upstream.policy;
+        let policy = &self.service.policy;
         let growth = match (kind, &policy.throttle_backoff) {
             (Price::Throttle, Some(growth)) => growth,
             _ => &policy.backoff,
@@ -74,7 +74,7 @@ impl Step<'_> {
     /// Returns the price of a retry, or `None` where something else bounds it (C2): the gate, which was closed already
     /// when the throttle came, or a count of the throttles with a hint.
     pub(super) fn price(&self, kind: Price, hint: Option<Hint>) -> Option<Price> {
-        let is_counted = self.upstream.policy.throttle_retries.is_some() && hint.is_some_and(|hint| hint.nanos() > 0);
+        let is_counted = self.service.policy.throttle_retries.is_some() && hint.is_some_and(|hint| hint.nanos() > 0);
         let is_free = kind == Price::Throttle && (self.was_closed || is_counted);
         (!is_free).then_some(kind)
     }
@@ -82,7 +82,7 @@ impl Step<'_> {
     /// Returns the count of the retry that comes next (B3, B5).
     fn count(&self, kind: Price) -> Count {
         let machine = &*self.machine;
-        let policy = &self.upstream.policy;
+        let policy = &self.service.policy;
         let all = machine.retries();
         let throttled = u32::from(machine.throttled_retries);
         let (counted, limit, purpose) = match (policy.throttle_retries, kind) {

@@ -6,6 +6,7 @@ use crate::action::WaitReason;
 use crate::event::Event;
 use crate::failure::FailureKind;
 use crate::time::Timestamp;
+use crate::upstream::login::TokenOrLease;
 
 impl Step<'_> {
     /// Handles the first event of the request.
@@ -22,15 +23,7 @@ impl Step<'_> {
         if let Some(kind) = self.first_refusal() {
             return self.fail(kind);
         }
-        if self.upstream.token.is_rejected() {
-            return self.fail(FailureKind::TokenRejected);
-        }
-        // K7. F5: only once per send.
-        if self.upstream.token.is_due(self.now) && !self.machine.flags.has(Flags::TOKEN_SETTLED) {
-            self.machine.flags.set(Flags::EARLY, true);
-            return self.lead_or_follow(0);
-        }
-        if self.passes_gate(turn) {
+        if self.has_usable_token() && self.passes_gate(turn) {
             self.send();
         }
     }
@@ -39,7 +32,7 @@ impl Step<'_> {
     pub(super) fn first_refusal(&self) -> Option<FailureKind> {
         if self.is_past_deadline() {
             Some(FailureKind::Deadline)
-        } else if self.upstream.breaker.is_open(self.now) {
+        } else if self.service.breaker.is_open(self.now) {
             Some(FailureKind::BreakerOpen)
         } else {
             None
@@ -48,7 +41,7 @@ impl Step<'_> {
 
     /// Asks the gate. Returns whether the request can pass now; else it waits or has failed.
     fn passes_gate(&mut self, turn: Turn) -> bool {
-        let is_closed = self.upstream.gate.is_closed(self.now);
+        let is_closed = self.gate.is_closed(self.now);
         let held = match turn {
             Turn::Had if is_closed => Held::AsHead,
             Turn::Had => Held::No,
@@ -68,7 +61,7 @@ impl Step<'_> {
         };
         if held == Held::No && own.end <= self.now {
             if turn == Turn::None {
-                self.upstream.gate.pass(self.now);
+                self.gate.pass(self.now);
             }
             return true;
         }
@@ -79,37 +72,31 @@ impl Step<'_> {
     /// Returns where a request has to wait that has not had its turn at the gate (C9), or why it cannot.
     fn ask_for_slot(&mut self, is_closed: bool) -> Result<Held, FailureKind> {
         // C12: the service asked for more time than the request may wait.
-        let asked = self.upstream.gate.asked_until(self.now);
+        let asked = self.gate.asked_until(self.now);
         if asked.is_some_and(|asked| asked.since(self.now) > self.server_time_left()) {
             return Err(FailureKind::ServerWaitTooLong);
         }
-        let free = self.upstream.gate.next_free(self.now);
-        if !is_closed && free.since(self.now) > self.upstream.policy.max_server_wait {
+        let free = self.gate.next_free(self.now);
+        if !is_closed && free.since(self.now) > self.service.policy.max_server_wait {
             // C14: the pace is wrong, or the queue hopeless.
-            self.upstream.gate.give_queue_up(self.now);
+            self.gate.give_queue_up(self.now);
             return Ok(Held::No);
         }
         Ok(if free > self.now { Held::InQueue } else { Held::No })
     }
 
     fn send(&mut self) {
-        let policy = &self.upstream.policy;
+        let policy = &self.service.policy;
         let machine = &mut *self.machine;
         let timeout = machine.limits.attempt_timeout(policy).map(|limit| self.now.after(limit));
-        let limits = [timeout, machine.deadline(self.upstream)];
+        let limits = [timeout, machine.deadline(&self.service.policy)];
         machine.until = limits.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
         machine.attempts = machine.attempts.saturating_add(1);
-        if machine.attempts == 1 || self.upstream.breaker.has_opened_since(machine.send_epoch) {
+        if machine.attempts == 1 || self.service.breaker.has_opened_since(machine.send_epoch) {
             machine.first_since_opening = machine.attempts;
         }
-        machine.send_epoch = self.upstream.breaker.register_send(self.now, policy.breaker);
-        // K5: the outcome of an expired lease still counts while no newer lease was given.
-        if !self.upstream.token.is_current(machine.token_epoch) {
-            machine.flags.set(Flags::HOLDS_LEASE, false);
-        }
-        if !machine.flags.has(Flags::HOLDS_LEASE) {
-            machine.token_epoch = self.upstream.token.epoch();
-        }
+        machine.send_epoch = self.service.breaker.register_send(self.now, policy.breaker);
+        machine.token_or_lease = TokenOrLease::from(self.login.token());
         machine.flags.set(Flags::UNANSWERED, true);
         machine.flags.set(Flags::TOKEN_SETTLED, false);
         machine.phase = Phase::InFlight;

@@ -9,11 +9,11 @@ use crate::event::Idempotency;
 use crate::failure::Cause;
 use crate::reply::BearerErrorCode;
 use crate::time::Timestamp;
-use crate::time::shift::{Shift, TooEarly};
+use crate::time::shift::Shift;
 use crate::upstream::breaker::SendEpoch;
 use crate::upstream::budget::Paid;
 use crate::upstream::gate::Slot;
-use crate::upstream::token::Epoch;
+use crate::upstream::login::TokenOrLease;
 
 /// The fields of a [`RetryMachine`], for serde. Only a snapshot serializes them, since it moves their instants first.
 #[derive(Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub(crate) struct Fields {
     slot: Slot,
     last_hint: Timestamp,
     attempts: u32,
-    token_epoch: Epoch,
+    token_or_lease: TokenOrLease,
     send_epoch: SendEpoch,
     first_since_opening: u32,
     paid: Paid,
@@ -45,22 +45,21 @@ const MAX_ATTEMPTS: u32 = 1 + 2 * u16::MAX as u32 + u8::MAX as u32 + 1;
 
 impl RetryMachine {
     /// Moves the instants to another clock.
-    pub(crate) fn rebase(&mut self, shift: Shift) -> Result<(), TooEarly> {
+    pub(crate) fn rebase(&mut self, shift: Shift) {
         match self.phase {
             Phase::Ready => {}
             // I3: a failure keeps its times forever.
             Phase::Done | Phase::Failed(_) => {
-                shift.exact(&mut self.started)?;
-                self.rebase_ended(shift)?;
+                shift.exact(&mut self.started);
+                self.rebase_ended(shift);
             }
             Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => {
-                shift.past(&mut self.started)?;
-                shift.exact(&mut self.until)?;
+                shift.past(&mut self.started);
+                shift.exact(&mut self.until);
                 shift.ahead(&mut self.not_before);
                 shift.ahead(&mut self.last_hint);
             }
         }
-        Ok(())
     }
 
     /// Returns whether a request can reach this state. Fields that can only make it give up sooner are not checked.

@@ -1,8 +1,8 @@
 //! Facts that follow from the fields of a request.
 
 use super::{Flags, RetryMachine};
+use crate::policy::Policy;
 use crate::time::Timestamp;
-use crate::upstream::Upstream;
 
 impl RetryMachine {
     /// Returns the number of retries: attempts that are not the first, not made after a refresh (K2) and not D13's
@@ -22,13 +22,12 @@ impl RetryMachine {
     }
 
     /// Returns the end of the attempt in flight, if it has a limit (S4).
-    pub(super) fn limit(&self, upstream: &Upstream) -> Option<Timestamp> {
-        let policy = &upstream.policy;
+    pub(super) fn limit(&self, policy: &Policy) -> Option<Timestamp> {
         let has_limit = self.limits.deadline(policy).is_some() || self.limits.attempt_timeout(policy).is_some();
         has_limit.then_some(self.until)
     }
 
-    pub(super) fn deadline(&self, upstream: &Upstream) -> Option<Timestamp> {
-        self.limits.deadline(&upstream.policy).map(|limit| self.started.after(limit))
+    pub(super) fn deadline(&self, policy: &Policy) -> Option<Timestamp> {
+        self.limits.deadline(policy).map(|limit| self.started.after(limit))
     }
 }

@@ -63,13 +63,13 @@ impl Step<'_> {
             Err(kind) => return self.fail(kind),
         };
         self.take(place.held);
-        if self.upstream.breaker.next_probe(self.now).is_some_and(|probe| end < probe) {
+        if self.service.breaker.next_probe(self.now).is_some_and(|probe| end < probe) {
             return self.leave_slot_and_fail(FailureKind::BreakerOpen);
         }
         // P3: charged last, and never given back by a cancel.
         if let Some(Retry { kind, price }) = retry {
-            let policy = self.upstream.policy.budget;
-            if !self.upstream.budget.try_withdraw(price, &mut self.machine.paid, self.now, policy) {
+            let policy = self.service.policy.budget;
+            if !self.service.budget.try_withdraw(price, &mut self.machine.paid, self.now, policy) {
                 self.refused = Some(end);
                 return self.leave_slot_and_fail(FailureKind::Budget);
             }
@@ -86,13 +86,13 @@ impl Step<'_> {
     fn place(&mut self, own: Own, held: Held, retry: Option<Retry>) -> Place {
         match held {
             Held::No => Place { held, from: self.now, end: self.now },
-            Held::InQueue => match self.upstream.gate.next_free(self.now) {
+            Held::InQueue => match self.gate.next_free(self.now) {
                 // The request comes back by itself, and asks again then.
                 free if free < own.end => Place { held: Held::No, from: self.now, end: self.now },
                 free => Place { held, from: free, end: free },
             },
             Held::AsHead => {
-                let opening = self.upstream.gate.opens_at();
+                let opening = self.gate.opens_at();
                 let jitter = match (retry, own.reason) {
                     (Some(_), WaitReason::Hint(_)) => own.jitter,
                     // A back-off has a jitter of its own.
@@ -124,7 +124,7 @@ impl Step<'_> {
         if reason != WaitReason::Backoff {
             end = end.min(self.now.after(left));
         }
-        if let Some(deadline) = self.machine.deadline(self.upstream) {
+        if let Some(deadline) = self.machine.deadline(&self.service.policy) {
             let least = if reason == WaitReason::Backoff { end } else { asked.max(own.end) };
             if least.after(self.reserve(place.held, deadline)) >= deadline {
                 return Err(FailureKind::Deadline);
@@ -137,7 +137,7 @@ impl Step<'_> {
     /// Returns the time that a wait must leave for the attempt. In front of an open gate the deadline would else fail the
     /// requests of a queue one by one, each with its slot (C14).
     fn reserve(&self, held: Held, deadline: Timestamp) -> u64 {
-        if held == Held::InQueue && !self.upstream.gate.is_closed(self.now) { deadline.since(self.now) / 4 } else { 0 }
+        if held == Held::InQueue && !self.gate.is_closed(self.now) { deadline.since(self.now) / 4 } else { 0 }
     }
 
     /// Takes a place at the gate, before breaker and budget are asked (C10).
@@ -145,11 +145,11 @@ impl Step<'_> {
         let flag = match held {
             Held::No => return,
             Held::InQueue => {
-                self.machine.slot = self.upstream.gate.take_slot();
+                self.machine.slot = self.gate.take_slot();
                 Flags::IN_QUEUE
             }
             Held::AsHead => {
-                self.upstream.gate.let_head_first();
+                self.gate.let_head_first();
                 Flags::IS_HEAD
             }
         };
@@ -186,7 +186,7 @@ impl Step<'_> {
             Some(kind) => return self.fail(kind),
             None => {}
         }
-        let gate = &mut self.upstream.gate;
+        let gate = &mut self.gate;
         let due = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
         if due <= self.now {
             self.machine.flags.set(Flags::IN_QUEUE, false);
@@ -197,7 +197,7 @@ impl Step<'_> {
             self.refused = Some(due);
             return self.fail(FailureKind::ServerWaitTooLong);
         }
-        if self.machine.deadline(self.upstream).is_some_and(|deadline| due >= deadline) {
+        if self.machine.deadline(&self.service.policy).is_some_and(|deadline| due >= deadline) {
             return self.fail(FailureKind::Deadline);
         }
         self.explanation.trigger = Trigger::GateClosed;
@@ -216,14 +216,14 @@ impl Step<'_> {
 
     /// Returns the time in nanoseconds for which the request may still wait for hints and at the gate (C13).
     pub(super) fn server_time_left(&self) -> u64 {
-        self.upstream.policy.max_server_wait.saturating_sub(self.machine.server_time)
+        self.service.policy.max_server_wait.saturating_sub(self.machine.server_time)
     }
 
     /// Returns the time in nanoseconds over which to spread clients that got the same hint (L2).
     pub(super) fn hint_spread(&self) -> u64 {
-        match self.upstream.policy.jitter {
+        match self.service.policy.jitter {
             Jitter::None => 0,
-            _ => self.upstream.policy.jitter_spread,
+            _ => self.service.policy.jitter_spread,
         }
     }
 

@@ -3,7 +3,9 @@
 use core::ops::RangeInclusive;
 use core::time::Duration;
 
-use super::{BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyError, StatusMeaning, StatusTable, ThrottleBackoff};
+use super::{
+    BreakerPolicy, BudgetPolicy, Jitter, Policy, PolicyError, StatusMeaning, StatusTable, ThrottleBackoff, YoungToken,
+};
 use crate::reply::{DialectError, DialectField, ResetFormat, check_dialect};
 use crate::time::nanos;
 
@@ -202,6 +204,13 @@ impl PolicyBuilder {
     /// which it was.
     pub const fn refresh_on_insufficient(mut self, on: bool) -> Self {
         self.policy.refresh_on_insufficient = on;
+        self
+    }
+
+    /// Sets what follows a 401 for a token that came less than its margin ago (rule K10). Default:
+    /// [`YoungToken::Refresh`], which the guide asks for; [`Policy::common`] fails the request.
+    pub const fn young_token(mut self, answer: YoungToken) -> Self {
+        self.policy.young_token = answer;
         self
     }
 

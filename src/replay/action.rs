@@ -24,6 +24,8 @@ pub struct ActionRecord {
     pub message: Option<String>,
     /// The facts of the response, if the action answers a reply.
     pub facts: Option<Facts>,
+    /// Whether the outcome counted, if the action answers the outcome of a refresh (rule K5).
+    pub counted: Option<bool>,
 }
 
 /// The facts read from a response.
@@ -48,9 +50,10 @@ impl ActionRecord {
             Action::Wait { until: end, reason, .. } => {
                 json!({"action": "wait", "until_ms": until(end), "reason": reason_name(reason)})
             }
-            Action::RefreshToken { until: end, challenge, .. } => {
+            Action::RefreshToken { lease, generation, until: end, challenge, .. } => {
                 json!({
-                    "action": "refresh_token", "until_ms": until(end), "challenge": challenge.map(BearerErrorCode::name),
+                    "action": "refresh_token", "until_ms": until(end), "lease": lease, "generation": generation,
+                    "challenge": challenge.map(BearerErrorCode::name),
                 })
             }
             Action::AwaitRefresh { until: end, .. } => json!({"action": "await_token", "until_ms": until(end)}),
@@ -75,6 +78,9 @@ impl ActionRecord {
                 line
             }
         };
+        if let Some(counted) = self.counted {
+            line["counted"] = json!(counted);
+        }
         line["at_ms"] = json!(self.at_ms);
         line["request"] = json!(self.request);
         line["attempt"] = json!(self.action.attempt());

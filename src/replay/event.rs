@@ -19,11 +19,11 @@ use crate::{Idempotency, RefreshOutcome, RequestLimits, TransportErrorKind, Verd
 pub struct EventRecord {
     /// The time of the event, in milliseconds since the origin of the trace.
     pub at_ms: u64,
-    /// The request or upstream that the event belongs to, and the event itself.
+    /// The request, login or gate that the event belongs to, and the event itself.
     pub kind: RecordKind,
 }
 
-/// The subject of an event: one request, or the upstream.
+/// The subject of an event: a request, a login or a gate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "recorders create them, and the format is fixed")]
 pub enum RecordKind {
@@ -34,15 +34,22 @@ pub enum RecordKind {
         /// The event.
         event: RequestEvent,
     },
-    /// The user logged in again, see [`Upstream::token_replaced`](crate::Upstream::token_replaced).
+    /// The user logged in again, see [`Login::token_replaced`](crate::Login::token_replaced).
     TokenReplaced {
+        /// The number of the login.
+        login: u64,
         /// The lifetime of the new token in milliseconds, if it is known.
         expires_in_ms: Option<u64>,
     },
-    /// An operator opened the gate, see [`Upstream::open_gate`](crate::Upstream::open_gate).
-    OpenGate,
-    /// An operator closed the gate, see [`Upstream::close_gate`](crate::Upstream::close_gate).
+    /// An operator opened the gate, see [`Gate::open`](crate::Gate::open).
+    OpenGate {
+        /// The number of the gate.
+        gate: u64,
+    },
+    /// An operator closed the gate, see [`Gate::close`](crate::Gate::close).
     CloseGate {
+        /// The number of the gate.
+        gate: u64,
         /// The end of the closing in milliseconds from the origin of the trace.
         until_ms: u64,
     },
@@ -58,6 +65,10 @@ pub enum RequestEvent {
         idempotency: Idempotency,
         /// The request's own limits (rule D17).
         limits: RequestLimits,
+        /// The number of the request's login (rule S8).
+        login: u64,
+        /// The number of the request's gate (rule S8).
+        gate: u64,
     },
     /// Time has passed.
     Tick,
@@ -83,8 +94,13 @@ pub enum RequestEvent {
         /// How the attempt failed.
         kind: TransportErrorKind,
     },
-    /// A token refresh ended.
-    Refreshed(RefreshOutcome),
+    /// A token refresh ended, and this request's driver reports it to its login (rule K5).
+    Refreshed {
+        /// The number of the lease. `None`: the newest lease of the request's login.
+        lease: Option<u32>,
+        /// The outcome.
+        outcome: RefreshOutcome,
+    },
     /// The user gave up.
     Cancel,
 }
@@ -100,11 +116,14 @@ impl EventRecord {
         let mut fields = Fields::parse(line)?;
         let at_ms = fields.require("at_ms")?;
         let kind = match fields.require("event")? {
-            EventName::TokenReplaced => {
-                RecordKind::TokenReplaced { expires_in_ms: fields.take("expires_in_ms")?.flatten() }
+            EventName::TokenReplaced => RecordKind::TokenReplaced {
+                login: fields.take("login")?.unwrap_or(0),
+                expires_in_ms: fields.take("expires_in_ms")?.flatten(),
+            },
+            EventName::OpenGate => RecordKind::OpenGate { gate: fields.take("gate")?.unwrap_or(0) },
+            EventName::CloseGate => {
+                RecordKind::CloseGate { gate: fields.take("gate")?.unwrap_or(0), until_ms: fields.require("until_ms")? }
             }
-            EventName::OpenGate => RecordKind::OpenGate,
-            EventName::CloseGate => RecordKind::CloseGate { until_ms: fields.require("until_ms")? },
             name => RecordKind::Request {
                 number: fields.take("request")?.unwrap_or(0),
                 event: request_event(&name, &mut fields)?,
@@ -124,18 +143,14 @@ impl EventRecord {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut line = match &self.kind {
-            RecordKind::TokenReplaced { expires_in_ms } => {
-                json!({"event": "token_replaced", "expires_in_ms": expires_in_ms})
+            RecordKind::TokenReplaced { login, expires_in_ms } => {
+                with_number(json!({"event": "token_replaced", "expires_in_ms": expires_in_ms}), "login", *login)
             }
-            RecordKind::OpenGate => json!({"event": "open_gate"}),
-            RecordKind::CloseGate { until_ms } => json!({"event": "close_gate", "until_ms": until_ms}),
-            RecordKind::Request { number, event } => {
-                let mut line = event.to_json();
-                if *number != 0 {
-                    line["request"] = json!(number);
-                }
-                line
+            RecordKind::OpenGate { gate } => with_number(json!({"event": "open_gate"}), "gate", *gate),
+            RecordKind::CloseGate { gate, until_ms } => {
+                with_number(json!({"event": "close_gate", "until_ms": until_ms}), "gate", *gate)
             }
+            RecordKind::Request { number, event } => with_number(event.to_json(), "request", *number),
         };
         line["at_ms"] = json!(self.at_ms);
         line
@@ -145,16 +160,19 @@ impl EventRecord {
 impl RequestEvent {
     fn to_json(&self) -> Value {
         let mut line = match self {
-            RequestEvent::Start { idempotency, limits } => start_to_json(*idempotency, *limits),
+            RequestEvent::Start { idempotency, limits, login, gate } => {
+                let line = with_number(start_to_json(*idempotency, *limits), "login", *login);
+                with_number(line, "gate", *gate)
+            }
             RequestEvent::Tick => json!({"event": "tick"}),
             RequestEvent::Cancel => json!({"event": "cancel"}),
             RequestEvent::TransportError { kind, .. } => json!({"event": "transport_error", "kind": kind}),
-            RequestEvent::Refreshed(RefreshOutcome::Refreshed { expires_in }) => {
-                json!({"event": "token", "outcome": "refreshed", "expires_in_ms": expires_in.map(millis)})
-            }
-            RequestEvent::Refreshed(RefreshOutcome::Rejected) => json!({"event": "token", "outcome": "rejected"}),
-            RequestEvent::Refreshed(RefreshOutcome::Unavailable { retry_after }) => {
-                json!({"event": "token", "outcome": "unavailable", "retry_after_ms": retry_after.map(millis)})
+            RequestEvent::Refreshed { lease, outcome } => {
+                let mut line = outcome_to_json(*outcome);
+                if let Some(lease) = lease {
+                    line["lease"] = json!(lease);
+                }
+                line
             }
             RequestEvent::Reply { status, headers, body, verdict, hint_ms, .. } => {
                 let headers: Vec<_> = headers.iter().map(|(name, value)| json!([name, bytes_to_json(value)])).collect();
@@ -202,6 +220,7 @@ enum OutcomeName {
     Refreshed,
     Rejected,
     Unavailable,
+    Abandoned,
 }
 
 /// The format's words for an idempotency.
@@ -223,7 +242,12 @@ impl From<Idempotency> for RepeatName {
 
 fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, ReplayError> {
     Ok(match name {
-        EventName::Start => RequestEvent::Start { idempotency: idempotency(fields)?, limits: limits(fields)? },
+        EventName::Start => RequestEvent::Start {
+            idempotency: idempotency(fields)?,
+            limits: limits(fields)?,
+            login: fields.take("login")?.unwrap_or(0),
+            gate: fields.take("gate")?.unwrap_or(0),
+        },
         EventName::Reply => RequestEvent::Reply {
             attempt: fields.take("attempt")?,
             status: fields.require("status")?,
@@ -235,16 +259,40 @@ fn request_event(name: &EventName, fields: &mut Fields) -> Result<RequestEvent, 
         EventName::TransportError => {
             RequestEvent::TransportError { attempt: fields.take("attempt")?, kind: fields.require("kind")? }
         }
-        EventName::Token => RequestEvent::Refreshed(match fields.require("outcome")? {
-            OutcomeName::Refreshed => RefreshOutcome::Refreshed { expires_in: duration(fields, "expires_in_ms")? },
-            OutcomeName::Rejected => RefreshOutcome::Rejected,
-            OutcomeName::Unavailable => {
-                RefreshOutcome::Unavailable { retry_after: duration(fields, "retry_after_ms")? }
-            }
-        }),
+        EventName::Token => RequestEvent::Refreshed { lease: fields.take("lease")?, outcome: outcome(fields)? },
         EventName::Cancel => RequestEvent::Cancel,
         EventName::Tick | EventName::TokenReplaced | EventName::OpenGate | EventName::CloseGate => RequestEvent::Tick,
     })
+}
+
+fn outcome(fields: &mut Fields) -> Result<RefreshOutcome, ReplayError> {
+    Ok(match fields.require("outcome")? {
+        OutcomeName::Refreshed => RefreshOutcome::Refreshed { expires_in: duration(fields, "expires_in_ms")? },
+        OutcomeName::Rejected => RefreshOutcome::Rejected,
+        OutcomeName::Unavailable => RefreshOutcome::Unavailable { retry_after: duration(fields, "retry_after_ms")? },
+        OutcomeName::Abandoned => RefreshOutcome::Abandoned,
+    })
+}
+
+fn outcome_to_json(outcome: RefreshOutcome) -> Value {
+    match outcome {
+        RefreshOutcome::Refreshed { expires_in } => {
+            json!({"event": "token", "outcome": "refreshed", "expires_in_ms": expires_in.map(millis)})
+        }
+        RefreshOutcome::Rejected => json!({"event": "token", "outcome": "rejected"}),
+        RefreshOutcome::Unavailable { retry_after } => {
+            json!({"event": "token", "outcome": "unavailable", "retry_after_ms": retry_after.map(millis)})
+        }
+        RefreshOutcome::Abandoned => json!({"event": "token", "outcome": "abandoned"}),
+    }
+}
+
+/// Adds the number of a request, login or gate to a line, unless it is the default.
+fn with_number(mut line: Value, key: &str, number: u64) -> Value {
+    if number != 0 {
+        line[key] = json!(number);
+    }
+    line
 }
 
 fn idempotency(fields: &mut Fields) -> Result<Idempotency, ReplayError> {

@@ -18,7 +18,7 @@ use crate::policy::{
 use crate::presets;
 use crate::time::Timestamp;
 
-/// The settings of a trace: a policy, a seed, a wall clock and the lifetime of the first token.
+/// The settings of a trace: a policy, a seed, a wall clock, and the first token of each login.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The seed from which the seed of each request is derived (rule T5). Default: 7.
@@ -28,6 +28,8 @@ pub struct Settings {
     /// The lifetime of the first token in milliseconds from the origin of the trace, if it is known (rule K7). Default:
     /// `None`.
     pub token_expires_in_ms: Option<u64>,
+    /// Whether the logins have a first token (rule K9). Default: yes.
+    pub token: bool,
     policy: PolicyBuilder,
 }
 
@@ -35,7 +37,7 @@ impl Settings {
     /// Returns settings with this policy, with the defaults for all other fields.
     #[must_use]
     pub fn new(policy: Policy) -> Settings {
-        Settings { seed: 7, unix_ms: None, token_expires_in_ms: None, policy: policy.into_builder() }
+        Settings { seed: 7, unix_ms: None, token_expires_in_ms: None, token: true, policy: policy.into_builder() }
     }
 
     /// Parses a settings line. Every key is optional.
@@ -58,6 +60,7 @@ impl Settings {
         }
         settings.unix_ms = fields.take("unix_ms")?.flatten();
         settings.token_expires_in_ms = fields.take("token_expires_in_ms")?.flatten();
+        settings.token = fields.take("token")?.unwrap_or(true);
         settings.policy = read_policy(&preset, &mut fields)?;
         fields.finish()?;
         Ok(settings)
@@ -92,6 +95,7 @@ impl Settings {
         line.insert("seed".into(), json!(self.seed));
         line.insert("unix_ms".into(), json!(self.unix_ms));
         line.insert("token_expires_in_ms".into(), json!(self.token_expires_in_ms));
+        line.insert("token".into(), json!(self.token));
         Ok(Value::Object(line))
     }
 }
@@ -156,6 +160,7 @@ fn read_policy(preset: &Policy, fields: &mut Fields) -> Result<PolicyBuilder, Re
         "attempt_timeout_ms" => attempt_timeout(|limit: Option<u64>| limit.map(ms)),
         "reset" => rate_limit_reset(|format| format),
         "refresh_on_insufficient" => refresh_on_insufficient(|on| on),
+        "young_token" => young_token(|answer| answer),
         "gate" => gate(|on| on),
         "throttled" => throttle_backoff(|keys: Option<ThrottledKeys>| keys.map(|keys| throttled(preset, &keys))),
         "budget" => budget(|keys: Option<BudgetKeys>| keys.map(|keys| budget(preset, &keys))),
@@ -260,6 +265,7 @@ fn write_policy(policy: &Policy) -> Map<String, Value> {
         "fields": policy.dialect.iter().copied().map(FieldName).collect::<Vec<_>>(),
         "reset": policy.rate_limit_reset,
         "refresh_on_insufficient": policy.refresh_on_insufficient,
+        "young_token": policy.young_token,
         "gate": policy.gate,
         "budget": policy.budget.map(|budget| json!({
             "capacity": budget.capacity, "floor": budget.floor, "retry_cost": budget.retry_cost,

@@ -9,33 +9,32 @@ pub(crate) struct Shift {
     to: Timestamp,
 }
 
-/// The instant lies before the origin of the second clock.
-#[derive(Debug)]
-pub(crate) struct TooEarly;
-
 impl Shift {
     pub(crate) const fn new(from: Timestamp, to: Timestamp) -> Shift {
         Shift { from, to }
     }
 
-    /// Moves an instant that matters even after it has passed. [`Timestamp::MAX`] stays the same.
-    pub(crate) fn exact(self, time: &mut Timestamp) -> Result<(), TooEarly> {
-        *time = match (*time, self) {
-            (Timestamp::MAX, _) => Timestamp::MAX,
-            (time, Shift { from, to }) if time >= from => to.after(time.since(from)),
-            (time, Shift { from, to }) => {
-                let nanos = to.as_nanos().checked_sub(from.since(time)).ok_or(TooEarly)?;
-                Timestamp::from_nanos(nanos)
-            }
+    /// Moves an instant. One that has passed keeps its age as far as the second clock can express it, and else counts as
+    /// the origin (T7). [`Timestamp::MAX`] stays the same.
+    pub(crate) fn exact(self, time: &mut Timestamp) {
+        let Shift { from, to } = self;
+        *time = match *time {
+            Timestamp::MAX => Timestamp::MAX,
+            time if time >= from => to.after(time.since(from)),
+            time => Timestamp::from_nanos(to.as_nanos().saturating_sub(from.since(time))),
         };
-        Ok(())
+    }
+
+    /// Returns whether the second clock can express the age of this instant.
+    pub(crate) const fn keeps_age(self, time: Timestamp) -> bool {
+        self.from.since(time) <= self.to.as_nanos()
     }
 
     /// Moves an instant that has passed. T2: if it lies ahead, the clock went back, and the instant counts as the
     /// present.
-    pub(crate) fn past(self, time: &mut Timestamp) -> Result<(), TooEarly> {
+    pub(crate) fn past(self, time: &mut Timestamp) {
         *time = (*time).min(self.from);
-        self.exact(time)
+        self.exact(time);
     }
 
     /// Returns the present on the first clock.
@@ -43,21 +42,12 @@ impl Shift {
         self.from
     }
 
-    /// Moves an instant whose age matters. It keeps its age as far as the second clock can say it, and else counts as its
-    /// origin (T7).
-    pub(crate) fn aged(self, time: &mut Timestamp) {
-        if self.exact(time).is_err() {
-            *time = Timestamp::ZERO;
-        }
-    }
-
     /// Moves an instant that matters only while it lies ahead.
     pub(crate) fn ahead(self, time: &mut Timestamp) {
         if *time < self.from {
             *time = Timestamp::ZERO;
         } else {
-            // An instant ahead of `from` is not before `to`.
-            let _ = self.exact(time);
+            self.exact(time);
         }
     }
 }

@@ -133,7 +133,7 @@ impl Breaker {
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
         match &mut self.state {
-            State::Closed { since, .. } => shift.aged(since),
+            State::Closed { since, .. } => shift.exact(since),
             State::Open { until } | State::Probing { until, .. } => shift.ahead(until),
         }
     }

@@ -133,7 +133,7 @@ impl Budget {
     /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
-        shift.aged(&mut self.refilled_at);
+        shift.exact(&mut self.refilled_at);
     }
 
     /// T7, I9: clamps the balance of a snapshot to the most that it can be.

@@ -14,10 +14,26 @@ use crate::time::Timestamp;
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
 
-/// The state of the gate. It is closed before `opens_at`.
+/// One rate limit: while the gate is closed no request that counts for it is sent, and then those that it held pass one by
+/// one (rules S1, S7).
+///
+/// Most programs have one for each service, in an [`Upstream`](crate::Upstream). A service with several rate limits has one
+/// for each, passed in a [`Scope`](crate::Scope).
+///
+/// ```
+/// use retry_machine::{Gate, GateReason, Timestamp};
+///
+/// let mut gate = Gate::new();
+/// gate.close(Timestamp::ZERO, Timestamp::from_millis(5_000)); // maintenance
+/// let closed = gate.state(Timestamp::from_millis(900)).closed;
+/// assert_eq!(closed, Some((Timestamp::from_millis(5_000), GateReason::Operator)));
+/// gate.open(Timestamp::from_millis(1_000));
+/// assert_eq!(gate.state(Timestamp::from_millis(1_000)).closed, None);
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(deny_unknown_fields))]
-pub(crate) struct Gate {
+pub struct Gate {
+    /// The gate is closed before.
     opens_at: Timestamp,
     /// The end of the time for which the service asked not to be called, which can be later (C12). It counts only while
     /// the gate is closed.
@@ -38,11 +54,11 @@ pub enum GateReason {
     NothingRemains,
     /// An attempt failed while requests passed the gate one by one (rule C11).
     Brake,
-    /// [`Upstream::close_gate`](crate::Upstream::close_gate).
+    /// [`Gate::close`].
     Operator,
 }
 
-/// The state of the gate of an [`Upstream`](crate::Upstream), for logs and health pages (rule S1).
+/// The state of a [`Gate`], for logs and health pages (rule S1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct GateState {
@@ -55,7 +71,9 @@ pub struct GateState {
 }
 
 impl Gate {
-    pub(crate) const fn new() -> Gate {
+    /// Creates an open gate.
+    #[must_use]
+    pub const fn new() -> Gate {
         Gate {
             opens_at: Timestamp::ZERO,
             asked_until: Timestamp::ZERO,
@@ -79,7 +97,9 @@ impl Gate {
         self.is_closed(now).then_some(self.asked_until.max(self.opens_at))
     }
 
-    pub(crate) fn state(&self, now: Timestamp) -> GateState {
+    /// Returns the state at `now` (rule S1).
+    #[must_use]
+    pub fn state(&self, now: Timestamp) -> GateState {
         let mut gate = self.clone();
         gate.look(now);
         GateState {
@@ -87,6 +107,25 @@ impl Gate {
             pace: (gate.queue.pace() > 0).then_some(Duration::from_nanos(gate.queue.pace())),
             next_free: gate.next_free(now).max(now),
         }
+    }
+
+    // ---- What an operator tells ----
+
+    /// Closes the gate until `until`, for an operator who knows that the service is not ready (rule S1). Does nothing if the
+    /// gate is closed for longer already. The longest server wait does not limit it: a request that would have to wait longer
+    /// fails at once. It sets no pace, and a policy without a gate ignores it.
+    pub fn close(&mut self, now: Timestamp, until: Timestamp) {
+        self.close_for(now, until, GateReason::Operator, 0);
+    }
+
+    /// Opens the gate, for an operator who knows that the service is ready (rule S1). Requests that come afterwards pass at
+    /// once; waits under way keep their end (rule F3).
+    pub fn open(&mut self, now: Timestamp) {
+        self.settle(now);
+        // The clock goes on from here, too: the rest of the closing does not come.
+        self.queue.shorten_stop(self.opens_at.since(now));
+        self.opens_at = self.opens_at.min(now);
+        self.queue.dissolve();
     }
 
     // ---- What attempts tell ----
@@ -102,7 +141,7 @@ impl Gate {
 
     /// Closes the gate until `until`, for others at most for `longest` (C12). Returns whether it was open and is closed
     /// now, so that the reply which closed it is the first of the held ones (C10).
-    pub(crate) fn close(&mut self, now: Timestamp, until: Timestamp, reason: GateReason, longest: u64) -> bool {
+    pub(crate) fn close_for(&mut self, now: Timestamp, until: Timestamp, reason: GateReason, longest: u64) -> bool {
         let (asked, longest_end) = (until, now.after(longest));
         let until = if reason == GateReason::Operator { until } else { until.min(longest_end) };
         // Nobody asked for a brake.
@@ -130,15 +169,6 @@ impl Gate {
         }
         (self.opens_at, self.asked_until, self.closed_by) = (until, asked, reason);
         learns
-    }
-
-    /// Opens the gate now, for an operator: no queue stands before it any more. Waits under way keep their end (F3).
-    pub(crate) fn open(&mut self, now: Timestamp) {
-        self.settle(now);
-        // The clock goes on from here, too: the rest of the closing does not come.
-        self.queue.shorten_stop(self.opens_at.since(now));
-        self.opens_at = self.opens_at.min(now);
-        self.queue.dissolve();
     }
 
     // ---- What requests ask ----
@@ -211,7 +241,7 @@ impl Gate {
     /// Moves the instants to another clock (T7).
     #[cfg(feature = "serde")]
     pub(crate) fn rebase(&mut self, shift: Shift) {
-        shift.aged(&mut self.opens_at);
+        shift.exact(&mut self.opens_at);
         shift.ahead(&mut self.asked_until);
         self.meter.rebase(shift);
         self.queue.rebase(shift);
@@ -220,10 +250,14 @@ impl Gate {
     /// Clamps the opening of a snapshot to the longest server wait (T7). A closing by an operator has no limit.
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, now: Timestamp, policy: &Policy) {
-        if !policy.gate {
-            *self = Gate::new();
-        } else if self.closed_by != GateReason::Operator {
+        if self.closed_by != GateReason::Operator {
             self.opens_at = self.opens_at.min(now.after(policy.max_server_wait));
         }
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate::new()
     }
 }

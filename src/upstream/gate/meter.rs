@@ -160,8 +160,8 @@ impl Meter {
     #[cfg(feature = "serde")]
     pub(super) fn rebase(&mut self, shift: Shift) {
         if let Some(since) = &mut self.since {
-            shift.aged(since);
+            shift.exact(since);
         }
-        shift.aged(&mut self.last_end);
+        shift.exact(&mut self.last_end);
     }
 }

@@ -207,11 +207,11 @@ impl Queue {
     pub(super) fn rebase(&mut self, shift: Shift) {
         let now = shift.from();
         self.speed.0 = self.speed.0.min(Speed::FASTEST.0);
-        if shift.exact(&mut self.resumes_at).is_err() {
+        if !shift.keeps_age(self.resumes_at) {
             // The second clock is too young to say when the first one went on.
             self.read(now);
-            shift.ahead(&mut self.resumes_at);
         }
+        shift.exact(&mut self.resumes_at);
     }
 }
 
