@@ -4,12 +4,12 @@ use super::super::reading::Source;
 use super::span::{Ns, Span, ceil_ms};
 use serde_json::{Map, Value, json};
 
+/// K5: a refresh has the number of its lease and the generation that it replaces. K9: a send has no generation where there is no
+/// token.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// K9: without a generation where the login is without a token.
     Send { generation: Option<u64>, until: Option<Ns> },
     Wait { until: Span, reason: Reason },
-    /// K5: the lease, and the generation that it replaces.
     RefreshToken { until: Ns, lease: u64, generation: u64, challenge: Option<&'static str> },
     AwaitRefresh { until: Ns },
     InFlight { until: Option<Ns> },

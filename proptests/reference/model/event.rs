@@ -12,13 +12,13 @@ pub struct Line {
     pub event: Event,
 }
 
+/// The `lease` of an outcome is `None` for the newest one of the request's login.
 #[derive(Clone, Debug)]
 pub enum Event {
     Start { idempotent: bool, limits: Limits, login: u64, gate: u64 },
     Tick,
     Reply { attempt: Option<u64>, response: Response },
     TransportError { attempt: Option<u64>, error: TransportErrorKind },
-    /// `lease`: that of the refresh; `None`: the newest of the request's login.
     Token { outcome: Outcome, lease: Option<u64> },
     Cancel,
     TokenReplaced { login: u64, expires_in: Option<Ns> },

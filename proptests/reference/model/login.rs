@@ -84,8 +84,7 @@ impl Login {
     /// K3: returns the lease that is open. Replacing the token ends it (F5).
     pub fn open_lease(&self, now: Ns) -> Option<usize> {
         let lease = self.leases.last()?;
-        let is_open =
-            lease.outcome.is_none() && now < lease.end && Some(lease.generation) == self.generation();
+        let is_open = lease.outcome.is_none() && now < lease.end && Some(lease.generation) == self.generation();
         is_open.then(|| self.leases.len() - 1)
     }
 

@@ -51,8 +51,10 @@ pub struct Request {
     pub has_queued: bool,
     /// C11: the back-off that the brake has drawn for the next retry.
     pub drawn: Option<Ns>,
-    /// F5: expiry is not checked for the next send.
+    /// F5: expiry is not checked for the next send: a refresh ahead of it has brought a token.
     pub skip_expiry: bool,
+    /// K7: the next send uses the old token while it is valid: a refresh ahead of its expiry has brought nothing.
+    pub uses_old_token: bool,
     /// E1: the last reply in flight.
     pub status: Option<u64>,
     pub code: Option<String>,
@@ -152,6 +154,7 @@ impl Request {
             has_queued: false,
             drawn: None,
             skip_expiry: false,
+            uses_old_token: false,
             status: None,
             code: None,
             message: None,

@@ -5,6 +5,7 @@ use super::Model;
 use super::action::{Action, Reason};
 use super::decide::{Cause, Turn};
 use super::event::Outcome;
+use super::login::Token;
 use super::meaning::{Class, Taken};
 use super::request::{Need, Request, State};
 use super::settings::YoungToken;
@@ -29,7 +30,7 @@ impl Model {
             self.rule("D12");
             return self.fail(r, "unauthorized");
         }
-        let is_current = r.attempts.last().is_some_and(|attempt| attempt.generation == Some(token.generation));
+        let is_current = is_sent_with(r, token);
         if is_current && insufficient.is_none() && token.is_young(now, margin) {
             match self.settings.young_token {
                 YoungToken::Refresh => {}
@@ -94,18 +95,18 @@ impl Model {
         }
         let has_expired = token.has_expired(now) && !r.skip_expiry;
         if login.open_lease(now).is_some() {
-            let need = match (token.got_401, has_expired) {
-                (true, _) => Need::Shared,
-                (false, true) => Need::Ahead,
-                (false, false) => {
-                    self.rule("K3: the old token is alive");
-                    return None;
-                }
-            };
-            self.rule("P1 K3: the old token is dead");
-            return Some(self.lead_or_follow(r, need, 0));
+            if token.got_401 {
+                self.rule("P1 K3: a 401 has come for the old token");
+                return Some(self.lead_or_follow(r, Need::Shared, 0));
+            }
+            if has_expired {
+                self.rule("P1 K3: the old token has expired");
+                return Some(self.lead_or_follow(r, Need::Ahead, 0));
+            }
+            self.rule("P1 K3: the old token is alive");
+            return None;
         }
-        if r.skip_expiry || !token.is_due(now, margin) {
+        if r.skip_expiry || (r.uses_old_token && !has_expired) || !token.is_due(now, margin) {
             return None;
         }
         if !has_expired && token.is_left_alone(now) {
@@ -148,7 +149,7 @@ impl Model {
         let is_valid = login.token.as_ref().is_some_and(|token| !token.has_expired(self.now));
         if need == Need::Ahead && is_valid {
             self.rule("K7 F5: the old token is used");
-            r.skip_expiry = true;
+            r.uses_old_token = true;
             return self.try_send(r, Turn::None);
         }
         self.rule("K5 K6 K8");
@@ -156,25 +157,16 @@ impl Model {
     }
 
     /// K8: a tick of a leader, or of a follower with its number of waits, looks at the login first.
-    pub(super) fn look_at_login(
-        &mut self,
-        r: &mut Request,
-        lease: usize,
-        need: Need,
-        waits: Option<u32>,
-    ) -> Action {
+    pub(super) fn look_at_login(&mut self, r: &mut Request, lease: usize, need: Need, waits: Option<u32>) -> Action {
         let login = self.upstream.login(r.login, &self.settings);
-        match &login.token {
-            Some(token) if token.generation != login.leases[lease].generation => {
-                self.rule("K6 K8 F5: there is a newer token");
-                r.skip_expiry = need == Need::Ahead; // K7, F5
-                return self.try_send(r, Turn::None);
-            }
-            Some(token) if !token.rejected => {}
-            _ => {
-                self.rule("K6 K9: rejected");
-                return self.fail(r, "token_rejected");
-            }
+        let Some(token) = login.token.as_ref().filter(|token| !token.rejected) else {
+            self.rule("K6 K9: no token to wait for");
+            return self.fail(r, "token_rejected");
+        };
+        if token.generation != login.leases[lease].generation {
+            self.rule("K6 K8 F5: there is a newer token");
+            r.skip_expiry = need == Need::Ahead; // K7, F5
+            return self.try_send(r, Turn::None);
         }
         match login.outcome_since(lease) {
             Some(Outcome::Unavailable { .. }) => {
@@ -200,4 +192,9 @@ impl Model {
             Some(waits) => self.lead_or_follow(r, need, waits),
         }
     }
+}
+
+/// K4: returns whether the attempt in flight was sent with this token.
+fn is_sent_with(r: &Request, token: &Token) -> bool {
+    r.attempts.last().is_some_and(|attempt| attempt.generation == Some(token.generation))
 }
