@@ -90,6 +90,9 @@ extern crate no_std_compat as std;
 
 mod action;
 mod backoff;
+#[cfg(feature = "std")]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+pub mod drive;
 mod event;
 mod failure;
 #[cfg(any(fuzzing, feature = "fuzzing"))]

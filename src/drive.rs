@@ -1,0 +1,23 @@
+//! Drivers: the loop around the machine, for threads and for tasks (feature `std`).
+//!
+//! [`blocking::Api`] is for threads and [`future::Api`] for any async runtime. Each is the handle of a service: it keeps
+//! what requests share, and its `call` drives one request to its end. Neither does IO: a closure sends each attempt with
+//! the HTTP client of your choice.
+
+pub mod blocking;
+pub mod future;
+
+mod api;
+mod cancel;
+mod clock;
+mod login;
+mod refresh;
+mod request;
+mod sync;
+mod waiters;
+
+pub use self::api::{Api, NoToken};
+pub use self::cancel::Canceller;
+pub use self::clock::{Clock, SystemClock};
+pub use self::refresh::{Fresh, Refresh, RefreshError};
+pub use self::request::{Answer, Attempt, CallResult, Request, RequestError, SendResult, Step, StepTrigger};

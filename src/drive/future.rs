@@ -1,0 +1,336 @@
+//! The async driver: requests are futures, on any runtime.
+//!
+//! [`Api`] is the handle of a service. It needs to be told how to sleep, and nothing else of the runtime.
+//!
+//! ```
+//! use retry_machine::drive::future;
+//! use retry_machine::{Idempotency, Policy, Reply, TransportErrorKind};
+//! # use core::future::Future;
+//! # use core::pin::pin;
+//! # use core::task::{Context, Waker};
+//!
+//! # let sleep = |_| core::future::ready(());
+//! let api = future::Api::new(Policy::common(), sleep); // with tokio: `tokio::time::sleep`
+//! let task = async {
+//!     let answer = api
+//!         .call(Idempotency::Idempotent, |attempt| async move {
+//!             // Here your HTTP client sends the request.
+//!             let status = if attempt.number() == 1 { 503 } else { 200 };
+//!             Ok::<_, (TransportErrorKind, ())>((attempt.read(status, [("Retry-After", "0")]), status))
+//!         })
+//!         .await
+//!         .unwrap();
+//!     assert_eq!((answer.response, answer.attempts), (200, 2));
+//! };
+//! # let mut task = pin!(task);
+//! # while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
+//! ```
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::future::{Future, Ready, ready};
+use core::marker::PhantomData;
+use core::panic::AssertUnwindSafe;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+use std::panic::catch_unwind;
+
+use super::api::NoToken;
+pub use super::clock::Sleep;
+use super::clock::{Clock, SystemClock};
+use super::login::{Background, Begin, SharedLogin, Slot};
+use super::refresh::{Fresh, RefreshError};
+use super::request::{self, Attempt, CallResult, Request, SendResult};
+use super::sync::Mutex;
+use crate::policy::Policy;
+use crate::upstream::Upstream;
+
+/// The handle of a service for async clients.
+///
+/// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as
+/// `Api<S>`, or with tokens as `Api<S, T, BoxRefresh<S, T>>`.
+pub type Api<S, T = NoToken, R = NoRefresh> = super::Api<T, Tasks<S, T, R>>;
+
+/// The facts of a refresh that begins.
+pub type Refresh<S, T> = super::Refresh<T, Api<S>>;
+
+/// The result of a refresh.
+pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
+
+/// Refreshes tokens. Closures that take a [`Refresh`] and return a future implement it.
+pub trait Refresher<S: Sleep, T> {
+    /// The refresh. It owns what it needs, since it can outlive every request (rule K11).
+    type Future: Future<Output = RefreshResult<T>>;
+
+    /// Begins a refresh.
+    fn refresh(&mut self, refresh: Refresh<S, T>) -> Self::Future;
+}
+
+impl<S: Sleep, T, F, Fut> Refresher<S, T> for F
+where
+    F: FnMut(Refresh<S, T>) -> Fut,
+    Fut: Future<Output = RefreshResult<T>>,
+{
+    type Future = Fut;
+
+    fn refresh(&mut self, refresh: Refresh<S, T>) -> Fut {
+        self(refresh)
+    }
+}
+
+/// A refresh closure with a type that can be named, to keep an [`Api`] in a struct.
+pub type BoxRefresh<S, T> =
+    Box<dyn FnMut(Refresh<S, T>) -> Pin<Box<dyn Future<Output = RefreshResult<T>> + Send>> + Send>;
+
+/// The refresh of a login without a token. It is never called.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub struct NoRefresh;
+
+impl<S: Sleep, T> Refresher<S, T> for NoRefresh {
+    type Future = Ready<RefreshResult<T>>;
+
+    fn refresh(&mut self, _: Refresh<S, T>) -> Self::Future {
+        ready(Err(RefreshError::Abandoned))
+    }
+}
+
+/// Sends the attempts of one request, for a type of its own in place of a closure: it can keep what an attempt needs and the
+/// next one reuses. [`Api::send`] takes it.
+pub trait Sender<T> {
+    /// The client's response type.
+    type Response;
+    /// The client's error type.
+    type Error;
+
+    /// Sends the request. The driver drops the future when the attempt has reached its limit.
+    fn send(&mut self, attempt: Attempt<T>) -> impl Future<Output = SendResult<Self::Response, Self::Error>>;
+}
+
+impl<S: Sleep> Api<S> {
+    /// Creates the handle of a service without tokens. `sleep` completes after a time, such as `tokio::time::sleep`.
+    /// [`with_login`](Api::with_login) adds tokens.
+    pub fn new(policy: Policy, sleep: S) -> Api<S> {
+        Api::with_upstream(Upstream::new(policy), sleep, SystemClock::new())
+    }
+
+    /// Creates the handle of a service with a clock of its own, and with the service and the gate of `upstream`, such as
+    /// one from a snapshot. The tokens are set by [`with_login`](Api::with_login).
+    pub fn with_upstream(upstream: Upstream, sleep: S, clock: impl Clock + 'static) -> Api<S> {
+        Api::from_upstream(upstream, Arc::new(clock), sleep, Tasks::new(NoRefresh))
+    }
+}
+
+impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
+    /// Returns the same service for a login: its requests send a token, and `refresh` brings the next one. Budget, breaker
+    /// and gate stay shared (rule S8), so a service with many users has one handle for each of them.
+    ///
+    /// `first` is the token at the start; with `None` the login begins without one (rule K9). `refresh` is called once for
+    /// each lease. Whoever waits for the token goes on with its future, and the handle keeps it when nobody waits any more
+    /// (rule K11), so a refresh token is never replayed and a new token never lost. Calls that the refresh makes to the
+    /// same service go through [`Refresh::api`](super::Refresh::api).
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use retry_machine::drive::{Fresh, RefreshError, future};
+    /// use retry_machine::Policy;
+    ///
+    /// # let sleep = |_| core::future::ready(());
+    /// let first = Fresh { token: String::from("a"), expires_in: Some(Duration::from_secs(3600)) };
+    /// let api = future::Api::new(Policy::flextell(), sleep).with_login(Some(first), |refresh| async move {
+    ///     // Here your HTTP client calls the token endpoint.
+    ///     Ok::<_, RefreshError>(Fresh { token: refresh.token().repeat(2), expires_in: None })
+    /// });
+    /// assert_eq!(api.login_state().generation, Some(0));
+    /// ```
+    pub fn with_login<T2, R2, Fut>(&self, first: Option<Fresh<T2>>, refresh: R2) -> Api<S, T2, R2>
+    where
+        R2: FnMut(Refresh<S, T2>) -> Fut,
+        Fut: Future<Output = RefreshResult<T2>>,
+    {
+        self.for_login(first, Tasks::new(refresh))
+    }
+
+    /// Sends a request until it is answered or fails. `send` is called for each attempt: it sends the request and returns
+    /// the facts of the response with the response itself, or the kind of the transport error with the client's own error.
+    ///
+    /// Dropping the future cancels the request (rule S6). The future is `Send` if the parts are.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`](super::RequestError) if the request fails: the failure, and the last response or client error.
+    pub fn call<'a, Q, A, E, F, Fut>(
+        &self,
+        request: Q,
+        send: F,
+    ) -> impl Future<Output = CallResult<A, E>> + use<'a, Q, A, E, F, Fut, S, T, R>
+    where
+        Q: Into<Request<'a>>,
+        F: FnMut(Attempt<T>) -> Fut,
+        Fut: Future<Output = SendResult<A, E>>,
+    {
+        self.send(request, FromFn(send))
+    }
+
+    /// Sends a request until it is answered or fails, like [`call`](Api::call), by a [`Sender`].
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError`](super::RequestError) if the request fails: the failure, and the last response or client error.
+    pub fn send<'a, Q, X>(
+        &self,
+        request: Q,
+        sender: X,
+    ) -> impl Future<Output = CallResult<X::Response, X::Error>> + use<'a, Q, X, S, T, R>
+    where
+        Q: Into<Request<'a>>,
+        X: Sender<T>,
+    {
+        request::run(self.clone(), request.into(), sender, self.timer.clone())
+    }
+}
+
+struct FromFn<F>(F);
+
+impl<T, A, E, F: FnMut(Attempt<T>) -> Fut, Fut: Future<Output = SendResult<A, E>>> Sender<T> for FromFn<F> {
+    type Response = A;
+    type Error = E;
+
+    fn send(&mut self, attempt: Attempt<T>) -> impl Future<Output = SendResult<A, E>> {
+        self.0(attempt)
+    }
+}
+
+/// The refresh of a login, run by the tasks that wait for it.
+pub struct Tasks<S: Sleep, T, R: Refresher<S, T>> {
+    refresh: Mutex<R>,
+    slot: Mutex<Slot<Job<R::Future>>>,
+    timer: PhantomData<fn() -> S>,
+}
+
+/// A refresh that tasks go on with.
+struct Job<F> {
+    /// `None` while a task polls it.
+    future: Option<Pin<Box<F>>>,
+    /// Whether another task wanted to poll it meanwhile.
+    is_wanted: bool,
+}
+
+impl<F> Job<F> {
+    const TAKEN: Job<F> = Job { future: None, is_wanted: false };
+}
+
+impl<S: Sleep, T, R: Refresher<S, T>> Tasks<S, T, R> {
+    fn new(refresh: R) -> Tasks<S, T, R> {
+        Tasks { refresh: Mutex::new(refresh), slot: Mutex::new(Slot::new()), timer: PhantomData }
+    }
+
+    /// Takes the future out of its slot to poll it, or leaves word that it is wanted.
+    fn take(&self) -> Option<(u64, Pin<Box<R::Future>>)> {
+        let mut slot = self.slot.lock();
+        let (id, job) = slot.job()?;
+        let future = job.future.take();
+        job.is_wanted = future.is_none();
+        Some((id, future?))
+    }
+
+    /// Puts a future that has not been polled into its slot. Returns whether it is wanted.
+    fn store(&self, id: u64, future: Pin<Box<R::Future>>) -> bool {
+        let mut slot = self.slot.lock();
+        let Some(job) = slot.job_of(id) else {
+            drop(slot);
+            drop_quietly(future);
+            return false;
+        };
+        job.future = Some(future);
+        core::mem::take(&mut job.is_wanted)
+    }
+
+    /// Puts a future back that was polled. Returns it if it is wanted, and must be polled again.
+    fn put_back(&self, id: u64, future: Pin<Box<R::Future>>) -> Option<Pin<Box<R::Future>>> {
+        let mut slot = self.slot.lock();
+        match slot.job_of(id) {
+            Some(job) if job.is_wanted => {
+                job.is_wanted = false;
+                Some(future)
+            }
+            Some(job) => {
+                job.future = Some(future);
+                None
+            }
+            None => {
+                // It was stopped. A client's code runs when it is dropped.
+                drop(slot);
+                drop_quietly(future);
+                None
+            }
+        }
+    }
+}
+
+impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
+    type Timer = S;
+    type Anonymous = Tasks<S, NoToken, NoRefresh>;
+
+    fn anonymous() -> Self::Anonymous {
+        Tasks::new(NoRefresh)
+    }
+
+    fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {
+        let tasks = &login.background;
+        let begin = tasks.slot.lock().begin(refresh.generation, refresh.lease, Job::TAKEN);
+        let Begin::New(id, replaced) = begin else { return };
+        drop_quietly(replaced);
+        let lease = refresh.lease;
+        let begin = || Box::pin(tasks.refresh.lock().refresh(refresh));
+        if let Ok(future) = catch_unwind(AssertUnwindSafe(begin)) {
+            // Who wanted it meanwhile goes on with it, whatever becomes of the caller.
+            if tasks.store(id, future) {
+                login.waiters.wake_one();
+            }
+        } else {
+            tasks.slot.lock().end(id);
+            login.report(lease, Err(RefreshError::Abandoned));
+        }
+    }
+
+    fn poll(login: &SharedLogin<T, Self>) {
+        let tasks = &login.background;
+        let Some((id, mut future)) = tasks.take() else { return };
+        let waker = Waker::from(login.waiters.clone());
+        loop {
+            let context = &mut Context::from_waker(&waker);
+            let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+                Ok(Poll::Pending) => match tasks.put_back(id, future) {
+                    Some(wanted) => {
+                        future = wanted;
+                        continue;
+                    }
+                    None => return,
+                },
+                Ok(Poll::Ready(result)) => result,
+                Err(_) => Err(RefreshError::Abandoned),
+            };
+            let lease = tasks.slot.lock().end(id);
+            drop_quietly(future);
+            if let Some(lease) = lease {
+                login.report(lease, result);
+            }
+            return;
+        }
+    }
+
+    fn stop(&self, generation: u32) {
+        let stopped = self.slot.lock().stop(generation);
+        drop_quietly(stopped);
+    }
+
+    fn needs_polling(&self) -> bool {
+        self.slot.lock().job().is_some()
+    }
+}
+
+/// Drops what belongs to the client. A panic there hurts nobody who waits.
+fn drop_quietly<D>(value: D) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}
