@@ -124,7 +124,7 @@ fn every_trace_of_the_field_gives_the_actions_it_expects() {
             } else if !line.starts_with('#') {
                 let value: Value = serde_json::from_str(line).unwrap();
                 match value.get("event") {
-                    None => model = Model::new(&value).unwrap(),
+                    None => model = Model::new(&crate::spelt_out(&value)).unwrap(),
                     Some(_) => {
                         let action = model.predict(&value).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
                         latest = (value, action.unwrap_or_default());
