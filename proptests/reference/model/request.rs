@@ -53,8 +53,8 @@ pub struct Request {
     pub drawn: Option<Ns>,
     /// F5: expiry is not checked for the next send: a refresh ahead of it has brought a token.
     pub skip_expiry: bool,
-    /// K7: the next send uses the old token while it is valid: a refresh ahead of its expiry has brought nothing.
-    pub uses_old_token: bool,
+    /// K7: the generation that the next send uses while it is valid: a refresh ahead of its expiry has brought nothing.
+    pub uses_old_token: Option<u64>,
     /// E1: the last reply in flight.
     pub status: Option<u64>,
     pub code: Option<String>,
@@ -154,7 +154,7 @@ impl Request {
             has_queued: false,
             drawn: None,
             skip_expiry: false,
-            uses_old_token: false,
+            uses_old_token: None,
             status: None,
             code: None,
             message: None,

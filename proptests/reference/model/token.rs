@@ -106,7 +106,8 @@ impl Model {
             self.rule("P1 K3: the old token is alive");
             return None;
         }
-        if r.skip_expiry || (r.uses_old_token && !has_expired) || !token.is_due(now, margin) {
+        let uses_it = r.uses_old_token == Some(token.generation) && !has_expired;
+        if r.skip_expiry || uses_it || !token.is_due(now, margin) {
             return None;
         }
         if !has_expired && token.is_left_alone(now) {
@@ -146,10 +147,10 @@ impl Model {
     /// K7, F5: uses the old token while it is valid, else fails.
     fn go_on_without_refresh(&mut self, r: &mut Request, need: Need) -> Action {
         let login = self.upstream.login(r.login, &self.settings);
-        let is_valid = login.token.as_ref().is_some_and(|token| !token.has_expired(self.now));
-        if need == Need::Ahead && is_valid {
+        let valid = login.token.as_ref().filter(|token| !token.has_expired(self.now));
+        if let (Need::Ahead, Some(token)) = (need, valid) {
+            r.uses_old_token = Some(token.generation);
             self.rule("K7 F5: the old token is used");
-            r.uses_old_token = true;
             return self.try_send(r, Turn::None);
         }
         self.rule("K5 K6 K8");
