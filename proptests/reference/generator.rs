@@ -114,6 +114,7 @@ impl Refreshes {
     fn new(setting: &Value) -> Refreshes {
         let mut refreshes = Refreshes::default();
         refreshes.new_token(0, &setting["token_expires_in_ms"], setting);
+        refreshes.forget_others(0);
         refreshes
     }
 
@@ -125,6 +126,11 @@ impl Refreshes {
         let expiry = at.saturating_add(lifetime);
         let due = expiry - margin.min(lifetime);
         self.moments.extend([at + margin, due, due, due + (expiry - due) / 2, expiry]);
+    }
+
+    /// Keeps the moments that are soon.
+    fn forget_others(&mut self, at: u64) {
+        self.moments.retain(|t| (at..at.saturating_add(1_000_000)).contains(t));
     }
 
     /// Takes an event and its action.
@@ -145,8 +151,7 @@ impl Refreshes {
             }
             _ => {}
         }
-        let too_far = |t: u64| t > at.saturating_add(1_000_000);
-        self.moments.retain(|t| *t >= at && !too_far(*t));
+        self.forget_others(at);
         if let Some(action) = action {
             let request = action["request"].as_u64().unwrap_or(0);
             match action["action"].as_str() {
