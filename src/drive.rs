@@ -7,17 +7,22 @@
 pub mod blocking;
 pub mod future;
 
+mod answer;
 mod api;
+mod attempt;
 mod cancel;
 mod clock;
 mod login;
 mod refresh;
 mod request;
+mod run;
 mod sync;
 mod waiters;
 
+pub use self::answer::{Answer, CallResult, RequestError, SendResult};
 pub use self::api::{Api, NoToken};
+pub use self::attempt::Attempt;
 pub use self::cancel::Canceller;
 pub use self::clock::{Clock, SystemClock};
 pub use self::refresh::{Fresh, Refresh, RefreshError};
-pub use self::request::{Answer, Attempt, CallResult, Request, RequestError, SendResult, Step, StepTrigger};
+pub use self::request::{Request, Step, StepTrigger};

@@ -29,11 +29,14 @@ use std::task::Wake;
 use std::thread;
 use std::time::Instant;
 
+use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
+use super::attempt::Attempt;
 use super::clock::{Clock, Sleep, SystemClock};
 use super::login::{Background, Begin, SharedLogin, Slot};
 use super::refresh::{Fresh, RefreshError};
-use super::request::{self, Attempt, CallResult, Request, SendResult};
+use super::request::Request;
+use super::run::run;
 use super::sync::Mutex;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
@@ -171,7 +174,7 @@ impl<T: Send + Sync + 'static, R: Refresher<T>> Api<T, R> {
         sender: X,
     ) -> CallResult<X::Response, X::Error> {
         let timer = ParkTimer::default();
-        block_on(request::run(self.clone(), request.into(), InPlace(sender), timer.clone()), &timer)
+        block_on(run(self.clone(), request.into(), InPlace(sender), timer.clone()), &timer)
     }
 }
 

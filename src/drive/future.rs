@@ -35,12 +35,15 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use std::panic::catch_unwind;
 
+use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
+use super::attempt::Attempt;
 pub use super::clock::Sleep;
 use super::clock::{Clock, SystemClock};
 use super::login::{Background, Begin, SharedLogin, Slot};
 use super::refresh::{Fresh, RefreshError};
-use super::request::{self, Attempt, CallResult, Request, SendResult};
+use super::request::Request;
+use super::run::run;
 use super::sync::Mutex;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
@@ -186,7 +189,7 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
         Q: Into<Request<'a>>,
         X: Sender<T>,
     {
-        request::run(self.clone(), request.into(), sender, self.timer.clone())
+        run(self.clone(), request.into(), sender, self.timer.clone())
     }
 }
 

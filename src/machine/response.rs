@@ -5,9 +5,9 @@ use super::wait::Turn;
 use super::{Flags, Step};
 use crate::action::Trigger;
 use crate::event::TransportErrorKind;
-use crate::failure::Cause;
+use crate::failure::{Cause, FailureKind};
 use crate::policy::{Jitter, YoungToken};
-use crate::reply::{BearerErrorCode, Hint, Reply};
+use crate::reply::{BearerErrorCode, Hint, Pushback, Reply};
 use crate::seed::{Purpose, draw};
 use crate::time::Timestamp;
 use crate::upstream::breaker::Health;
@@ -25,13 +25,16 @@ impl Step<'_> {
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
         self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
-        let judgment = match judge::judge(&self.service.policy, reply, self.is_safe()) {
-            // K10: not about the expiry of the token.
-            Judgment::RefreshToken if self.young_token(reply) == Some(YoungToken::Retry) => {
-                Judgment::Retry(Price::Retry)
-            }
-            judgment => judgment,
-        };
+        let mut judgment = judge::judge(&self.service.policy, reply, self.is_safe());
+        let mut price = judge::failure_price(&self.service.policy, reply);
+        if judgment == Judgment::RefreshToken && self.young_token(reply) == Some(YoungToken::Retry) {
+            // K10: not about the expiry of the token. H11: a pushback counts.
+            judgment = match reply.pushback() {
+                Some(Pushback::Stop) => Judgment::Fail(FailureKind::Unauthorized),
+                _ => Judgment::Retry(Price::Retry),
+            };
+            price = Some(Price::Retry);
+        }
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
             self.machine.flags.set_cause(Cause::Status);
@@ -42,10 +45,6 @@ impl Step<'_> {
         if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
-        let price = match judgment {
-            Judgment::Retry(price) => Some(price),
-            _ => judge::failure_price(&self.service.policy, reply),
-        };
         self.charge_failure(price, hint);
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
@@ -116,7 +115,7 @@ impl Step<'_> {
         // token.
         let closes = match judgment {
             Judgment::Retry(Price::Throttle) => true,
-            Judgment::Retry(Price::Retry) | Judgment::Fail(_) => reply.is_exhausted() && reply.status() != 401,
+            Judgment::Retry(Price::Retry) | Judgment::Fail(_) => reply.is_exhausted() && !reply.is_about_token(),
             Judgment::Answer => reply.is_exhausted() && reply.is_success(),
             Judgment::RefreshToken => false,
         };
