@@ -37,7 +37,7 @@
 //! 11. P2: a 401 that would be recovered from is `deadline` past the deadline; one that would not
 //!     (K9, D12, K10, K2) stays `unauthorized`. After an outcome that would end the request anyway
 //!     (`token_rejected`, `token_unavailable`) that kind wins over the deadline. So it does where there is a newer token
-//!     that is rejected already. After *abandoned* a follower takes its turn, also past its deadline.
+//!     that is rejected already, and for a leader after *abandoned*.
 //! 12. K1, P1: a 401 leads to its refresh at once, whatever the gate and the breaker say; they are
 //!     looked at before the send that follows.
 //! 13. K2: a K4 recovery goes before the check of `rejected`, and both after the count of recoveries.
@@ -51,7 +51,7 @@
 //!     a *token expired* is not exempt. What K10 retries has its hints (H10) and its pushback (H11), but closes the gate no
 //!     more than any 401 (S1), and is neutral (D18).
 //! 17. K7, F5: a request that gave up a refresh ahead of expiry skips that refresh until its next send, as long as
-//!     `now < expiry`. After one that brought a token, or met a replaced one, expiry is not checked until the next send.
+//!     `now < expiry`, also where a newer token has come while it waited at the gate. After one that brought a token, or met a replaced one, expiry is not checked until the next send.
 //!     A token has expired at its expiry, and is due then, whatever its margin.
 //! 18. K8: the three waits count each lease followed, per need (one 401, or one check before a send).
 //! 19. K6: the newest outcome since a lease began may be that of a later lease. It shares *unavailable* and *abandoned*

@@ -93,7 +93,7 @@ impl Model {
         let generation = self.upstream.logins[&r.login].generation();
         r.attempts.push(Attempt { generation, limit, openings: breaker.openings, result: AttemptResult::Open });
         r.skip_expiry = false;
-        r.uses_old_token = None;
+        r.uses_old_token = false;
         r.state = State::InFlight;
         Action::Send { generation, until: limit }
     }

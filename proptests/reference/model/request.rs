@@ -53,8 +53,8 @@ pub struct Request {
     pub drawn: Option<Ns>,
     /// F5: expiry is not checked for the next send: a refresh ahead of it has brought a token.
     pub skip_expiry: bool,
-    /// K7: the generation that the next send uses while it is valid: a refresh ahead of its expiry has brought nothing.
-    pub uses_old_token: Option<u64>,
+    /// K7: the next send uses the token that there is while it is valid: a refresh ahead of expiry has brought nothing.
+    pub uses_old_token: bool,
     /// E1: the last reply in flight.
     pub status: Option<u64>,
     pub code: Option<String>,
@@ -154,7 +154,7 @@ impl Request {
             has_queued: false,
             drawn: None,
             skip_expiry: false,
-            uses_old_token: None,
+            uses_old_token: false,
             status: None,
             code: None,
             message: None,

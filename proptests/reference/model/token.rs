@@ -106,8 +106,7 @@ impl Model {
             self.rule("P1 K3: the old token is alive");
             return None;
         }
-        let uses_it = r.uses_old_token == Some(token.generation) && !has_expired;
-        if r.skip_expiry || uses_it || !token.is_due(now, margin) {
+        if r.skip_expiry || (r.uses_old_token && !has_expired) || !token.is_due(now, margin) {
             return None;
         }
         if !has_expired && token.is_left_alone(now) {
@@ -147,9 +146,9 @@ impl Model {
     /// K7, F5: uses the old token while it is valid, else fails.
     fn go_on_without_refresh(&mut self, r: &mut Request, need: Need) -> Action {
         let login = self.upstream.login(r.login, &self.settings);
-        let valid = login.token.as_ref().filter(|token| !token.has_expired(self.now));
-        if let (Need::Ahead, Some(token)) = (need, valid) {
-            r.uses_old_token = Some(token.generation);
+        let is_valid = login.token.as_ref().is_some_and(|token| !token.has_expired(self.now));
+        if need == Need::Ahead && is_valid {
+            r.uses_old_token = true;
             self.rule("K7 F5: the old token is used");
             return self.try_send(r, Turn::None);
         }
@@ -167,27 +166,32 @@ impl Model {
         if token.generation != login.leases[lease].generation {
             self.rule("K6 K8 F5: there is a newer token");
             r.skip_expiry = need == Need::Ahead; // K7, F5
+            r.uses_old_token = false;
             return self.try_send(r, Turn::None);
         }
-        match login.outcome_since(lease) {
-            Some(Outcome::Unavailable { .. }) => {
+        let outcome = login.outcome_since(lease);
+        let is_open = outcome.is_none() && login.open_lease(self.now) == Some(lease);
+        match (outcome, waits) {
+            (Some(Outcome::Refreshed { .. } | Outcome::Rejected), _) => unreachable!("the token shows these"),
+            (Some(Outcome::Unavailable { .. }), _) => {
                 self.rule("K6: unavailable");
                 return self.go_on_without_refresh(r, need);
             }
-            Some(Outcome::Abandoned) => self.rule("K6: abandoned"),
-            Some(Outcome::Refreshed { .. } | Outcome::Rejected) => unreachable!("the token shows these"),
-            None => {
-                let is_open = login.open_lease(self.now) == Some(lease);
-                if r.past_deadline(self.now) {
-                    self.rule("K8: its deadline");
-                    return self.fail(r, "deadline");
-                }
-                if is_open {
-                    return self.pending_action(r);
-                }
-                self.rule("K5: the end of the lease");
+            (Some(Outcome::Abandoned), None) => {
+                self.rule("K6: abandoned, the leader");
+                return self.go_on_without_refresh(r, need);
             }
+            (Some(Outcome::Abandoned), Some(_)) => self.rule("K6: abandoned"),
+            (None, _) => {}
         }
+        if r.past_deadline(self.now) {
+            self.rule("K8: its deadline");
+            return self.fail(r, "deadline");
+        }
+        if is_open {
+            return self.pending_action(r);
+        }
+        self.rule("K5 K8: the end of the lease");
         match waits {
             None => self.go_on_without_refresh(r, need),
             Some(waits) => self.lead_or_follow(r, need, waits),
