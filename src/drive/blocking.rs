@@ -12,6 +12,10 @@
 //! });
 //! assert_eq!(answer.unwrap().response, 200);
 //! ```
+//!
+//! A whole client, with ureq:
+#![doc = concat!("```rust,no_run\n", include_str!("../../examples/ureq.rs"), "```")]
+//! [`pages::drivers`](crate::pages::drivers) says what a client must get right, and has the other cases.
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;

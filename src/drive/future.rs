@@ -25,6 +25,10 @@
 //! # let mut task = pin!(task);
 //! # while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 //! ```
+//!
+//! A whole client, with reqwest on tokio and with tokens of OAuth:
+#![doc = concat!("```rust,no_run\n", include_str!("../../examples/reqwest.rs"), "```")]
+//! [`pages::drivers`](crate::pages::drivers) says what a client must get right, and has the other cases.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -51,7 +55,8 @@ use crate::upstream::Upstream;
 /// The handle of a service for async clients.
 ///
 /// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as
-/// `Api<S>`, or with tokens as `Api<S, T, BoxRefresh<S, T>>`.
+/// `Api<S>`, or with tokens as `Api<S, T, BoxRefresh<S, T>>`. To name the type of a function that sleeps, turn it into a
+/// pointer: with tokio, `S` is `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
 pub type Api<S, T = NoToken, R = NoRefresh> = super::Api<T, Tasks<S, T, R>>;
 
 /// The facts of a refresh that begins.
