@@ -32,7 +32,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::future::{Future, Ready, ready};
+use core::future::{Future, ready};
 use core::marker::PhantomData;
 use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
@@ -54,10 +54,10 @@ use crate::upstream::Upstream;
 
 /// The handle of a service for async clients.
 ///
-/// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as
-/// `Api<S>`, or with tokens as `Api<S, T, BoxRefresh<S, T>>`. To name the type of a function that sleeps, turn it into a
+/// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as `Api<S>`, or with tokens as
+/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a
 /// pointer: with tokio, `S` is `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
-pub type Api<S, T = NoToken, R = NoRefresh> = super::Api<T, Tasks<S, T, R>>;
+pub type Api<S, T = NoToken, R = BoxRefresh<S, T>> = super::Api<T, Tasks<S, T, R>>;
 
 /// The facts of a refresh that begins.
 pub type Refresh<S, T> = super::Refresh<T, Api<S>>;
@@ -86,20 +86,17 @@ where
     }
 }
 
-/// A refresh closure with a type that can be named, to keep an [`Api`] in a struct.
-pub type BoxRefresh<S, T> =
-    Box<dyn FnMut(Refresh<S, T>) -> Pin<Box<dyn Future<Output = RefreshResult<T>> + Send>> + Send>;
+/// A refresh whose type can be named, so that a struct can keep its [`Api`]. [`with_login`](Api::with_login) makes it.
+pub struct BoxRefresh<S: Sleep, T>(Box<BoxedFn<S, T>>);
 
-/// The refresh of a login without a token. It is never called.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub struct NoRefresh;
+type BoxedFn<S, T> = dyn FnMut(Refresh<S, T>) -> BoxedFuture<T> + Send;
+type BoxedFuture<T> = Pin<Box<dyn Future<Output = RefreshResult<T>> + Send>>;
 
-impl<S: Sleep, T> Refresher<S, T> for NoRefresh {
-    type Future = Ready<RefreshResult<T>>;
+impl<S: Sleep, T> Refresher<S, T> for BoxRefresh<S, T> {
+    type Future = BoxedFuture<T>;
 
-    fn refresh(&mut self, _: Refresh<S, T>) -> Self::Future {
-        ready(Err(RefreshError::Abandoned))
+    fn refresh(&mut self, refresh: Refresh<S, T>) -> Self::Future {
+        self.0(refresh)
     }
 }
 
@@ -125,7 +122,7 @@ impl<S: Sleep> Api<S> {
     /// Creates the handle of a service with a clock of its own, and with the service and the gate of `upstream`, such as
     /// one from a snapshot. The tokens are set by [`with_login`](Api::with_login).
     pub fn with_upstream(upstream: Upstream, sleep: S, clock: impl Clock + 'static) -> Api<S> {
-        Api::from_upstream(upstream, Arc::new(clock), sleep, Tasks::new(NoRefresh))
+        Api::from_upstream(upstream, Arc::new(clock), sleep, Tasks::without_refresh())
     }
 }
 
@@ -151,9 +148,19 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
     /// });
     /// assert_eq!(api.login_state().generation, Some(0));
     /// ```
-    pub fn with_login<T2, R2, Fut>(&self, first: Option<Fresh<T2>>, refresh: R2) -> Api<S, T2, R2>
+    pub fn with_login<T2, F, Fut>(&self, first: Option<Fresh<T2>>, mut refresh: F) -> Api<S, T2>
     where
-        R2: FnMut(Refresh<S, T2>) -> Fut,
+        F: FnMut(Refresh<S, T2>) -> Fut + Send + 'static,
+        Fut: Future<Output = RefreshResult<T2>> + Send + 'static,
+    {
+        let boxed = BoxRefresh(Box::new(move |facts| -> BoxedFuture<T2> { Box::pin(refresh(facts)) }));
+        self.for_login(first, Tasks::new(boxed))
+    }
+
+    /// Returns the same service for a login, like [`with_login`](Api::with_login), with a refresh that need not be `Send`.
+    pub fn with_local_login<T2, F, Fut>(&self, first: Option<Fresh<T2>>, refresh: F) -> Api<S, T2, F>
+    where
+        F: FnMut(Refresh<S, T2>) -> Fut,
         Fut: Future<Output = RefreshResult<T2>>,
     {
         self.for_login(first, Tasks::new(refresh))
@@ -228,6 +235,13 @@ impl<F> Job<F> {
     const TAKEN: Job<F> = Job { future: None, is_wanted: false };
 }
 
+impl<S: Sleep> Tasks<S, NoToken, BoxRefresh<S, NoToken>> {
+    /// The refresh of a login without a token, which is never called.
+    fn without_refresh() -> Self {
+        Tasks::new(BoxRefresh(Box::new(|_| -> BoxedFuture<NoToken> { Box::pin(ready(Err(RefreshError::Abandoned))) })))
+    }
+}
+
 impl<S: Sleep, T, R: Refresher<S, T>> Tasks<S, T, R> {
     fn new(refresh: R) -> Tasks<S, T, R> {
         Tasks { refresh: Mutex::new(refresh), slot: Mutex::new(Slot::new()), timer: PhantomData }
@@ -278,10 +292,10 @@ impl<S: Sleep, T, R: Refresher<S, T>> Tasks<S, T, R> {
 
 impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     type Timer = S;
-    type Anonymous = Tasks<S, NoToken, NoRefresh>;
+    type Anonymous = Tasks<S, NoToken, BoxRefresh<S, NoToken>>;
 
     fn anonymous() -> Self::Anonymous {
-        Tasks::new(NoRefresh)
+        Tasks::without_refresh()
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {

@@ -1,5 +1,6 @@
 //! The loop around the machine that both drivers share: one request, from its start to its end.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
@@ -92,10 +93,12 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
                 return match response {
                     Some(response) => Ok(Answer { response, attempts, waited, explanation }),
                     // Only a response that has just come ends a request. Defined all the same.
-                    _ => Err(RequestError { failure: request.machine.lost_answer(), response, error, waited }),
+                    _ => {
+                        Err(Box::new(RequestError { failure: request.machine.lost_answer(), response, error, waited }))
+                    }
                 };
             }
-            Action::Fail(failure) => return Err(RequestError { failure, response, error, waited }),
+            Action::Fail(failure) => return Err(Box::new(RequestError { failure, response, error, waited })),
         };
     }
 }
