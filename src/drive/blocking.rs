@@ -37,11 +37,11 @@ use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
 use super::attempt::Attempt;
 use super::clock::{Clock, Sleep, SystemClock};
-use super::login::{Background, Begin, SharedLogin, Slot};
+use super::login::{Background, SharedLogin};
+pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
-use super::sync::Mutex;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
 
@@ -52,9 +52,6 @@ pub type Api<T = NoToken> = super::Api<T, Threads<T>>;
 
 /// The facts of a refresh that begins.
 pub type Refresh<T> = super::Refresh<T, Api>;
-
-/// The result of a refresh.
-pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
 
 type BoxRefresh<T> = Box<dyn Fn(Refresh<T>) -> RefreshResult<T> + Send + Sync>;
 
@@ -259,12 +256,11 @@ impl Wake for Parker {
 /// The refresh of a login, run in a thread of its own.
 pub struct Threads<T> {
     refresh: BoxRefresh<T>,
-    slot: Mutex<Slot<()>>,
 }
 
 impl<T> Threads<T> {
     fn new(refresh: BoxRefresh<T>) -> Threads<T> {
-        Threads { refresh, slot: Mutex::new(Slot::new()) }
+        Threads { refresh }
     }
 
     /// The refresh of a login without a token, which is never called.
@@ -275,6 +271,7 @@ impl<T> Threads<T> {
 
 impl<T: Send + Sync + 'static> Background<T> for Threads<T> {
     type Timer = ();
+    type Job = ();
     type Anonymous = Threads<NoToken>;
 
     fn anonymous() -> Threads<NoToken> {
@@ -282,31 +279,20 @@ impl<T: Send + Sync + 'static> Background<T> for Threads<T> {
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<T>) {
-        let begin = login.background.slot.lock().begin(refresh.generation, refresh.lease, ());
-        // A thread cannot be ended. What it brings still counts while its generation is current (K5).
-        let Begin::New(id, _) = begin else { return };
         let lease = refresh.lease;
+        let Some(id) = login.begin(refresh.generation, lease, ()) else { return };
         let in_thread = login.clone();
         let thread = thread::Builder::new().name(String::from("token refresh")).spawn(move || {
             let run = || (in_thread.background.refresh)(refresh);
             // A panic is reported like any other end, so that nobody waits for it.
             let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(RefreshError::Abandoned));
-            let newest = in_thread.background.slot.lock().end(id);
-            in_thread.report(newest.unwrap_or(lease), result);
+            // A thread cannot be ended: what it brings after it was given up still counts while its generation is current.
+            in_thread.end(id, Some(lease), result);
         });
         if thread.is_err() {
-            login.background.slot.lock().end(id);
-            login.report(lease, Err(RefreshError::Abandoned));
+            login.end(id, None, Err(RefreshError::Abandoned));
         }
     }
 
     fn poll(_: &SharedLogin<T, Self>) {}
-
-    fn stop(&self, generation: u32) {
-        self.slot.lock().stop(generation);
-    }
-
-    fn needs_polling(&self) -> bool {
-        false
-    }
 }

@@ -52,6 +52,9 @@ pub enum RefreshError {
     Abandoned,
 }
 
+/// The result of a refresh.
+pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
+
 impl RefreshError {
     /// The token endpoint could not be reached, or gave no useful answer.
     pub const UNAVAILABLE: RefreshError = RefreshError::Unavailable { retry_after: None };
