@@ -47,7 +47,7 @@ fn request(
     let mut answers = answers.into_iter();
     let mut event = Event::Start;
     loop {
-        let action = machine.handle(now, event, upstream);
+        let action = machine.handle(now, event, &mut *upstream);
         writeln!(out, "{:>15} ns  {action}", now.as_nanos())?;
         event = match action {
             Action::Send { attempt, .. } => {
@@ -58,9 +58,12 @@ fn request(
                 now = until;
                 Event::Tick
             }
-            Action::RefreshToken { .. } => {
+            Action::RefreshToken { lease, .. } => {
                 now = now.saturating_add(Duration::from_millis(200));
-                Event::Refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(3600)) })
+                let outcome = RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(3600)) };
+                // A real device stores the token in the same step, if the outcome counts.
+                let _ = upstream.login.report_refresh(now, lease, outcome);
+                Event::Tick
             }
             Action::InFlight { .. } => Event::Tick,
             Action::Done { .. } | Action::Fail(_) => return Ok(now),

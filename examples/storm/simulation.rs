@@ -189,7 +189,7 @@ impl Simulation<'_> {
         let upstream = &mut self.upstreams[request.client as usize % upstreams];
         request.waited += request.waits_since.take().map_or(0, |since| now - since);
         let end = loop {
-            match request.machine.handle(Timestamp::from_millis(now + ahead), event, upstream) {
+            match request.machine.handle(Timestamp::from_millis(now + ahead), event, &mut *upstream) {
                 Action::Send { attempt, until, .. } => {
                     let give_up = in_time_of_queue(until.expect("every attempt has a limit"));
                     let answer = self.service.take(now * MILLISECOND, request.client, attempt);

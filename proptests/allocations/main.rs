@@ -72,21 +72,30 @@ fn i11_deciding_allocates_nothing() {
                     1 | 2 => Event::Reply { attempt, reply: Reply::new(503) },
                     3 => Event::Reply { attempt, reply: hinted },
                     4 => Event::Reply { attempt, reply: Reply::new(401) },
-                    5 => Event::Refreshed(RefreshOutcome::Refreshed { expires_in: None }),
-                    6 => Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None }),
+                    5 | 6 => {
+                        let outcomes = [
+                            RefreshOutcome::Refreshed { expires_in: None },
+                            RefreshOutcome::Unavailable { retry_after: None },
+                            RefreshOutcome::Abandoned,
+                        ];
+                        let lease = machine.lease().unwrap_or_default();
+                        let _ = upstream.login.report_refresh(Timestamp::ZERO, lease, outcomes[n as usize % 3]);
+                        Event::Tick
+                    }
                     7 => Event::TransportError { attempt, kind: TransportErrorKind::Broken },
                     8 if n > 30 => Event::Reply { attempt, reply: Reply::new(200) },
                     _ => Event::Tick,
                 };
                 // T2: zero counts as the latest instant.
-                let tick = machine.next_tick(&upstream).filter(|_| event == Event::Tick);
+                let tick = machine.next_tick(upstream.policy()).filter(|_| event == Event::Tick);
                 let now = tick.unwrap_or(Timestamp::ZERO);
                 let action = machine.handle(now, event, &mut upstream);
                 sends += u32::from(matches!(action, Action::Send { .. }));
             }
         }
-        upstream.token_replaced(Timestamp::ZERO, None);
-        upstream.open_gate(Timestamp::ZERO);
+        upstream.login.token_replaced(Timestamp::ZERO, None);
+        upstream.login.token_removed();
+        upstream.gate.open(Timestamp::ZERO);
         assert!(sends > 200, "{sends}");
     });
 }

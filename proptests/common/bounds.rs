@@ -1,4 +1,4 @@
-//! The gate, the lease and the waits as the rules alone describe them: the knowledge that the oracle keeps of a history.
+//! The gate, the login and the waits as the rules alone describe them: the knowledge that the oracle keeps of a history.
 #![allow(unreachable_pub, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,11 +9,11 @@ use retry_machine::{
     TransportErrorKind, WaitReason,
 };
 
-use super::history::{Ended, Entry, Input, Setup};
+use super::history::{Ended, Entry, FirstToken, Input, Setup};
 use super::response::{Health, Taken, health_of};
 use super::settings::{Kind, Settings, nanos};
 
-/// The gate of the upstream (S1), as the replies and the operator close it. The queue behind it only the state
+/// A gate (S1), as the replies and the operator close it. The queue behind it only the state
 /// that the upstream shows can tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Gate {
@@ -22,11 +22,17 @@ pub struct Gate {
     /// The end of the time that was asked for, without that limit. It counts while the gate is closed.
     pub asked_until: u64,
     closed_by: Option<GateReason>,
+    /// Whether the policy has no gate: then an operator closes one that nobody looks at (S8).
+    is_ignored: bool,
 }
 
 impl Gate {
+    pub fn new(settings: &Settings) -> Gate {
+        Gate { is_ignored: !settings.gate, ..Gate::default() }
+    }
+
     pub fn is_closed(&self, at: u64) -> bool {
-        at < self.opens_at
+        !self.is_ignored && at < self.opens_at
     }
 
     /// Takes what the entry says about the gate. `retries` are those that its request had before.
@@ -35,11 +41,11 @@ impl Gate {
         if entry.input == Input::OpenGate {
             self.opens_at = self.opens_at.min(entry.at);
         }
-        if !settings.gate {
-            return;
-        }
         if let Input::CloseGate(until) = entry.input {
             self.close(entry.at, until, until, GateReason::Operator);
+        }
+        if self.is_ignored {
+            return;
         }
         let Some(response) = entry.heard() else { return self.brake(entry, setup, retries) };
         let idempotency = setup.requests[entry.request].idempotency;
@@ -58,7 +64,7 @@ impl Gate {
         if until <= at {
             return;
         }
-        if !self.is_closed(at) {
+        if at >= self.opens_at {
             (self.opens_at, self.asked_until, self.closed_by) = (until, asked, Some(reason));
             return;
         }
@@ -104,7 +110,7 @@ impl Gate {
     pub fn check(&self, entry: &Entry, settings: &Settings) {
         let shown = entry.after.gate;
         let closed = shown.closed.map(|(until, reason)| (until.as_nanos(), Some(reason)));
-        let expected = self.is_closed(entry.at).then_some((self.opens_at, self.closed_by));
+        let expected = (entry.at < self.opens_at).then_some((self.opens_at, self.closed_by));
         assert_eq!(closed, expected, "S1, C12: {entry:?}");
         let next_free = shown.next_free.as_nanos();
         let earliest = entry.at.max(self.opens_at);
@@ -123,58 +129,175 @@ impl Gate {
     }
 }
 
-/// The newest lease and the generation of the token (K3, K5, K6, F5).
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Lease {
-    pub generation: u32,
+/// A login: its token, its newest lease, and what their outcomes told (K3 to K9, F5).
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The number of tokens so far.
+    tokens: u32,
+    has_token: bool,
+    /// K3: a 401 has come for the current token.
+    is_refused: bool,
+    /// K6.
+    is_rejected: bool,
+    /// The expiry of the current token, and its lifetime.
+    expiry: Option<(u64, u64)>,
+    /// The number of leases so far, and of those before the current token.
+    leases: u32,
+    settled: u32,
+    /// The request that holds the newest lease, and its end, until an outcome counts.
+    lease: Option<(usize, u64)>,
+    /// K6: before that no lease is given.
     pub throttled_until: u64,
-    /// The request whose outcome still counts.
-    holder: Option<usize>,
-    /// The lease's end, unless it was freed.
-    until: Option<u64>,
+    /// K7: before that no lease ahead of expiry is given.
+    no_early_lease_before: u64,
+    wakeups: u32,
+    /// The requests that have led or followed since their last attempt: the expiry does not matter to their next one (F5).
+    settled_requests: BTreeSet<usize>,
 }
 
-impl Lease {
-    pub fn is_open(&self, at: u64) -> bool {
-        self.until.is_some_and(|until| at < until)
+impl Login {
+    pub fn new(first: FirstToken) -> Login {
+        let expiry = if let FirstToken::For(lifetime) = first { Some((lifetime, lifetime)) } else { None };
+        let has_token = first != FirstToken::None;
+        Login {
+            tokens: u32::from(has_token),
+            has_token,
+            is_refused: false,
+            is_rejected: false,
+            expiry: expiry.filter(|(_, lifetime)| *lifetime > 0),
+            leases: 0,
+            settled: 0,
+            lease: None,
+            throttled_until: 0,
+            no_early_lease_before: 0,
+            wakeups: 0,
+            settled_requests: BTreeSet::new(),
+        }
     }
 
-    pub fn is_held_by(&self, request: usize) -> bool {
-        self.holder == Some(request)
+    fn is_open(&self, at: u64) -> bool {
+        self.lease.is_some_and(|(_, until)| at < until)
     }
 
-    pub fn give(&mut self, request: usize, until: u64) {
-        (self.holder, self.until) = (Some(request), Some(until));
+    fn generation(&self) -> Option<u32> {
+        self.has_token.then(|| self.tokens - 1)
     }
 
-    pub fn hear(&mut self, entry: &Entry) {
-        match entry.input {
-            Input::TokenReplaced(_) => {
-                self.generation += 1;
-                (self.holder, self.until) = (None, None);
+    fn has_expired(&self, at: u64) -> bool {
+        self.expiry.is_some_and(|(expires, _)| at >= expires)
+    }
+
+    /// K7: returns whether the token is to be refreshed before it is sent.
+    fn is_due(&self, at: u64, settings: &Settings) -> bool {
+        let due = |(expires, lifetime): (u64, u64)| {
+            at > expires.saturating_sub(settings.refresh_margin.min(lifetime / 2)) && at >= self.no_early_lease_before
+        };
+        self.has_expired(at) || self.expiry.is_some_and(due)
+    }
+
+    fn forget_leases(&mut self) {
+        (self.is_refused, self.is_rejected) = (false, false);
+        (self.lease, self.settled) = (None, self.leases);
+        (self.throttled_until, self.no_early_lease_before) = (0, 0);
+        self.wakeups += 1;
+    }
+
+    fn install(&mut self, at: u64, lifetime: Option<u64>) {
+        self.tokens += 1;
+        self.has_token = true;
+        let lifetime = lifetime.filter(|lifetime| *lifetime > 0);
+        self.expiry = lifetime.map(|lifetime| (at.saturating_add(lifetime), lifetime));
+        self.forget_leases();
+    }
+
+    /// K5, K6: takes the outcome of a refresh, and returns whether it counts.
+    fn report(&mut self, at: u64, lease: u32, outcome: RefreshOutcome, settings: &Settings) -> bool {
+        let is_current = self.settled < lease && lease <= self.leases;
+        match outcome {
+            RefreshOutcome::Refreshed { expires_in } if is_current => {
+                self.install(at, expires_in.map(nanos));
+                return true;
             }
-            // A request that has not started takes any event for its start.
-            Input::Refreshed(outcome) if self.is_held_by(entry.request) && entry.before.last.is_some() => {
-                (self.holder, self.until) = (None, None);
-                match outcome {
-                    RefreshOutcome::Refreshed { .. } => self.generation += 1,
-                    RefreshOutcome::Unavailable { retry_after } => {
-                        let wait = retry_after.map_or(0, nanos);
-                        self.throttled_until = self.throttled_until.max(entry.at.saturating_add(wait));
-                    }
-                    RefreshOutcome::Rejected => {}
-                }
+            _ if !is_current || lease != self.leases || self.lease.is_none() => return false,
+            RefreshOutcome::Rejected => self.is_rejected = true,
+            RefreshOutcome::Unavailable { retry_after } => {
+                let wait = retry_after.map_or(0, nanos).min(settings.max_server_wait);
+                self.throttled_until = at.saturating_add(wait);
+                let left = self.expiry.map_or(0, |(expires, _)| expires.saturating_sub(at));
+                self.no_early_lease_before = at.saturating_add(left / 2);
+            }
+            RefreshOutcome::Abandoned | RefreshOutcome::Refreshed { .. } => {}
+        }
+        self.lease = None;
+        self.wakeups += 1;
+        true
+    }
+
+    /// Takes what the entry says about the login, and asserts that it keeps the rules.
+    pub fn check(&mut self, entry: &Entry, setup: &Setup) {
+        let (at, settings) = (entry.at, &setup.settings);
+        match entry.input {
+            Input::TokenReplaced(lifetime) => self.install(at, lifetime),
+            Input::TokenRemoved => {
+                self.has_token = false;
+                self.expiry = None;
+                self.forget_leases();
+            }
+            Input::Report(lease, outcome) => {
+                let counted = self.report(at, lease, outcome, settings);
+                assert_eq!(entry.counted, Some(counted), "K5: {self:?}: {entry:?}");
             }
             _ => {}
         }
-        let is_abandoned = match entry.action {
-            Some(Action::Done { .. }) => true,
-            Some(Action::Fail(failure)) => failure.kind() != FailureKind::Deadline,
-            _ => false,
-        };
-        if is_abandoned && self.is_held_by(entry.request) {
-            self.until = None;
+        if let Some((flight, Ended::Answered(response))) = entry.ended() {
+            let is_for_it = self.has_token && flight.generation == self.generation();
+            let is_answered_otherwise = response.refresh_is_useless(settings) || response.is_surfaced_401;
+            let is_token = setup.taken(entry.request, &response) == Taken::Token && !response.is_retried_401;
+            self.is_refused |= is_token && is_for_it && !is_answered_otherwise;
         }
+        match entry.action.filter(|_| !entry.was_over()) {
+            Some(Action::RefreshToken { lease, generation, until, .. }) => {
+                assert!(!self.is_open(at), "I6: a second lease beside {self:?}: {entry:?}");
+                assert!(self.has_token && !self.is_rejected, "K6, K9: {self:?}: {entry:?}");
+                assert!(at >= self.throttled_until, "K6: {self:?}: {entry:?}");
+                assert_eq!((lease, Some(generation)), (self.leases + 1, self.generation()), "K5: {entry:?}");
+                let end = at.saturating_add(settings.refresh_timeout);
+                assert_eq!(until.as_nanos(), end, "K5: {entry:?}");
+                self.leases += 1;
+                self.lease = Some((entry.request, end));
+                self.settled_requests.insert(entry.request);
+            }
+            Some(Action::AwaitRefresh { .. }) => {
+                let is_held_by_it = self.lease.is_some_and(|(holder, _)| holder == entry.request);
+                let is_under_way = self.is_open(at) && entry.after.lease == Some(self.leases);
+                assert!(entry.input != Input::Tick || is_under_way && !is_held_by_it, "K8: {self:?}: {entry:?}");
+                self.settled_requests.insert(entry.request);
+            }
+            Some(Action::Send { generation, .. }) => {
+                assert_eq!(generation, self.generation(), "K4: {self:?}: {entry:?}");
+                assert!(!self.has_token || !self.is_rejected, "K6: {self:?}: {entry:?}");
+                let is_settled = self.settled_requests.remove(&entry.request);
+                let is_dead = self.is_refused || !is_settled && self.has_expired(at);
+                assert!(!self.has_token || !self.is_open(at) || !is_dead, "K3: {self:?}: {entry:?}");
+                let is_due = !is_settled && self.is_due(at, settings) && !self.is_open(at);
+                let can_refresh = at >= self.throttled_until || self.has_expired(at);
+                assert!(!self.has_token || !is_due || !can_refresh, "K7: {self:?}: {entry:?}");
+            }
+            Some(Action::Fail(failure)) => {
+                let told = failure.not_before().map_or(0, |instant| instant.as_nanos());
+                assert!(at >= self.throttled_until || told >= self.throttled_until, "F8: {self:?}: {entry:?}");
+                let is_lost = self.is_rejected || !self.has_token;
+                assert!(failure.kind() != FailureKind::TokenRejected || is_lost, "K6, K9: {self:?}: {entry:?}");
+            }
+            _ => {}
+        }
+        let shown = entry.after.login;
+        let lease = shown.lease.map(|(lease, end)| (lease, end.as_nanos()));
+        let open = self.lease.filter(|(_, until)| at < *until).map(|(_, until)| (self.leases, until));
+        assert_eq!((shown.generation, lease), (self.generation(), open), "K4, K5: {self:?}: {entry:?}");
+        let expires = shown.expires.map(|instant| instant.as_nanos());
+        let expected = (self.expiry.map(|(expires, _)| expires), self.is_rejected, self.wakeups);
+        assert_eq!((expires, shown.is_rejected, entry.after.wakeups), expected, "K6, K7, K8: {self:?}: {entry:?}");
     }
 }
 
@@ -512,7 +635,7 @@ impl Breaker {
             Some(Action::Wait { until, .. }) => entry.input == Input::Tick && entry.at >= until.as_nanos(),
             _ => false,
         };
-        let asks = asks && !matches!(entry.input, Input::Cancel | Input::TokenReplaced(_));
+        let asks = asks && entry.input != Input::Cancel;
         let goes_on = match entry.action {
             Some(Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) => true,
             Some(Action::Wait { .. }) => entry.before.last.is_none(),

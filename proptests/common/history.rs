@@ -1,16 +1,16 @@
-//! A history: the events that requests to one upstream were told, and their answers. The oracle sees only this.
+//! A history: the events that the requests to one service were told, and their answers. The oracle sees only this.
 #![allow(unreachable_pub, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::time::Duration;
 
-use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
+use retry_machine::snapshot::{GateSnapshot, LoginSnapshot, MachineSnapshot, ServiceSnapshot};
 use retry_machine::{
-    Action, Event, FailureKind, GateState, Idempotency, RefreshOutcome, RequestLimits, RetryMachine, Timestamp,
-    TransportErrorKind, Upstream, Verdict, derive_seed,
+    Action, Event, FailureKind, Gate, GateState, Idempotency, Login, LoginState, RefreshOutcome, RequestLimits,
+    RetryMachine, Scope, Service, Timestamp, TransportErrorKind, Verdict, YoungToken, derive_seed,
 };
 
 use super::response::{Numbers, Response, Taken};
-use super::settings::Settings;
+use super::settings::{Settings, nanos};
 
 /// An instant this far from the present is out of a snapshot's reach.
 const CENTURIES: u64 = 1 << 62;
@@ -20,8 +20,18 @@ const CENTURIES: u64 = 1 << 62;
 pub struct Setup {
     pub settings: Settings,
     pub seed: u64,
-    pub token_expires_in: Option<u64>,
+    pub first_token: FirstToken,
     pub requests: Vec<Request>,
+}
+
+/// What every login begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FirstToken {
+    /// K9.
+    None,
+    OfUnknownExpiry,
+    /// Its lifetime in nanoseconds.
+    For(u64),
 }
 
 /// One request, as its caller makes it.
@@ -30,6 +40,9 @@ pub struct Request {
     pub idempotency: Idempotency,
     /// Its own limits (D17).
     pub limits: RequestLimits,
+    /// The numbers of its login and its gate (S8).
+    pub login: usize,
+    pub gate: usize,
 }
 
 /// Everything that happened.
@@ -38,8 +51,23 @@ pub struct History {
     pub entries: Vec<Entry>,
     /// The promises that a step broke and that its entry does not show.
     pub broken: Vec<String>,
-    /// The state of the machines and the upstream in the end.
-    pub end: (Vec<RetryMachine>, Upstream),
+    /// The machines and the parts in the end.
+    pub end: (Vec<RetryMachine>, Parts),
+}
+
+/// One service, its logins and its gates.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Parts {
+    pub service: Service,
+    pub logins: Vec<Login>,
+    pub gates: Vec<Gate>,
+}
+
+impl Parts {
+    fn scope(&mut self, request: &Request) -> Scope<'_> {
+        let Parts { service, logins, gates } = self;
+        Scope { service, login: &mut logins[request.login], gate: &mut gates[request.gate] }
+    }
 }
 
 /// One event and its answer.
@@ -47,12 +75,14 @@ pub struct History {
 pub struct Entry {
     /// The time that was told, in nanoseconds.
     pub told_at: u64,
-    /// The latest time that the upstream has seen (T2).
+    /// The latest time that the service has seen (T2).
     pub at: u64,
     pub request: usize,
     pub input: Input,
-    /// The answer, or `None` if the event was for the upstream.
+    /// The answer, or `None` if the event was for the login or the gate of the request.
     pub action: Option<Action>,
+    /// Whether the outcome of a refresh counted.
+    pub counted: Option<bool>,
     /// The facts that the request had shown before the event.
     pub before: Seen,
     /// The state of the gate at the time of the event, before it.
@@ -61,17 +91,19 @@ pub struct Entry {
     pub after: State,
 }
 
-/// An event for a request or for the upstream.
+/// An event for a request, or for its login or its gate.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Input {
     Start,
     Tick,
     Reply(u32, Response),
     Error(u32, TransportErrorKind),
-    Refreshed(RefreshOutcome),
     Cancel,
+    /// The outcome of a refresh, with the number of its lease.
+    Report(u32, RefreshOutcome),
     /// The new token's lifetime in nanoseconds.
     TokenReplaced(Option<u64>),
+    TokenRemoved,
     OpenGate,
     /// The end of the closing, in nanoseconds since the origin.
     CloseGate(u64),
@@ -91,16 +123,19 @@ pub struct Seen {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Flight {
     pub attempt: u32,
-    pub generation: u32,
+    pub generation: Option<u32>,
     pub limit: Option<u64>,
 }
 
-/// The facts that the accessors of the machine and the upstream return.
+/// The facts that the accessors of the machine and its parts return.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct State {
     pub attempts: u32,
     pub next_tick: Option<u64>,
-    pub generation: u32,
+    /// The lease that the request leads or follows.
+    pub lease: Option<u32>,
+    pub login: LoginState,
+    pub wakeups: u32,
     pub gate: GateState,
     pub balance: Option<u32>,
     pub next_probe: Option<u64>,
@@ -122,14 +157,10 @@ impl Entry {
         let ended = match self.input {
             Input::Reply(attempt, response) if attempt == flight.attempt => Ended::Answered(response),
             Input::Error(attempt, error) if attempt == flight.attempt => Ended::Failed(error),
-            // F5: in flight only the outcome for an earlier lease counts, and then the attempt is not given up.
-            Input::Tick | Input::Refreshed(_) if flight.limit.is_some_and(|limit| self.at >= limit) => Ended::GivenUp,
+            Input::Tick if flight.limit.is_some_and(|limit| self.at >= limit) => Ended::GivenUp,
             _ => return None,
         };
-        match (self.input, self.action) {
-            (Input::Refreshed(_), Some(Action::InFlight { .. })) => None,
-            _ => Some((flight, ended)),
-        }
+        Some((flight, ended))
     }
 
     /// Returns whether this event is the first unprocessed attempt of its request, which is not a failure (D13).
@@ -143,9 +174,10 @@ impl Entry {
         let (_, ended) = self.ended().filter(|_| !self.is_repetition())?;
         let is_about_token = match ended {
             Ended::Answered(response) => match response.verdict {
-                Some(Verdict::TokenExpired) => true,
+                Some(Verdict::TokenExpired) => !response.is_retried_401,
                 Some(Verdict::Final) => false,
-                _ => response.status == 401,
+                // K10: retried with the same token.
+                _ => response.status == 401 && !response.is_retried_401,
             },
             Ended::Failed(_) | Ended::GivenUp => false,
         };
@@ -201,13 +233,17 @@ impl History {
     }
 }
 
-/// The requests, their upstream, and the history so far.
+/// The requests, their parts, and the history so far.
 #[derive(Clone)]
 pub struct Player {
     setup: Setup,
-    upstream: Upstream,
+    parts: Parts,
     machines: Vec<RetryMachine>,
     seen: Vec<Seen>,
+    /// When the current token of each login came, if that is known, and its lifetime, as the player told them (K10).
+    tokens: Vec<(Option<u64>, Option<u64>)>,
+    /// The newest lease of each login.
+    leases: Vec<u32>,
     now: u64,
     entries: Vec<Entry>,
     broken: Vec<String>,
@@ -216,17 +252,28 @@ pub struct Player {
 
 impl Player {
     pub fn new(setup: Setup) -> Player {
-        let mut upstream = Upstream::new(setup.settings.policy());
-        if let Some(lifetime) = setup.token_expires_in {
-            upstream.token_expires_in(Timestamp::ZERO, Duration::from_nanos(lifetime));
+        let mut login = if setup.first_token == FirstToken::None { Login::without_token() } else { Login::new() };
+        let mut lifetime = None;
+        if let FirstToken::For(nanos) = setup.first_token {
+            login.token_expires_in(Timestamp::ZERO, Duration::from_nanos(nanos));
+            lifetime = Some(nanos);
         }
+        let logins = 1 + setup.requests.iter().map(|request| request.login).max().unwrap_or(0);
+        let gates = 1 + setup.requests.iter().map(|request| request.gate).max().unwrap_or(0);
         let machine = |(n, request): (u64, &Request)| {
             RetryMachine::new(request.idempotency, derive_seed(setup.seed, n)).with_limits(request.limits)
         };
+        let parts = Parts {
+            service: Service::new(setup.settings.policy()),
+            logins: vec![login; logins],
+            gates: vec![Gate::new(); gates],
+        };
         Player {
-            upstream,
+            parts,
             machines: (0..).zip(&setup.requests).map(machine).collect(),
             seen: vec![Seen::default(); setup.requests.len()],
+            tokens: vec![(None, lifetime); logins],
+            leases: vec![0; logins],
             now: 0,
             entries: Vec::new(),
             broken: Vec::new(),
@@ -241,7 +288,7 @@ impl Player {
 
     /// Returns the response that these numbers make under the policy.
     pub fn response(&self, numbers: Numbers) -> Response {
-        numbers.facts(&self.setup.settings, self.upstream.policy())
+        numbers.facts(&self.setup.settings, self.parts.service.policy())
     }
 
     /// Returns the latest time that was told (T2).
@@ -262,49 +309,100 @@ impl Player {
     }
 
     pub fn next_tick(&self, request: usize) -> Option<u64> {
-        self.machines[request].next_tick(&self.upstream).map(Timestamp::as_nanos)
+        self.machines[request].next_tick(self.parts.service.policy()).map(Timestamp::as_nanos)
     }
 
-    /// Tells a request, or the upstream, an event at this time.
+    /// Returns the number of the newest lease of a request's login, 0 before the first.
+    pub fn newest_lease(&self, request: usize) -> u32 {
+        self.leases[self.setup.requests[request].login]
+    }
+
+    /// Returns the number of the lease that a request leads or follows, or else of the newest one.
+    pub fn lease(&self, request: usize) -> u32 {
+        self.machines[request].lease().unwrap_or_else(|| self.newest_lease(request))
+    }
+
+    /// Tells a request, or its login or its gate, an event at this time.
     pub fn tell(&mut self, request: usize, told_at: u64, input: Input) -> Option<Action> {
         self.now = self.now.max(told_at);
         let before = self.seen[request];
-        let now = Timestamp::from_nanos(told_at);
-        let gate = self.upstream.gate_state(now);
+        let Request { login, gate, .. } = self.setup.requests[request];
+        let input = match input {
+            Input::Reply(attempt, response) => Input::Reply(attempt, self.with_age(request, attempt, response)),
+            input => input,
+        };
         let event = match input {
             Input::Start => Some(Event::Start),
             Input::Tick => Some(Event::Tick),
             Input::Reply(attempt, response) => Some(Event::Reply { attempt, reply: response.reply }),
             Input::Error(attempt, kind) => Some(Event::TransportError { attempt, kind }),
-            Input::Refreshed(outcome) => Some(Event::Refreshed(outcome)),
             Input::Cancel => Some(Event::Cancel),
-            Input::TokenReplaced(lifetime) => {
-                self.upstream.token_replaced(now, lifetime.map(Duration::from_nanos));
-                None
-            }
-            Input::OpenGate => {
-                self.upstream.open_gate(now);
-                None
-            }
-            Input::CloseGate(until) => {
-                self.upstream.close_gate(now, Timestamp::from_nanos(until));
-                None
-            }
+            _ => None,
         };
+        // T2: what parts are told directly, the service has seen as well.
+        let now = Timestamp::from_nanos(if event.is_some() { told_at } else { self.now });
+        let latest = Timestamp::from_nanos(self.now);
+        let scope = self.parts.scope(&self.setup.requests[request]);
+        let _ = RetryMachine::new(Idempotency::Idempotent, 0).handle(latest, Event::Cancel, scope);
+        let gate_before = self.parts.gates[gate].state(latest);
+        let mut counted = None;
+        match input {
+            Input::Report(lease, outcome) => {
+                counted = Some(self.parts.logins[login].report_refresh(now, lease, outcome));
+                if let (Some(true), RefreshOutcome::Refreshed { expires_in }) = (counted, outcome) {
+                    self.tokens[login] = (Some(self.now), expires_in.map(nanos));
+                }
+            }
+            Input::TokenReplaced(lifetime) => {
+                self.parts.logins[login].token_replaced(now, lifetime.map(Duration::from_nanos));
+                self.tokens[login] = (Some(self.now), lifetime);
+            }
+            Input::TokenRemoved => self.parts.logins[login].token_removed(),
+            Input::OpenGate => self.parts.gates[gate].open(now),
+            Input::CloseGate(until) => self.parts.gates[gate].close(now, Timestamp::from_nanos(until)),
+            _ => {}
+        }
         let action = event.map(|event| self.handle(request, now, event));
+        if let Some(Action::RefreshToken { lease, .. }) = action {
+            self.leases[login] = lease;
+        }
         if let Some(action) = action {
             self.seen[request] = before.after(input, action, self.now);
         }
         let after = State {
             attempts: self.machines[request].attempts(),
             next_tick: self.next_tick(request),
-            generation: self.upstream.generation(),
-            gate: self.upstream.gate_state(now),
-            balance: self.upstream.budget_balance(now),
-            next_probe: self.upstream.next_probe(now).map(Timestamp::as_nanos),
+            lease: self.machines[request].lease(),
+            login: self.parts.logins[login].state(latest),
+            wakeups: self.parts.logins[login].wakeups(),
+            gate: self.parts.gates[gate].state(latest),
+            balance: self.parts.service.budget_balance(latest),
+            next_probe: self.parts.service.next_probe(latest).map(Timestamp::as_nanos),
         };
-        self.entries.push(Entry { told_at, at: self.now, request, input, action, before, gate, after });
+        let gate = gate_before;
+        self.entries.push(Entry { told_at, at: self.now, request, input, action, counted, before, gate, after });
         action
+    }
+
+    /// K10: adds whether the answer is a 401 that the policy retries, since the token is young.
+    fn with_age(&self, request: usize, attempt: u32, response: Response) -> Response {
+        let settings = &self.setup.settings;
+        let login = self.setup.requests[request].login;
+        let is_current = self.seen[request].in_flight.is_some_and(|flight| {
+            let current = self.parts.logins[login].generation();
+            flight.attempt == attempt && current.is_some() && flight.generation == current
+        });
+        let (installed, lifetime) = self.tokens[login];
+        let half = lifetime.filter(|lifetime| *lifetime > 0).map_or(u64::MAX, |lifetime| lifetime / 2);
+        let margin = settings.refresh_margin.min(half);
+        let is_young = is_current && installed.is_some_and(|installed| self.now - installed < margin);
+        let is_about_token = response.is_about_token() && !response.names_scope_or_revocation();
+        let young = settings.young_token;
+        Response {
+            is_retried_401: is_young && is_about_token && young == YoungToken::Retry,
+            is_surfaced_401: is_young && is_about_token && young == YoungToken::Surface,
+            ..response
+        }
     }
 
     /// Does what the last action asks for, on time. A send ends with `result`, a refresh with `outcome`.
@@ -316,11 +414,14 @@ impl Player {
         outcome: RefreshOutcome,
     ) {
         let seen = self.seen[request];
+        if let (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None) = (seen.last, seen.in_flight) {
+            let lease = self.lease(request);
+            let _ = self.tell(request, now, Input::Report(lease, outcome));
+        }
         let input = match (seen.last, seen.in_flight, result) {
             (None, ..) => Input::Start,
             (Some(_), Some(flight), Ok(response)) => Input::Reply(flight.attempt, response),
             (Some(_), Some(flight), Err(error)) => Input::Error(flight.attempt, error),
-            (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), None, _) => Input::Refreshed(outcome),
             (Some(_), None, _) => Input::Tick,
         };
         let _ = self.tell(request, now, input);
@@ -335,19 +436,20 @@ impl Player {
     }
 
     pub fn into_history(self) -> History {
-        let end = (self.machines, self.upstream);
+        let end = (self.machines, self.parts);
         History { setup: self.setup, entries: self.entries, broken: self.broken, end }
     }
 
     /// Handles the event, and does so once more with copies of the state and with a restored state.
     fn handle(&mut self, request: usize, now: Timestamp, event: Event) -> Action {
-        let copies = self.is_checked.then(|| (self.machines[request].clone(), self.upstream.clone()));
+        let copies = self.is_checked.then(|| (self.machines[request].clone(), self.parts.clone()));
         let restored = if self.is_checked { self.restored(request) } else { None };
+        let own = self.setup.requests[request];
         let machine = &mut self.machines[request];
-        let action = machine.handle(now, event, &mut self.upstream);
-        if let Some((mut same_machine, mut same_upstream)) = copies {
-            let again = same_machine.handle(now, event, &mut same_upstream);
-            if again != action || same_machine != *machine || same_upstream != self.upstream {
+        let action = machine.handle(now, event, self.parts.scope(&own));
+        if let Some((mut same_machine, mut same_parts)) = copies {
+            let again = same_machine.handle(now, event, same_parts.scope(&own));
+            if again != action || same_machine != *machine || same_parts != self.parts {
                 self.broken.push(format!("I12: {again:?} is not {action:?}"));
             }
             if action.to_string().is_empty() {
@@ -358,8 +460,8 @@ impl Player {
         let can_hide = matches!(action, Action::InFlight { .. } | Action::AwaitRefresh { .. });
         let lease_end = self.now.saturating_add(self.setup.settings.refresh_timeout);
         let is_near = instant_of(&action).as_nanos() < CENTURIES && !(can_hide && lease_end >= CENTURIES);
-        if let Some((mut machine, mut upstream)) = restored.filter(|_| is_near) {
-            let again = machine.handle(now, event, &mut upstream);
+        if let Some((mut machine, mut parts)) = restored.filter(|_| is_near) {
+            let again = machine.handle(now, event, parts.scope(&own));
             if again != action {
                 self.broken.push(format!("I13: {again:?} is not {action:?}"));
             }
@@ -368,16 +470,21 @@ impl Player {
     }
 
     /// Returns the same state, stored and restored, unless an instant is too far for a snapshot.
-    fn restored(&mut self, request: usize) -> Option<(RetryMachine, Upstream)> {
+    fn restored(&mut self, request: usize) -> Option<(RetryMachine, Parts)> {
         let next = self.next_tick(request).unwrap_or_default();
         if self.now.max(next) >= CENTURIES {
             return None;
         }
         let now = Timestamp::from_nanos(self.now);
+        let Parts { service, logins, gates } = &self.parts;
+        let policy = service.policy();
         let machine = MachineSnapshot::new(&self.machines[request], now).restore(now);
-        let upstream = UpstreamSnapshot::new(&self.upstream, now).restore(self.upstream.policy().clone(), now);
-        match (machine, upstream) {
-            (Ok(machine), Ok(upstream)) => Some((machine, upstream)),
+        let service = ServiceSnapshot::new(service, now).restore(policy.clone(), now);
+        let logins: Result<_, _> =
+            logins.iter().map(|login| LoginSnapshot::new(login, now).restore(policy, now)).collect();
+        let gates: Result<_, _> = gates.iter().map(|gate| GateSnapshot::new(gate, now).restore(policy, now)).collect();
+        match (machine, service, logins, gates) {
+            (Ok(machine), Ok(service), Ok(logins), Ok(gates)) => Some((machine, Parts { service, logins, gates })),
             refused => {
                 self.broken.push(format!("T7: {refused:?}"));
                 None
@@ -387,11 +494,15 @@ impl Player {
 
     /// Tells a tick that is too early to matter.
     fn tick_early(&mut self, request: usize, now: u64) {
-        let follows = matches!(self.seen[request].last, None | Some(Action::AwaitRefresh { .. }));
+        let own = self.setup.requests[request];
+        let latest = Timestamp::from_nanos(self.now);
+        let open = self.parts.logins[own.login].state(latest).lease.map(|(lease, _)| lease);
+        // K8: whoever leads or follows looks at the login with any tick.
+        let has_news = self.machines[request].lease().is_some_and(|lease| open != Some(lease));
         let due = self.next_tick(request).is_some_and(|tick| tick <= self.now);
-        if !follows && !due {
+        if self.seen[request].last.is_some() && !has_news && !due {
             let now = Timestamp::from_nanos(now);
-            let action = self.machines[request].handle(now, Event::Tick, &mut self.upstream);
+            let action = self.machines[request].handle(now, Event::Tick, self.parts.scope(&own));
             assert!(!matches!(action, Action::Send { .. } | Action::RefreshToken { .. }), "an early tick: {action:?}");
         }
     }

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use retry_machine::{Action, Cause, FailureKind, Idempotency, RefreshOutcome, TransportErrorKind, WaitReason};
 
-use super::bounds::{Breaker, Budget, Gate, Lease, Results, Retries, Waits};
+use super::bounds::{Breaker, Budget, Gate, Login, Results, Retries, Waits};
 use super::history::{Ended, Entry, History, Input, Player};
 use super::response::{Health, Numbers, Response, Taken};
 use super::settings::{Kind, nanos};
@@ -20,7 +20,7 @@ pub fn check(history: &History) {
     final_replies_end(history);
     results_follow_the_table(history);
     refused_tokens_are_not_sent_again(history);
-    leases_are_exclusive(history);
+    logins_keep_the_rules(history);
     waits_are_within_bounds(history);
     the_budget_is_kept(history);
     the_breaker_hears_the_health(history);
@@ -75,13 +75,14 @@ pub fn the_gate_binds(history: &History) {
 
 /// Passes each entry with the gate after it, and whether it was closed before.
 fn for_each_with_gate(history: &History, mut check: impl FnMut(&Gate, bool, &Entry)) {
-    let mut gate = Gate::default();
+    let mut gates = vec![Gate::new(&history.setup.settings); history.end.1.gates.len()];
     let mut retries = vec![Retries::default(); history.setup.requests.len()];
     for entry in &history.entries {
+        let gate = &mut gates[history.setup.requests[entry.request].gate];
         let was_closed = gate.is_closed(entry.at);
         gate.hear(entry, &history.setup, retries[entry.request]);
         let _ = retries[entry.request].count(entry, &history.setup);
-        check(&gate, was_closed, entry);
+        check(gate, was_closed, entry);
     }
 }
 
@@ -150,10 +151,13 @@ pub fn results_follow_the_table(history: &History) {
                     assert!(is_done, "D1: {entry:?}");
                 }
                 Taken::Token
-                    if response.refresh_is_useless(settings)
+                    if entry.after.login.generation.is_none()
+                        || response.is_surfaced_401
+                        || response.is_retried_401
+                        || response.refresh_is_useless(settings)
                         || counts.recoveries >= settings.max_token_recoveries.into() =>
                 {
-                    assert_eq!(failed, Some(FailureKind::Unauthorized), "D3, D12: {entry:?}");
+                    assert_eq!(failed, Some(FailureKind::Unauthorized), "D3, D12, K9, K10: {entry:?}");
                 }
                 Taken::Token => {
                     assert_ne!(failed, Some(FailureKind::Unauthorized), "D3: {entry:?}");
@@ -258,52 +262,26 @@ fn kind_of(status: u16) -> FailureKind {
     }
 }
 
-/// I5: after a 401 an attempt has a newer token.
+/// I5: after a 401 an attempt has a newer token, unless K10 sends it again with a young one.
 pub fn refused_tokens_are_not_sent_again(history: &History) {
     history.for_each(|refused: &mut Option<u32>, entry| {
         if let Some((flight, Ended::Answered(response))) = entry.ended() {
             let is_refused = history.setup.taken(entry.request, &response) == Taken::Token;
-            *refused = (*refused).max(Some(flight.generation).filter(|_| is_refused));
+            *refused = (*refused).max(flight.generation.filter(|_| is_refused));
         }
         if let Some(sent) = entry.sent() {
-            assert!(refused.is_none_or(|refused| sent.generation > refused), "I5: {entry:?}");
+            // K9: the token can be removed while the request waits.
+            let is_newer = sent.generation.is_none() || sent.generation > *refused;
+            assert!(refused.is_none() || is_newer, "I5: {entry:?}");
         }
     });
 }
 
-/// I6, K4, K5, K8: at most one lease is open, only a refresh or a replacement gives a new generation, and each attempt has
-/// the newest one.
-pub fn leases_are_exclusive(history: &History) {
-    let mut lease = Lease::default();
-    let mut generation = 0;
+/// I6, K3 to K9: each login keeps the rules: its leases, their outcomes, and who sends with which token.
+pub fn logins_keep_the_rules(history: &History) {
+    let mut logins = vec![Login::new(history.setup.first_token); history.end.1.logins.len()];
     for entry in &history.entries {
-        lease.hear(entry);
-        let most = match entry.input {
-            Input::TokenReplaced(_) => {
-                assert_eq!(entry.after.generation, generation + 1, "K4: {entry:?}");
-                generation + 1
-            }
-            Input::Refreshed(RefreshOutcome::Refreshed { .. }) => generation + 1,
-            _ => generation,
-        };
-        assert!((generation..=most).contains(&entry.after.generation), "K4: {entry:?}");
-        generation = entry.after.generation;
-        match entry.action {
-            Some(Action::RefreshToken { until, .. }) => {
-                assert!(!lease.is_open(entry.at), "I6: a second lease beside {lease:?}: {entry:?}");
-                assert!(entry.at >= lease.throttled_until, "K6: {entry:?}");
-                let end = entry.at.saturating_add(history.setup.settings.refresh_timeout);
-                assert_eq!(until.as_nanos(), end, "K5: {entry:?}");
-                lease.give(entry.request, until.as_nanos());
-            }
-            Some(Action::AwaitRefresh { .. }) if entry.input == Input::Tick => {
-                assert!(lease.is_open(entry.at) && !lease.is_held_by(entry.request), "K8: {lease:?}: {entry:?}");
-            }
-            Some(Action::Send { generation: sent, .. }) => {
-                assert_eq!((sent, sent), (lease.generation, generation), "K4: {entry:?}");
-            }
-            _ => {}
-        }
+        logins[history.setup.requests[entry.request].login].check(entry, &history.setup);
     }
 }
 
@@ -481,16 +459,10 @@ pub fn only_ticks_end_waits(history: &History) {
         }
         let Some(Action::Wait { until: before, .. }) = entry.before.last else { continue };
         let before = before.as_nanos();
-        // F5: an outcome that does not count acts as a tick.
-        let is_tick = matches!(entry.input, Input::Tick | Input::Refreshed(_));
+        let is_over = entry.input == Input::Tick && entry.at >= before;
         match action {
-            Action::Send { .. } => assert!(is_tick && entry.at >= before, "F7: {entry:?}"),
+            Action::Send { .. } => assert!(is_over, "F7: {entry:?}"),
             Action::Wait { until, .. } => {
-                let is_over = match entry.input {
-                    Input::Tick => entry.at >= before,
-                    Input::Refreshed(_) => entry.at >= before && until.as_nanos() != before,
-                    _ => false,
-                };
                 let is_extended = matches!(entry.input, Input::Reply(..)) && until.as_nanos() > before;
                 assert!(is_over || is_extended || until.as_nanos() == before, "T4: {entry:?}");
             }

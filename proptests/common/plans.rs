@@ -12,7 +12,7 @@ use retry_machine::{
     Action, BreakerPolicy, CodeClass, Idempotency, Jitter, RefreshOutcome, RequestLimits, TransportErrorKind, Verdict,
 };
 
-use super::history::{History, Input, Player, Request, Setup};
+use super::history::{FirstToken, History, Input, Player, Request, Setup};
 use super::response::{Numbers, PushbackField};
 use super::settings::Settings;
 use super::strategies::{QUARTER, budget, nanos, settings};
@@ -50,9 +50,11 @@ pub enum PlannedEvent {
     Tick,
     Reply(WhichAttempt, Numbers),
     Error(WhichAttempt, TransportErrorKind),
-    Refreshed(RefreshOutcome),
+    /// The outcome of the newest lease, or of one before.
+    Report(WhichLease, RefreshOutcome),
     Cancel,
     TokenReplaced(Option<u64>),
+    TokenRemoved,
     OpenGate,
     /// For so many nanoseconds.
     CloseGate(u64),
@@ -64,6 +66,16 @@ pub enum WhichAttempt {
     /// The nth before the newest.
     Earlier(u32),
     Numbered(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum WhichLease {
+    /// The one that the request leads or follows, or else the newest.
+    Own,
+    /// The nth before the newest.
+    Earlier(u32),
+    /// One that has not been given.
+    Never,
 }
 
 impl Plan {
@@ -110,9 +122,18 @@ impl PlannedEvent {
             PlannedEvent::Tick => Input::Tick,
             PlannedEvent::Reply(attempt, response) => Input::Reply(number(attempt), player.response(response)),
             PlannedEvent::Error(attempt, error) => Input::Error(number(attempt), error),
-            PlannedEvent::Refreshed(outcome) => Input::Refreshed(outcome),
+            PlannedEvent::Report(which, outcome) => {
+                let newest = player.newest_lease(request);
+                let lease = match which {
+                    WhichLease::Own => player.lease(request),
+                    WhichLease::Earlier(by) => newest.saturating_sub(by),
+                    WhichLease::Never => newest + 1,
+                };
+                Input::Report(lease, outcome)
+            }
             PlannedEvent::Cancel => Input::Cancel,
             PlannedEvent::TokenReplaced(lifetime) => Input::TokenReplaced(lifetime),
+            PlannedEvent::TokenRemoved => Input::TokenRemoved,
             PlannedEvent::OpenGate => Input::OpenGate,
             PlannedEvent::CloseGate(nanos) => Input::CloseGate(now.saturating_add(nanos)),
         };
@@ -130,8 +151,20 @@ pub fn request() -> impl Strategy<Value = Request> {
         max_retries,
         attempt_timeout,
     });
-    (idempotency, option::weighted(0.3, limits))
-        .prop_map(|(idempotency, limits)| Request { idempotency, limits: limits.unwrap_or_default() })
+    // S8: mostly one login and one gate.
+    let part = || prop_oneof![4 => Just(0), 1 => 0_usize..3];
+    (idempotency, option::weighted(0.3, limits), part(), part()).prop_map(|(idempotency, limits, login, gate)| {
+        Request { idempotency, limits: limits.unwrap_or_default(), login, gate }
+    })
+}
+
+/// Generates what the logins begin with.
+fn first_token() -> impl Strategy<Value = FirstToken> {
+    prop_oneof![
+        5 => Just(FirstToken::OfUnknownExpiry),
+        4 => nanos().prop_map(FirstToken::For),
+        1 => Just(FirstToken::None),
+    ]
 }
 
 /// Generates one to seven requests to one upstream, and up to 80 events.
@@ -192,12 +225,12 @@ fn plan_of(
     settings: impl Strategy<Value = Settings>,
     bias: impl Strategy<Value = ServerBias>,
 ) -> impl Strategy<Value = Plan> {
-    let setting = (settings, any::<u64>(), option::weighted(0.4, nanos()), bias);
+    let setting = (settings, any::<u64>(), first_token(), bias);
     let requests = prop_oneof![vec(request(), 1..3), vec(request(), 3..8)];
     let steps = prop_oneof![1 => vec(choices(), 1..20), 3 => vec(choices(), 40..80)];
-    (setting, requests, steps).prop_map(|((settings, seed, token_expires_in, bias), requests, choices)| {
+    (setting, requests, steps).prop_map(|((settings, seed, first_token, bias), requests, choices)| {
         let steps = choices.into_iter().map(|choices| choices.step(bias)).collect();
-        Plan { setup: Setup { settings, seed, token_expires_in, requests }, steps }
+        Plan { setup: Setup { settings, seed, first_token, requests }, steps }
     })
 }
 
@@ -303,9 +336,10 @@ impl Choices {
     }
 
     fn outcome(&mut self) -> RefreshOutcome {
-        match self.below(8) {
+        match self.below(10) {
             0..5 => RefreshOutcome::Refreshed { expires_in: self.duration() },
             5..7 => RefreshOutcome::Unavailable { retry_after: self.duration() },
+            7..9 => RefreshOutcome::Abandoned,
             _ => RefreshOutcome::Rejected,
         }
     }
@@ -329,16 +363,25 @@ impl Choices {
         }
     }
 
+    fn which_lease(&mut self) -> WhichLease {
+        match self.below(8) {
+            0..5 => WhichLease::Own,
+            5..7 => WhichLease::Earlier(1 + u32::from(self.chance(3))),
+            _ => WhichLease::Never,
+        }
+    }
+
     fn step(mut self, bias: ServerBias) -> PlannedStep {
         let event = match self.below(32) {
             0..18 => PlannedEvent::Obey(self.result(bias), self.outcome()),
             18..22 => PlannedEvent::Tick,
             22..26 => PlannedEvent::Reply(self.which(), self.response(bias)),
             26 => PlannedEvent::Error(self.which(), self.transport_error()),
-            27 => PlannedEvent::Refreshed(self.outcome()),
+            27 => PlannedEvent::Report(self.which_lease(), self.outcome()),
             28 => PlannedEvent::Start,
             29 if self.chance(4) => PlannedEvent::CloseGate(self.nanos()),
             29 => self.one_of(&[PlannedEvent::Cancel, PlannedEvent::OpenGate]),
+            30 if self.chance(6) => PlannedEvent::TokenRemoved,
             30 => PlannedEvent::TokenReplaced(self.chance(2).then(|| self.nanos())),
             _ => PlannedEvent::Reply(WhichAttempt::Earlier(1), Numbers { status: 200, ..self.response(bias) }),
         };

@@ -49,6 +49,9 @@ pub struct Response {
     pub verdict: Option<Verdict>,
     /// Whether the limit has nothing left.
     pub is_exhausted: bool,
+    /// Whether it is a 401 for a young token, which the policy retries or surfaces (K10).
+    pub is_retried_401: bool,
+    pub is_surfaced_401: bool,
 }
 
 /// An order to come back (H11).
@@ -112,6 +115,8 @@ impl Numbers {
             pushback,
             verdict: self.verdict.or(field),
             is_exhausted: limit.is_some(),
+            is_retried_401: false,
+            is_surfaced_401: false,
         }
     }
 
@@ -193,11 +198,14 @@ impl Response {
     pub fn taken(&self, settings: &Settings, idempotency: Idempotency) -> Taken {
         let meaning = match (self.verdict, self.status) {
             (Some(Verdict::Final), _) => return Taken::Surfaced,
+            // K10, H11: a stop counts where the reply would be retried.
+            _ if self.is_retried_401 && self.pushback == Some(Pushback::Stop) => return Taken::Token,
+            _ if self.is_retried_401 => StatusMeaning::Retry,
             (Some(Verdict::TokenExpired), _) | (_, 401) => return Taken::Token,
             (Some(Verdict::Transient), _) => StatusMeaning::Retry,
             (Some(Verdict::Throttled), _) => StatusMeaning::Throttle,
-            (None, 101 | 200..=399) => return Taken::Answer,
-            (None, status) => settings.meaning(status, self.effective_hint().is_some()),
+            (_, 101 | 200..=399) => return Taken::Answer,
+            (_, status) => settings.meaning(status, self.effective_hint().is_some()),
         };
         match meaning {
             StatusMeaning::Surface => Taken::Surfaced,
@@ -218,7 +226,7 @@ impl Response {
     pub fn closes_gate_for(&self, settings: &Settings, idempotency: Idempotency) -> Option<u64> {
         let closing = match self.taken(settings, idempotency) {
             Taken::Retried(Kind::Throttle) => self.effective_hint(),
-            Taken::Retried(Kind::Other) => self.effective_hint().filter(|_| self.is_exhausted),
+            Taken::Retried(Kind::Other) => self.effective_hint().filter(|_| self.is_exhausted && self.status != 401),
             Taken::Surfaced | Taken::Ambiguous => self.hint.filter(|_| self.is_exhausted && self.status != 401),
             Taken::Answer => self.hint.filter(|_| self.is_exhausted && self.is_success()),
             Taken::Token => None,
@@ -253,15 +261,33 @@ impl Response {
         }
     }
 
+    /// Returns whether the reply is about the token (D3, D15).
+    pub fn is_about_token(&self) -> bool {
+        self.verdict == Some(Verdict::TokenExpired) || self.status == 401 && self.verdict != Some(Verdict::Final)
+    }
+
     /// Returns whether the server says that a fresh token would not help (D12, D15).
     pub fn refresh_is_useless(&self, settings: &Settings) -> bool {
+        let (is_revoked, is_insufficient) = self.challenges();
+        is_revoked || is_insufficient && !settings.refresh_on_insufficient
+    }
+
+    /// Returns whether the server names a scope, claims or a revocation, which the age of a token does not change (K10).
+    pub fn names_scope_or_revocation(&self) -> bool {
+        let (is_revoked, is_insufficient) = self.challenges();
+        is_revoked || is_insufficient
+    }
+
+    /// D12, D15: returns whether the token is revoked, and whether a scope or claims are missing.
+    fn challenges(&self) -> (bool, bool) {
         use BearerErrorCode::{InsufficientClaims, InsufficientScope, TokenRevoked};
+        if self.verdict == Some(Verdict::TokenExpired) {
+            return (false, false);
+        }
         let (challenge, code) = (self.reply.challenge(), self.reply.code());
-        let is_revoked = challenge == Some(TokenRevoked) || code == CodeClass::TokenRevoked;
         let is_insufficient =
             matches!(challenge, Some(InsufficientScope | InsufficientClaims)) || code == CodeClass::InsufficientScope;
-        self.verdict != Some(Verdict::TokenExpired)
-            && (is_revoked || is_insufficient && !settings.refresh_on_insufficient)
+        (challenge == Some(TokenRevoked) || code == CodeClass::TokenRevoked, is_insufficient)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use retry_machine::{
     BreakerPolicy, BudgetPolicy, Charge, DialectField, FieldMeaning, Jitter, Policy, PolicyBuilder, Refund,
-    RequestLimits, ResetFormat, StatusMeaning, ThrottleBackoff, TimeUnit,
+    RequestLimits, ResetFormat, StatusMeaning, ThrottleBackoff, TimeUnit, YoungToken,
 };
 
 const MILLIS: u64 = 1_000_000;
@@ -66,6 +66,7 @@ pub struct Settings {
     pub meanings: Vec<Meaning>,
     pub dialect: &'static [DialectField],
     pub refresh_on_insufficient: bool,
+    pub young_token: YoungToken,
     pub gate: bool,
     pub budget: Option<BudgetPolicy>,
     pub breaker: Option<BreakerPolicy>,
@@ -102,6 +103,7 @@ impl Settings {
             meanings: Settings::the_guides_meanings(),
             dialect: DIALECTS[0],
             refresh_on_insufficient: false,
+            young_token: YoungToken::Refresh,
             gate: true,
             budget: Some(BudgetPolicy {
                 capacity: 25,
@@ -121,7 +123,7 @@ impl Settings {
 
     /// Returns common practice for other APIs (D11).
     pub fn common() -> Settings {
-        Settings { meanings: Settings::common_meanings(), ..Settings::flextell() }
+        Settings { meanings: Settings::common_meanings(), young_token: YoungToken::Surface, ..Settings::flextell() }
     }
 
     pub fn the_guides_meanings() -> Vec<Meaning> {
@@ -168,6 +170,7 @@ impl Settings {
             .attempt_timeout(self.attempt_timeout.map(nanos))
             .dialect(self.dialect)
             .refresh_on_insufficient(self.refresh_on_insufficient)
+            .young_token(self.young_token)
             .rate_limit_reset(ResetFormat::Delta)
             .gate(self.gate)
             .budget(self.budget)

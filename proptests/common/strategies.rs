@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::FileFailurePersistence;
 
-use retry_machine::{BreakerPolicy, BudgetPolicy, Charge, Jitter, Refund, StatusMeaning, ThrottleBackoff};
+use retry_machine::{BreakerPolicy, BudgetPolicy, Charge, Jitter, Refund, StatusMeaning, ThrottleBackoff, YoungToken};
 
 use super::settings::{DIALECTS, Meaning, Settings};
 
@@ -115,7 +115,8 @@ pub fn settings() -> BoxedStrategy<Settings> {
         option::weighted(0.4, prop_oneof![3 => (0_u64..12).prop_map(|seconds| seconds * 4 * QUARTER), 1 => nanos()]),
         option::weighted(0.5, nanos()),
     );
-    let reading = (meanings(), select(DIALECTS.to_vec()), any::<bool>());
+    let young = select(vec![YoungToken::Refresh, YoungToken::Surface, YoungToken::Retry]);
+    let reading = (meanings(), select(DIALECTS.to_vec()), any::<bool>(), young);
     let shared = (prop::bool::weighted(0.8), option::of(budget()), option::weighted(0.3, breaker), nanos(), nanos());
     (back_off, limits, reading, shared)
         .prop_map(|(back_off, limits, reading, shared)| Settings {
@@ -134,6 +135,7 @@ pub fn settings() -> BoxedStrategy<Settings> {
             meanings: reading.0,
             dialect: reading.1,
             refresh_on_insufficient: reading.2,
+            young_token: reading.3,
             gate: shared.0,
             budget: shared.1,
             breaker: shared.2,

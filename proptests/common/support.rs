@@ -1,17 +1,22 @@
 //! Scenes for tests: one upstream, its requests, and the events that each gets.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use retry_machine::{
-    Action, Event, Failure, FailureKind, HintSource, Idempotency, Jitter, Policy, PolicyBuilder, RefreshOutcome,
-    RequestLimits, RetryMachine, Timestamp, TransportErrorKind, Upstream, WaitReason, derive_seed,
+    Action, Event, Failure, FailureKind, Gate, HintSource, Idempotency, Jitter, Login, Policy, PolicyBuilder,
+    RefreshOutcome, RequestLimits, RetryMachine, Scope, Timestamp, TransportErrorKind, Upstream, WaitReason,
+    derive_seed,
 };
 
 pub const REFRESHED: RefreshOutcome = RefreshOutcome::Refreshed { expires_in: None };
 pub const REJECTED: RefreshOutcome = RefreshOutcome::Rejected;
 pub const UNAVAILABLE: RefreshOutcome = RefreshOutcome::Unavailable { retry_after: None };
+pub const ABANDONED: RefreshOutcome = RefreshOutcome::Abandoned;
+
+/// Every outcome that brings no token.
+pub const IN_VAIN: [RefreshOutcome; 3] = [REJECTED, UNAVAILABLE, ABANDONED];
 
 pub fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -32,14 +37,30 @@ pub fn exact() -> PolicyBuilder {
 
 /// One upstream and its requests, numbered from 0. The first event of a request makes it.
 pub struct Scene {
+    /// The service, its login 0 and its gate 0.
     pub upstream: Upstream,
+    /// Its other logins and gates (S8). Naming one makes it.
+    pub logins: BTreeMap<u64, Login>,
+    pub gates: BTreeMap<u64, Gate>,
     pub seed: u64,
     requests: BTreeMap<u64, RetryMachine>,
+    /// The login and the gate of each request.
+    parts: BTreeMap<u64, (u64, u64)>,
+    /// The newest lease that each request has led.
+    leases: BTreeMap<u64, u32>,
 }
 
 impl Scene {
     pub fn new(policy: Policy) -> Scene {
-        Scene { upstream: Upstream::new(policy), seed: 7, requests: BTreeMap::new() }
+        Scene {
+            upstream: Upstream::new(policy),
+            logins: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            seed: 7,
+            requests: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            leases: BTreeMap::new(),
+        }
     }
 
     #[track_caller]
@@ -58,7 +79,7 @@ impl Scene {
     }
 
     pub fn at_time(&mut self, now: Timestamp) -> Moment<'_> {
-        Moment { scene: self, now, request: 0 }
+        Moment { scene: self, now, request: 0, login: 0, gate: 0 }
     }
 
     /// Sends request 0 and returns the instant of its start.
@@ -79,7 +100,22 @@ impl Scene {
 
     /// Returns when request 0 needs its next tick.
     pub fn next_tick(&self) -> Option<Timestamp> {
-        self.machine(0).next_tick(&self.upstream)
+        self.machine(0).next_tick(self.upstream.policy())
+    }
+
+    /// Returns the number of the newest lease that a request has led.
+    pub fn lease(&self, request: u64) -> u32 {
+        self.leases[&request]
+    }
+
+    /// Returns a login.
+    pub fn login(&mut self, login: u64) -> &mut Login {
+        if login == 0 { &mut self.upstream.login } else { self.logins.entry(login).or_default() }
+    }
+
+    /// Returns a gate.
+    pub fn gate(&mut self, gate: u64) -> &mut Gate {
+        if gate == 0 { &mut self.upstream.gate } else { self.gates.entry(gate).or_default() }
     }
 
     /// Answers each attempt of request 0 with this status, and obeys each wait, until the request ends. Returns the waits
@@ -102,16 +138,30 @@ impl Scene {
     }
 }
 
-/// One instant of a scene, for one request.
+/// One instant of a scene, for one request, login or gate.
 pub struct Moment<'a> {
     scene: &'a mut Scene,
     now: Timestamp,
     request: u64,
+    login: u64,
+    gate: u64,
 }
 
 impl Moment<'_> {
     pub fn request(mut self, request: u64) -> Self {
         self.request = request;
+        self
+    }
+
+    /// Names the login of the request that starts, or that something happens to.
+    pub fn login(mut self, login: u64) -> Self {
+        self.login = login;
+        self
+    }
+
+    /// Names the gate of the request that starts, or that something happens to.
+    pub fn gate(mut self, gate: u64) -> Self {
+        self.gate = gate;
         self
     }
 
@@ -161,8 +211,22 @@ impl Moment<'_> {
         self.tell(Event::TransportError { attempt: newest, kind: error })
     }
 
+    /// Reports the outcome of the refresh that this request led last, or else of the one that it follows or that is under way,
+    /// and then ticks the request if it leads or follows (F5).
     pub fn refreshed(self, outcome: RefreshOutcome) -> Action {
-        self.tell(Event::Refreshed(outcome))
+        let own = self.scene.leases.get(&self.request).copied();
+        let waiting_for = self.scene.requests.get(&self.request).and_then(RetryMachine::lease);
+        let login = self.scene.parts.get(&self.request).map_or(self.login, |(login, _)| *login);
+        let login = self.scene.login(login);
+        let under_way = login.state(self.now).lease.map(|(lease, _)| lease);
+        let lease = own.or(waiting_for).or(under_way).unwrap_or_default();
+        let _ = login.report_refresh(self.now, lease, outcome);
+        self.tell(if waiting_for.is_some() { Event::Tick } else { Event::Start })
+    }
+
+    /// Reports the outcome of a lease straight to the login. Returns whether it counted.
+    pub fn report(self, lease: u32, outcome: RefreshOutcome) -> bool {
+        self.scene.login(self.login).report_refresh(self.now, lease, outcome)
     }
 
     pub fn cancel(self) -> Action {
@@ -170,22 +234,36 @@ impl Moment<'_> {
     }
 
     pub fn token_replaced(self) {
-        self.scene.upstream.token_replaced(self.now, None);
+        self.scene.login(self.login).token_replaced(self.now, None);
+    }
+
+    pub fn token_removed(self) {
+        self.scene.login(self.login).token_removed();
     }
 
     pub fn open_gate(self) {
-        self.scene.upstream.open_gate(self.now);
+        self.scene.gate(self.gate).open(self.now);
     }
 
     /// Closes the gate by hand until `millis` after the origin.
     pub fn close_gate(self, millis: u64) {
-        self.scene.upstream.close_gate(self.now, Timestamp::from_millis(millis));
+        self.scene.gate(self.gate).close(self.now, Timestamp::from_millis(millis));
     }
 
     pub fn tell(self, event: Event) -> Action {
-        let Scene { upstream, requests, seed } = self.scene;
+        let Scene { upstream, logins, gates, requests, seed, parts, leases } = self.scene;
         let new = || RetryMachine::new(Idempotency::Idempotent, derive_seed(*seed, self.request));
-        requests.entry(self.request).or_insert_with(new).handle(self.now, event, upstream)
+        let (login, gate) = *parts.entry(self.request).or_insert((self.login, self.gate));
+        let scope = Scope {
+            service: &mut upstream.service,
+            login: if login == 0 { &mut upstream.login } else { logins.entry(login).or_default() },
+            gate: if gate == 0 { &mut upstream.gate } else { gates.entry(gate).or_default() },
+        };
+        let action = requests.entry(self.request).or_insert_with(new).handle(self.now, event, scope);
+        if let Action::RefreshToken { lease, .. } = action {
+            leases.insert(self.request, lease);
+        }
+        action
     }
 
     fn newest(&self) -> u32 {
@@ -213,8 +291,11 @@ impl Answer for Action {
         let limit =
             |until: Option<Timestamp>| until.map(|until| format!(" until {}", millis(until))).unwrap_or_default();
         match *self {
-            Action::Send { attempt, generation: 0, until, .. } => format!("send {attempt}{}", limit(until)),
-            Action::Send { attempt, generation, until, .. } => {
+            Action::Send { attempt, generation: None, until, .. } => {
+                format!("send {attempt} no token{}", limit(until))
+            }
+            Action::Send { attempt, generation: Some(0), until, .. } => format!("send {attempt}{}", limit(until)),
+            Action::Send { attempt, generation: Some(generation), until, .. } => {
                 format!("send {attempt} token {generation}{}", limit(until))
             }
             Action::Wait { until, reason, .. } => format!("wait {} {}", millis(until), name(reason)),

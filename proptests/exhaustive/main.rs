@@ -9,11 +9,11 @@
 use std::hash::{Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
+use retry_machine::snapshot::{GateSnapshot, MachineSnapshot, ServiceSnapshot};
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, GateReason, Idempotency,
-    Jitter, Policy, RefreshOutcome, Reply, RetryMachine, StatusMeaning, TimeUnit, Timestamp, TransportErrorKind,
-    Upstream, Verdict, WaitReason,
+    Jitter, LoginState, Policy, RefreshOutcome, Reply, RetryMachine, StatusMeaning, TimeUnit, Timestamp,
+    TransportErrorKind, Upstream, Verdict, WaitReason,
 };
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -78,16 +78,32 @@ enum Input {
     LateStatus(u16),
     LateHint(u16, u32),
     Failed(TransportErrorKind),
-    Refreshed(Option<u32>),
-    Rejected,
-    Unavailable(Option<u32>),
+    /// The outcome of the newest lease, and then a tick, for a request that leads or follows (F5).
+    Refreshed(RefreshOutcome),
     Cancel,
-    /// For the upstream, in seconds from now.
+    /// For the login: the outcome of a lease.
+    Report(Which, RefreshOutcome),
+    TokenReplaced,
+    TokenRemoved,
+    /// For the gate, in seconds from now.
     CloseGate(u32),
     OpenGate,
 }
 
-const ALPHABET: [Input; 27] = [
+/// The lease of an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Which {
+    Newest,
+    /// The one before the newest.
+    Older,
+    /// One that has not been given.
+    Never,
+}
+
+const REFRESHED: RefreshOutcome = RefreshOutcome::Refreshed { expires_in: None };
+const UNAVAILABLE: RefreshOutcome = RefreshOutcome::Unavailable { retry_after: None };
+
+const ALPHABET: [Input; 25] = [
     Input::Early,
     Input::Due,
     Input::Late,
@@ -109,13 +125,37 @@ const ALPHABET: [Input; 27] = [
     Input::Failed(TransportErrorKind::TimedOut),
     Input::Failed(TransportErrorKind::Broken),
     Input::Failed(TransportErrorKind::Other),
-    Input::Refreshed(None),
-    Input::Refreshed(Some(1)),
-    Input::Rejected,
-    Input::Unavailable(None),
-    Input::Unavailable(Some(3)),
+    Input::Refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(1)) }),
+    Input::Refreshed(RefreshOutcome::Rejected),
+    Input::Refreshed(UNAVAILABLE),
     Input::Cancel,
 ];
+
+/// All that can happen to the login, with enough of the others to lead anywhere around it.
+const AT_THE_LOGIN: [Input; 19] = [
+    Input::Early,
+    Input::Due,
+    Input::Status(200),
+    Input::Status(401),
+    Input::Status(503),
+    Input::Hint(429, 3),
+    Input::LateStatus(200),
+    Input::Cancel,
+    Input::Report(Which::Newest, REFRESHED),
+    Input::Report(Which::Newest, RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(2)) }),
+    Input::Report(Which::Newest, RefreshOutcome::Rejected),
+    Input::Report(Which::Newest, UNAVAILABLE),
+    Input::Report(Which::Newest, RefreshOutcome::Unavailable { retry_after: Some(Duration::from_secs(3)) }),
+    Input::Report(Which::Newest, RefreshOutcome::Abandoned),
+    Input::Report(Which::Older, REFRESHED),
+    Input::Report(Which::Older, RefreshOutcome::Abandoned),
+    Input::Report(Which::Never, REFRESHED),
+    Input::TokenReplaced,
+    Input::TokenRemoved,
+];
+
+/// A login can have a new token forever, so that a path takes only so many of these.
+const MOST_LOGINS: u32 = 2;
 
 /// Words of servers and peers beyond a status and a hint, and the statuses that they need.
 const WORDS: [Input; 8] = [
@@ -139,8 +179,8 @@ const BESIDE_WORDS: [Input; 11] = [
     Input::LateStatus(200),
     Input::LateHint(429, 5),
     Input::Failed(TransportErrorKind::NotSent),
-    Input::Refreshed(None),
-    Input::Unavailable(None),
+    Input::Refreshed(REFRESHED),
+    Input::Refreshed(UNAVAILABLE),
     Input::Cancel,
 ];
 
@@ -167,11 +207,19 @@ const AT_THE_GATE: [Input; 14] = [
 const ANSWERS: [Input; 3] = [Input::Status(503), Input::Hint(429, 3), Input::Due];
 
 impl Input {
+    /// Returns whether the event is for the login or the gate, and not for a request.
+    fn is_for_all(self) -> bool {
+        matches!(
+            self,
+            Input::Report(..) | Input::TokenReplaced | Input::TokenRemoved | Input::CloseGate(_) | Input::OpenGate
+        )
+    }
+
     fn event(self, newest: u32) -> Event {
         let late = newest.wrapping_sub(1);
         match self {
             Input::Start => Event::Start,
-            Input::Early | Input::Due | Input::Late | Input::Backwards => Event::Tick,
+            Input::Early | Input::Due | Input::Late | Input::Backwards | Input::Refreshed(_) => Event::Tick,
             Input::Status(status) => Event::Reply { attempt: newest, reply: Reply::new(status) },
             Input::Hint(status, wait) => Event::Reply { attempt: newest, reply: hinted(status, wait) },
             Input::Exhausted(status, wait) => Event::Reply { attempt: newest, reply: exhausted(status, wait) },
@@ -182,15 +230,10 @@ impl Input {
             Input::LateStatus(status) => Event::Reply { attempt: late, reply: Reply::new(status) },
             Input::LateHint(status, wait) => Event::Reply { attempt: late, reply: hinted(status, wait) },
             Input::Failed(error) => Event::TransportError { attempt: newest, kind: error },
-            Input::Refreshed(lifetime) => {
-                Event::Refreshed(RefreshOutcome::Refreshed { expires_in: lifetime.map(seconds) })
-            }
-            Input::Rejected => Event::Refreshed(RefreshOutcome::Rejected),
-            Input::Unavailable(wait) => {
-                Event::Refreshed(RefreshOutcome::Unavailable { retry_after: wait.map(seconds) })
-            }
             Input::Cancel => Event::Cancel,
-            Input::CloseGate(_) | Input::OpenGate => unreachable!("they are for the upstream"),
+            Input::Report(..) | Input::TokenReplaced | Input::TokenRemoved | Input::CloseGate(_) | Input::OpenGate => {
+                unreachable!("they are for the login or the gate")
+            }
         }
     }
 }
@@ -260,8 +303,10 @@ struct Seen {
     sends: u32,
     retries: u32,
     /// The generation of the last attempt, and whether the answer was a 401.
-    generation: u32,
+    generation: Option<u32>,
     unauthorized: bool,
+    /// F5: whether the request has led or followed since its last attempt.
+    settled: bool,
     /// F6: the attempts that have succeeded. Each succeeds at most once.
     succeeded: u8,
     /// F6: the attempt that was in flight when the request ended, until its result comes.
@@ -288,14 +333,109 @@ struct SystemState {
     depth: usize,
     /// S1: the instant before which no request may call the upstream.
     closed_until: Timestamp,
-    /// The request that holds the lease, and the end of the lease.
-    lease: Option<(usize, Timestamp)>,
+    token: Token,
     /// The capacity of the budget, and its balance.
     capacity: u32,
     balance: u32,
     /// The cases at the gate on the edge to this state.
     reached: Option<Case>,
     broken: Option<&'static str>,
+}
+
+/// The token and its refresh, as the observer knows them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+struct Token {
+    /// K4, K9.
+    generation: Option<u32>,
+    tokens: u32,
+    /// K3: whether a 401 has come for it.
+    is_refused: bool,
+    is_rejected: bool,
+    expires: Option<Timestamp>,
+    /// K5: the number of leases, and of those before this token.
+    leases: u32,
+    settled: u32,
+    /// The end of the newest lease, until an outcome counts.
+    lease: Option<Timestamp>,
+    /// K6: the newest outcome that brought no token, and the number of its lease.
+    outcome: (Option<RefreshOutcome>, u32),
+    /// K6, K7: before these no lease is given, and none ahead of expiry.
+    throttled_until: Timestamp,
+    no_early_lease_before: Timestamp,
+    /// The number of tokens from outside and of removals.
+    logins: u32,
+}
+
+impl Token {
+    const FIRST: Token = Token {
+        generation: Some(0),
+        tokens: 1,
+        is_refused: false,
+        is_rejected: false,
+        expires: None,
+        leases: 0,
+        settled: 0,
+        lease: None,
+        outcome: (None, 0),
+        throttled_until: Timestamp::ZERO,
+        no_early_lease_before: Timestamp::ZERO,
+        logins: 0,
+    };
+
+    fn is_open(&self, now: Timestamp) -> bool {
+        self.lease.is_some_and(|until| now < until)
+    }
+
+    fn has_expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    fn replace(&mut self, expires: Option<Timestamp>) {
+        *self = Token {
+            generation: Some(self.tokens),
+            tokens: self.tokens + 1,
+            expires,
+            leases: self.leases,
+            settled: self.leases,
+            logins: self.logins,
+            ..Token::FIRST
+        };
+    }
+
+    fn remove(&mut self) {
+        self.tokens -= 1;
+        self.replace(None);
+        self.generation = None;
+    }
+
+    /// K5: returns whether the outcome counts.
+    fn report(&mut self, now: Timestamp, lease: u32, outcome: RefreshOutcome) -> bool {
+        let is_current = self.settled < lease && lease <= self.leases;
+        let counts = match outcome {
+            RefreshOutcome::Refreshed { .. } => is_current,
+            _ => is_current && lease == self.leases && self.lease.is_some(),
+        };
+        if counts {
+            match outcome {
+                RefreshOutcome::Refreshed { expires_in } => {
+                    self.replace(expires_in.map(|wait| now.saturating_add(wait)))
+                }
+                RefreshOutcome::Rejected => self.is_rejected = true,
+                RefreshOutcome::Unavailable { retry_after } => {
+                    let wait = retry_after.unwrap_or_default().min(LONGEST_WAIT);
+                    self.throttled_until = now.saturating_add(wait);
+                    let left = self.expires.map_or(Duration::ZERO, |expires| expires.saturating_duration_since(now));
+                    self.no_early_lease_before = now.saturating_add(left / 2);
+                }
+                RefreshOutcome::Abandoned => {}
+            }
+            if matches!(outcome, RefreshOutcome::Unavailable { .. } | RefreshOutcome::Abandoned) {
+                self.outcome = (Some(outcome), lease);
+            }
+            self.lease = None;
+        }
+        counts
+    }
 }
 
 /// The cases at the gate that the search must reach.
@@ -319,15 +459,20 @@ enum Case {
 impl Hash for SystemState {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         let ahead = |time: Timestamp| time.saturating_duration_since(self.now);
-        UpstreamSnapshot::new(&self.upstream, self.now).hash(hasher);
+        ServiceSnapshot::new(&self.upstream.service, self.now).hash(hasher);
+        GateSnapshot::new(&self.upstream.gate, self.now).hash(hasher);
         for (machine, seen) in &self.machines {
             MachineSnapshot::new(machine, self.now).hash(hasher);
-            let Seen { not_before, sends, retries, generation, unauthorized, .. } = seen;
-            (ahead(*not_before), sends, retries, generation, unauthorized).hash(hasher);
+            let Seen { not_before, sends, retries, generation, unauthorized, settled, .. } = seen;
+            (ahead(*not_before), sends, retries, generation, unauthorized, settled).hash(hasher);
             let Seen { succeeded, unanswered, repeated, paid, end, .. } = seen;
             (succeeded, unanswered, repeated, paid, end.is_some()).hash(hasher);
         }
-        self.lease.map(|(holder, until)| (holder, ahead(until))).hash(hasher);
+        // The login keeps the age of its token, which matters to no state here. The observer knows all the rest of it.
+        let Token { generation, tokens, is_refused, is_rejected, leases, settled, outcome, logins, .. } = self.token;
+        (generation, tokens, is_refused, is_rejected, leases, settled, outcome, logins).hash(hasher);
+        let Token { expires, lease, throttled_until, no_early_lease_before, .. } = self.token;
+        (expires.map(ahead), lease.map(ahead), ahead(throttled_until), ahead(no_early_lease_before)).hash(hasher);
         (ahead(self.closed_until), self.balance, self.broken).hash(hasher);
     }
 }
@@ -346,7 +491,7 @@ impl SystemState {
             idempotency,
             depth: 1,
             closed_until: Timestamp::ZERO,
-            lease: None,
+            token: Token::FIRST,
             capacity,
             balance: capacity,
             reached: None,
@@ -359,12 +504,14 @@ impl SystemState {
         match input {
             Input::CloseGate(wait) => return self.close_gate(wait),
             Input::OpenGate => return self.open_gate(),
+            Input::Report(..) | Input::TokenReplaced | Input::TokenRemoved => return self.tell_login(input),
+            Input::Refreshed(outcome) => self.tell_login(Input::Report(Which::Newest, outcome)),
             _ => {}
         }
         let (machine, seen) = &mut self.machines[request];
         let newest = machine.attempts();
         let in_flight = machine.in_flight();
-        let due = machine.next_tick(&self.upstream).unwrap_or(self.now).max(self.now);
+        let due = machine.next_tick(self.upstream.policy()).unwrap_or(self.now).max(self.now);
         let now = match input {
             Input::Due => due,
             Input::Late => due.saturating_add(seconds(3)),
@@ -372,10 +519,11 @@ impl SystemState {
             _ => self.now,
         };
         let event = input.event(newest);
-        let before = self.upstream.gate_state(now);
-        let action = machine.handle(now, event, &mut self.upstream);
-        let after = self.upstream.gate_state(now);
+        // T2.
         self.now = self.now.max(now);
+        let before = self.upstream.gate.state(self.now);
+        let action = machine.handle(now, event, &mut self.upstream);
+        let after = self.upstream.gate.state(self.now);
         let now = self.now;
         let was_closed = now < self.closed_until;
         if let Some((from, until, reason)) = seen.wait.take().filter(|_| seen.end.is_none()) {
@@ -473,13 +621,13 @@ impl SystemState {
             seen.unanswered = in_flight;
         }
 
-        // A request gives up its lease with an outcome or at its end.
-        let outcome = matches!(event, Event::Refreshed(_));
-        let kept = matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Deadline);
-        let gone = outcome || action.is_terminal() && !kept;
-        if self.lease.is_some_and(|(holder, until)| holder == request && gone || until <= now) {
-            self.lease = None;
+        // K3: a 401 for the current token, whoever got it.
+        if answer.and(taken) == Some(Taken::Token) {
+            let has_token = self.token.generation.is_some();
+            self.token.is_refused |= has_token && seen.generation == self.token.generation;
+            check(has_token || action.is_terminal(), K9);
         }
+        let token = self.token;
 
         match action {
             Action::Send { attempt, generation, .. } => {
@@ -488,11 +636,17 @@ impl SystemState {
                 let most = 1 + RETRIES + RECOVERIES + u32::from(seen.repeated);
                 check(attempt <= most && attempt == seen.sends + 1, I2);
                 check(!seen.unauthorized || generation != seen.generation, I5);
+                let is_dead = token.is_refused || !seen.settled && token.has_expired(now);
+                check(generation.is_none() || !token.is_open(now) || !is_dead, K3);
+                check(generation == token.generation && (generation.is_none() || !token.is_rejected), K6);
                 (seen.sends, seen.generation, seen.unauthorized) = (attempt, generation, false);
+                seen.settled = false;
             }
-            Action::RefreshToken { until, .. } => {
-                check(self.lease.is_none(), I6);
-                self.lease = Some((request, until));
+            Action::RefreshToken { lease, generation, until, .. } => {
+                check(!token.is_open(now), I6);
+                check(now >= token.throttled_until, K6);
+                check(lease == token.leases + 1 && Some(generation) == token.generation && !token.is_rejected, K5);
+                (self.token.leases, self.token.lease) = (lease, Some(until));
             }
             Action::Wait { until, reason, .. } => {
                 if failed {
@@ -553,16 +707,57 @@ impl SystemState {
         }
         if matches!(action, Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) {
             seen.wait = None;
+            seen.settled = true;
+        }
+        self.check_login();
+    }
+
+    fn tell_login(&mut self, input: Input) {
+        match input {
+            Input::Report(which, outcome) => {
+                let newest = self.token.leases;
+                let lease = match which {
+                    Which::Newest => newest,
+                    Which::Older => newest.saturating_sub(1),
+                    Which::Never => newest + 1,
+                };
+                let counted = self.upstream.login.report_refresh(self.now, lease, outcome);
+                if counted != self.token.report(self.now, lease, outcome) {
+                    self.broken.get_or_insert(K5);
+                }
+            }
+            Input::TokenReplaced => {
+                self.upstream.login.token_replaced(self.now, None);
+                self.token.replace(None);
+                self.token.logins += 1;
+            }
+            _ => {
+                self.upstream.login.token_removed();
+                self.token.remove();
+                self.token.logins += 1;
+            }
+        }
+        self.check_login();
+    }
+
+    /// Asserts that the login shows what the observer knows.
+    fn check_login(&mut self) {
+        let LoginState { generation, expires, is_rejected, lease, .. } = self.upstream.login.state(self.now);
+        let Token { leases, lease: end, .. } = self.token;
+        let open = end.filter(|_| self.token.is_open(self.now)).map(|until| (leases, until));
+        let shown = (generation, expires, is_rejected, lease);
+        if shown != (self.token.generation, self.token.expires, self.token.is_rejected, open) {
+            self.broken.get_or_insert(K5);
         }
     }
 
     /// C12: without a limit, and without a pace (S1).
     fn close_gate(&mut self, wait: u32) {
         let until = self.now.saturating_add(seconds(wait));
-        let before = self.upstream.gate_state(self.now);
-        self.upstream.close_gate(self.now, until);
+        let before = self.upstream.gate.state(self.now);
+        self.upstream.gate.close(self.now, until);
         self.closed_until = self.closed_until.max(until);
-        let after = self.upstream.gate_state(self.now);
+        let after = self.upstream.gate.state(self.now);
         let holds = after.closed.map(|(until, _)| until) == Some(self.closed_until) && before.pace == after.pace;
         if !holds {
             self.broken.get_or_insert(S1);
@@ -570,9 +765,9 @@ impl SystemState {
     }
 
     fn open_gate(&mut self) {
-        self.upstream.open_gate(self.now);
+        self.upstream.gate.open(self.now);
         self.closed_until = self.closed_until.min(self.now);
-        let after = self.upstream.gate_state(self.now);
+        let after = self.upstream.gate.state(self.now);
         if after.closed.is_some() || after.pace.is_some() || after.next_free > self.now {
             self.broken.get_or_insert(S1);
         }
@@ -621,6 +816,10 @@ const I4: &str = "I4: no attempt follows a reply that is not retried";
 const I5: &str = "I5: after a 401 only with a newer token";
 /// Planted: a second lease is granted while one is open.
 const I6: &str = "I6: at most one unexpired lease";
+const K3: &str = "K3: nobody sends with a dead token while a lease is open";
+const K5: &str = "K5: each lease has the next number, and an outcome counts once";
+const K6: &str = "K6, K4: a send has the current token, and none that was rejected";
+const K9: &str = "K9: without a token a 401 fails its request";
 /// Planted: a follower waits forever; a leader waits forever; an attempt has no limit; a hint binds at the instant of its end.
 const I7: &str = "I7: every request ends";
 /// Planted: no bound on hints, on late hints, or at the gate; one doubling too many; the shorter of hint and back-off.
@@ -657,12 +856,17 @@ impl Model for Exploration {
         if state.broken.is_some() || state.depth == self.depth {
             return;
         }
+        let is_login = |input: &Input| matches!(input, Input::TokenReplaced | Input::TokenRemoved);
+        let inputs = self.alphabet.iter().filter(|input| input.is_for_all());
+        let inputs = inputs.filter(|input| !is_login(input) || state.token.logins < MOST_LOGINS);
+        actions.extend(inputs.map(|input| (0, *input)));
         for (request, (machine, seen)) in state.machines.iter().enumerate() {
-            if machine.attempts() == 0 && machine.next_tick(&state.upstream).is_none() && seen.end.is_none() {
+            if machine.attempts() == 0 && machine.next_tick(state.upstream.policy()).is_none() && seen.end.is_none() {
                 actions.extend([(request, Input::Start), (request, Input::Cancel)]);
             } else {
-                let is_for_all = |input: &Input| matches!(input, Input::CloseGate(_) | Input::OpenGate);
-                let inputs = self.alphabet.iter().filter(|input| request == 0 || !is_for_all(input));
+                let is_waiting = machine.lease().is_some();
+                let inputs = self.alphabet.iter().filter(|input| !input.is_for_all());
+                let inputs = inputs.filter(|input| is_waiting || !matches!(input, Input::Refreshed(_)));
                 actions.extend(inputs.map(|input| (request, *input)));
             }
         }
@@ -670,7 +874,7 @@ impl Model for Exploration {
 
     fn next_state(&self, state: &SystemState, (request, input): (usize, Input)) -> Option<SystemState> {
         // The search tries each event once after each end; it leads to no new state of the request.
-        let ended = state.machines[request].1.end.is_some();
+        let ended = state.machines[request].1.end.is_some() && !input.is_for_all();
         let mut state = state.clone();
         state.step(request, input);
         state.depth += 1;
@@ -686,7 +890,7 @@ impl Model for Exploration {
                 $(properties.push(Property::always($invariant, |_, state: &SystemState| state.broken != Some($invariant)));)*
             };
         }
-        invariants!(I1, I2, I3, I4, I5, I6, I8, I9, I10, S1, S7);
+        invariants!(I1, I2, I3, I4, I5, I6, I8, I9, I10, K3, K5, K6, K9, S1, S7);
         macro_rules! reached {
             ($($case:ident),*) => {
                 $(properties.push(Property::sometimes(stringify!($case), |_, state: &SystemState| {
@@ -760,6 +964,16 @@ fn s7_i1_to_i11_hold_for_three_requests_at_the_gate() {
 #[test]
 fn s7_i1_to_i11_hold_for_two_requests_at_the_gate() {
     explore(2, Idempotency::Idempotent, &[&AT_THE_GATE], 7);
+}
+
+#[test]
+fn k3_k5_i1_to_i11_hold_for_one_request_at_the_login() {
+    assert!(explore(1, Idempotency::Idempotent, &[&AT_THE_LOGIN], 60));
+}
+
+#[test]
+fn k3_k5_i1_to_i11_hold_for_three_requests_at_the_login() {
+    explore(3, Idempotency::Idempotent, &[&AT_THE_LOGIN], 7);
 }
 
 #[test]

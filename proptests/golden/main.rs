@@ -4,7 +4,7 @@
 use retry_machine::replay::{EventRecord, ReplayError, Settings};
 use retry_machine::{
     BreakerPolicy, BudgetPolicy, Charge, DialectField, FailureKind, FieldMeaning, Jitter, Policy, Refund, ResetFormat,
-    StatusMeaning, ThrottleBackoff, TimeUnit, derive_seed,
+    StatusMeaning, ThrottleBackoff, TimeUnit, YoungToken, derive_seed,
 };
 
 #[path = "../common/support.rs"]
@@ -97,6 +97,8 @@ fn t1_event_lines_are_written_as_they_are_read() {
         r#"{"at_ms":4,"event":"token","outcome":"rejected"}"#,
         r#"{"at_ms":4,"event":"token","outcome":"unavailable","retry_after_ms":null}"#,
         r#"{"at_ms":4,"event":"token","outcome":"unavailable","retry_after_ms":2000}"#,
+        r#"{"at_ms":4,"event":"token","outcome":"abandoned","lease":3}"#,
+        r#"{"at_ms":4,"event":"start","repeat":"safe","request":2,"login":1,"gate":2}"#,
         r#"{"at_ms":5,"event":"reply","status":503,"headers":[["Retry-After","30"]],"body":"{}"}"#,
         r#"{"at_ms":5,"event":"reply","status":200,"headers":[],"attempt":1}"#,
         r#"{"at_ms":5,"event":"reply","status":0,"headers":[["x",{"base64":"/w=="}],["y",{"base64":"//4="}]]}"#,
@@ -105,8 +107,11 @@ fn t1_event_lines_are_written_as_they_are_read() {
         r#"{"at_ms":5,"event":"reply","status":0,"headers":[],"body_base64":"AAECAwT/"}"#,
         r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":null}"#,
         r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":60000}"#,
+        r#"{"at_ms":6,"event":"token_replaced","expires_in_ms":null,"login":1}"#,
         r#"{"at_ms":7,"event":"open_gate"}"#,
+        r#"{"at_ms":7,"event":"open_gate","gate":2}"#,
         r#"{"at_ms":7,"event":"close_gate","until_ms":900}"#,
+        r#"{"at_ms":7,"event":"close_gate","until_ms":900,"gate":2}"#,
     ];
     for line in lines {
         assert!(EventRecord::is_event(line), "{line}");
@@ -130,12 +135,13 @@ fn t1_a_settings_line_makes_its_policy() {
         "deadline_ms":60000,"attempt_timeout_ms":7000,"ambiguous_5xx":false,"reset":"delta",
         "budget":{"capacity":20,"floor":3,"retry_cost":4,"throttle_cost":2,"charge":"failure","success_refund":1,
         "refund":"last_cost","refill_ms":30},"throttled":{"base_ms":60000,"factor":[16,10],"cap_ms":90000},"throttle_retries":9,
-        "refresh_on_insufficient":true,"gate":false,"fields":[["x-should-retry","verdict"],["x-reset",{"reset":"unix"}]],
+        "refresh_on_insufficient":true,"young_token":"retry","token":false,"gate":false,"fields":[["x-should-retry","verdict"],["x-reset",{"reset":"unix"}]],
         "on":[["500-503","retry"],[503,"retry","throttle"]],
         "breaker":{"failures":6,"open_ms":700},"refresh_timeout_ms":8000,"refresh_margin_ms":900,
         "retry_statuses":[429,502]}"#;
     let setting = Settings::parse(line).unwrap();
     assert_eq!((setting.seed, setting.unix_ms, setting.token_expires_in_ms), (9, Some(1_000), Some(2_000)));
+    assert!(!setting.token && Settings::parse("{}").unwrap().token);
     let policy = Policy::common()
         .into_builder()
         .initial_backoff(ms(100))
@@ -166,6 +172,7 @@ fn t1_a_settings_line_makes_its_policy() {
         }))
         .throttle_retries(Some(9))
         .refresh_on_insufficient(true)
+        .young_token(YoungToken::Retry)
         .gate(false)
         .dialect(&FIELDS)
         .breaker(Some(BreakerPolicy { failure_threshold: 6, open_for: ms(700) }))

@@ -5,8 +5,8 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use retry_machine::{
-    Action, Event, GateState, Idempotency, Policy, RefreshOutcome, Reply, RequestLimits, RetryMachine, Timestamp,
-    TransportErrorKind, Upstream, WaitReason, derive_seed,
+    Action, Event, GateState, Idempotency, Policy, Reply, RequestLimits, RetryMachine, Timestamp, TransportErrorKind,
+    Upstream, WaitReason, derive_seed,
 };
 
 pub const MILLIS: u64 = 1_000_000;
@@ -128,17 +128,17 @@ impl Fleet {
 
     fn step(&mut self, due: Due) {
         let now = Timestamp::from_nanos(self.now);
-        let gate = self.upstream.gate_state(now);
+        let gate = self.upstream.gate.state(now);
         let (request, event) = match due {
             Due::Start(request) => (request, Event::Start),
             Due::Tick(request) => (request, Event::Tick),
             Due::End(request) => (request, self.answer(request)),
             Due::CloseGate(until) => {
-                self.upstream.close_gate(now, Timestamp::from_nanos(until));
+                self.upstream.gate.close(now, Timestamp::from_nanos(until));
                 return self.note(None, gate, None, None);
             }
             Due::OpenGate => {
-                self.upstream.open_gate(now);
+                self.upstream.gate.open(now);
                 return self.note(None, gate, None, None);
             }
         };
@@ -158,8 +158,6 @@ impl Fleet {
                 self.plan(until.as_nanos(), Due::Tick(request));
             }
             Action::RefreshToken { .. } => {
-                let outcome = RefreshOutcome::Refreshed { expires_in: None };
-                let action = machine.handle(now, Event::Refreshed(outcome), &mut self.upstream);
                 panic!("no token of a fleet expires: {action}");
             }
             Action::InFlight { until, .. } => {
@@ -171,7 +169,7 @@ impl Fleet {
     }
 
     fn note(&mut self, request: Option<usize>, gate: GateState, previous: Option<Action>, action: Option<Action>) {
-        let after = self.upstream.gate_state(Timestamp::from_nanos(self.now));
+        let after = self.upstream.gate.state(Timestamp::from_nanos(self.now));
         self.steps.push(Step { at: self.now, request, gate, after, previous, action });
     }
 

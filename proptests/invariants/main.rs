@@ -34,7 +34,7 @@ mod strategies;
 #[path = "../common/support.rs"]
 mod support;
 
-use history::{Player, Setup};
+use history::{FirstToken, Player, Setup};
 use oracle::Order;
 use plans::{
     plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_breaker, plan_with_a_deadline, request, results,
@@ -87,10 +87,10 @@ proptest! {
         oracle::refused_tokens_are_not_sent_again(&plan.play());
     }
 
-    /// Planted: a lease is given beside an open one; a follower's outcome counts; the throttled endpoint is not left alone.
+    /// Planted: a lease is given beside an open one; the throttled endpoint is not left alone.
     #[test]
-    fn i6_at_most_one_unexpired_lease(plan in plan()) {
-        oracle::leases_are_exclusive(&plan.play());
+    fn i6_k3_at_most_one_unexpired_lease_and_nobody_sends_with_a_dead_token(plan in plan()) {
+        oracle::logins_keep_the_rules(&plan.play());
     }
 
     /// Planted: jitter after the cap; no cap; one doubling too many; twice the gate's spread; the longer of two after a 429;
@@ -167,7 +167,7 @@ proptest! {
             max_token_recoveries: settings.max_token_recoveries.min(3),
             ..settings
         };
-        let player = Player::new(Setup { settings, seed: 1, token_expires_in: None, requests });
+        let player = Player::new(Setup { settings, seed: 1, first_token: FirstToken::OfUnknownExpiry, requests });
         for order in [Order::ByTime, Order::OneByOne] {
             oracle::check(&oracle::every_request_ends(player.clone(), order, &results));
         }
@@ -215,7 +215,7 @@ fn i9_under_many_threads_no_more_is_granted_than_the_budget_holds() {
             scope.spawn(move || {
                 for n in 0..50 {
                     let mut machine = RetryMachine::new(Idempotency::Idempotent, derive_seed(thread, n));
-                    let mut tell = |event| machine.handle(Timestamp::ZERO, event, &mut upstream.lock().unwrap());
+                    let mut tell = |event| machine.handle(Timestamp::ZERO, event, &mut *upstream.lock().unwrap());
                     let _ = tell(Event::Start);
                     if let Action::Wait { .. } =
                         tell(Event::Reply { attempt: 1, reply: retry_machine::Reply::new(503) })

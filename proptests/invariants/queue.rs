@@ -276,9 +276,11 @@ proptest! {
         let now = history.entries.last().map_or(0, |entry| entry.at);
         // Neither the end of time nor a breaker that is open for years.
         prop_assume!(now < u64::MAX / 2 && open_for <= 600 * SECOND);
-        let mut upstream = history.end.1;
+        let super::history::Parts { service, mut logins, mut gates } = history.end.1;
+        let (login, gate) = (logins.swap_remove(0), gates.swap_remove(0));
+        let mut upstream = Upstream { service, login, gate };
         // The token is another matter.
-        upstream.token_replaced(Timestamp::from_nanos(now), None);
+        upstream.login.token_replaced(Timestamp::from_nanos(now), None);
         assert_comes_back(upstream, now, longest);
     }
 
@@ -326,11 +328,11 @@ fn assert_comes_back(upstream: Upstream, now: u64, longest: u64) {
     let (mut upstream, mut at) = (upstream, now);
     for (round, length) in [3_600 * SECOND + 2 * longest].into_iter().chain([600 * SECOND; 24]).enumerate() {
         let instant = Timestamp::from_nanos(at);
-        let state = upstream.gate_state(instant);
-        let balance = upstream.budget_balance(instant);
+        let state = upstream.gate.state(instant);
+        let balance = upstream.service.budget_balance(instant);
         let is_full = balance == Some(BudgetPolicy::DEFAULT.capacity);
         let is_open = state.closed.is_none() && state.next_free == instant;
-        let is_calm = is_open && is_full && upstream.next_probe(instant).is_none();
+        let is_calm = is_open && is_full && upstream.service.next_probe(instant).is_none();
         if is_calm && state.pace.is_none() {
             return;
         }
@@ -343,7 +345,7 @@ fn assert_comes_back(upstream: Upstream, now: u64, longest: u64) {
         at = fleet.now + gap;
         upstream = fleet.upstream;
     }
-    panic!("not back: {:?}", upstream.gate_state(Timestamp::from_nanos(at)));
+    panic!("not back: {:?}", upstream.gate.state(Timestamp::from_nanos(at)));
 }
 
 fn extreme() -> impl Strategy<Value = u64> {

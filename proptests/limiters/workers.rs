@@ -80,7 +80,7 @@ fn request(server: SocketAddr, epoch: Instant, seed: u64, upstream: &Mutex<Upstr
     let mut event = Event::Start;
     loop {
         // The guard ends here: no worker sleeps or sends while it holds the upstream.
-        let action = machine.handle(now(), event, &mut upstream.lock().unwrap());
+        let action = machine.handle(now(), event, &mut *upstream.lock().unwrap());
         event = match action {
             Action::Send { attempt, .. } => {
                 report.lock().unwrap().sooner += u64::from(Instant::now() < told);

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use retry_machine::snapshot::MachineSnapshot;
 use retry_machine::{
     Action, BreakerPolicy, BudgetPolicy, DialectField, Event, FailureKind, FieldMeaning, Jitter, Policy, PolicyBuilder,
-    PolicyError, Reply, StatusMeaning, ThrottleBackoff, TimeUnit, Timestamp, Upstream,
+    PolicyError, Reply, StatusMeaning, ThrottleBackoff, TimeUnit, Timestamp, Upstream, YoungToken,
 };
 
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -130,7 +130,8 @@ fn h11_a_bad_entry_of_a_dialect_is_named() {
 
 #[test]
 fn s2_a_policy_without_a_budget_has_no_balance() {
-    let balance = |policy: PolicyBuilder| Upstream::new(policy.build().unwrap()).budget_balance(Timestamp::ZERO);
+    let balance =
+        |policy: PolicyBuilder| Upstream::new(policy.build().unwrap()).service.budget_balance(Timestamp::ZERO);
     assert_eq!(balance(flextell().budget(None)), None);
     let budget = BudgetPolicy { capacity: 7, ..BudgetPolicy::DEFAULT };
     assert_eq!(balance(flextell().budget(Some(budget))), Some(7));
@@ -201,6 +202,7 @@ fn b1_the_guides_numbers_are_the_defaults() {
         .throttle_retries(None)
         .dialect(&[])
         .refresh_on_insufficient(false)
+        .young_token(YoungToken::Refresh)
         .breaker(Some(BreakerPolicy::DEFAULT))
         .refresh_timeout(secs(30))
         .refresh_margin(secs(30));

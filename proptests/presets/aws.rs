@@ -31,7 +31,7 @@ fn upstream(given: &Value) -> Upstream {
     let mut upstream = Upstream::new(policy(given));
     if let Some(tokens) = given["initial_retry_tokens"].as_u64() {
         let mut stored = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::ZERO)).unwrap();
-        stored["budget"]["balance"] = tokens.into();
+        stored["service"]["budget"]["balance"] = tokens.into();
         let stored: UpstreamSnapshot = serde_json::from_value(stored).unwrap();
         upstream = stored.restore(policy(given), Timestamp::ZERO).unwrap();
     }

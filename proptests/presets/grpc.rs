@@ -73,7 +73,7 @@ fn throttle(case: &Value) -> bool {
             Some(false) => matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::Budget),
             None => matches!(action, Action::Done { .. }),
         };
-        is_allowed && upstream.budget_balance(Timestamp::ZERO) == Some(thousandths(&op["tokens_after"]))
+        is_allowed && upstream.service.budget_balance(Timestamp::ZERO) == Some(thousandths(&op["tokens_after"]))
     })
 }
 

@@ -78,7 +78,7 @@ impl Call {
 
     /// Returns what the budget holds now.
     fn balance(&self) -> Option<u32> {
-        self.upstream.budget_balance(self.now)
+        self.upstream.service.budget_balance(self.now)
     }
 
     /// Waits as long as the machine asked for.

@@ -11,26 +11,58 @@ use std::time::Duration;
 
 use reference::generator::Generator;
 use retry_machine::replay::{EventRecord, RecordKind, RequestEvent, Settings};
-use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
-use retry_machine::{
-    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Idempotency, Jitter, Policy, RefreshOutcome,
-    Reply, RetryMachine, Timestamp, Upstream, derive_seed,
+use retry_machine::snapshot::{
+    GateSnapshot, LoginSnapshot, MachineSnapshot, ServiceSnapshot, SnapshotError, UpstreamSnapshot,
 };
+use retry_machine::{
+    Action, BreakerPolicy, BudgetPolicy, ErrorBody, Event, FailureKind, Gate, Idempotency, Jitter, Login, Policy,
+    RefreshOutcome, Reply, RetryMachine, Scope, Service, Timestamp, Upstream, derive_seed,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The second world's clock has its origin 100 days before that of the first.
 const OFFSET_MS: u64 = 100 * 86_400_000;
 
-/// An upstream and its requests.
+/// One service, its logins and gates, and its requests.
 struct World {
-    upstream: Upstream,
-    requests: BTreeMap<u64, RetryMachine>,
+    service: Service,
+    fresh_login: Login,
+    logins: BTreeMap<u64, Login>,
+    gates: BTreeMap<u64, Gate>,
+    requests: BTreeMap<u64, Request>,
+    /// The latest instant: a snapshot from an earlier one would let time go backwards.
+    latest_ms: u64,
     offset_ms: u64,
 }
 
+struct Request {
+    machine: RetryMachine,
+    login: u64,
+    gate: u64,
+}
+
+/// Writes a snapshot and reads it again.
+fn written<T: Serialize + DeserializeOwned>(snapshot: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(snapshot).unwrap()).unwrap()
+}
+
 impl World {
-    fn new(policy: Policy) -> World {
-        World { upstream: Upstream::new(policy), requests: BTreeMap::new(), offset_ms: 0 }
+    fn new(setting: &Settings) -> World {
+        let mut fresh_login = if setting.token { Login::new() } else { Login::without_token() };
+        if let Some(lifetime) = setting.token_expires_in_ms {
+            fresh_login.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
+        }
+        World {
+            service: Service::new(setting.policy().unwrap()),
+            fresh_login,
+            logins: BTreeMap::new(),
+            gates: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            latest_ms: 0,
+            offset_ms: 0,
+        }
     }
 
     fn time(&self, at_ms: u64) -> Timestamp {
@@ -38,61 +70,83 @@ impl World {
     }
 
     /// Saves the world, and restores it from its written form under another clock.
-    fn restored(&self, at_ms: u64, offset_ms: u64) -> World {
-        let now = self.time(at_ms);
-        let mut world = World { upstream: self.upstream.clone(), requests: BTreeMap::new(), offset_ms };
-        let policy = self.upstream.policy().clone();
-        let there = world.time(at_ms);
-        let text = serde_json::to_string(&UpstreamSnapshot::new(&self.upstream, now)).unwrap();
-        world.upstream = serde_json::from_str::<UpstreamSnapshot>(&text).unwrap().restore(policy, there).unwrap();
-        for (number, machine) in &self.requests {
-            let text = serde_json::to_string(&MachineSnapshot::new(machine, now)).unwrap();
-            let machine = serde_json::from_str::<MachineSnapshot>(&text).unwrap().restore(there).unwrap();
-            world.requests.insert(*number, machine);
+    fn restored(&self, offset_ms: u64) -> World {
+        let (now, there) = (self.time(self.latest_ms), Timestamp::from_millis(self.latest_ms + offset_ms));
+        let policy = self.service.policy();
+        let login = |login| written(&LoginSnapshot::new(login, now)).restore(policy, there).unwrap();
+        let gate = |gate| written(&GateSnapshot::new(gate, now)).restore(policy, there).unwrap();
+        let request = |request: &Request| {
+            let machine = written(&MachineSnapshot::new(&request.machine, now)).restore(there).unwrap();
+            Request { machine, ..*request }
+        };
+        World {
+            service: written(&ServiceSnapshot::new(&self.service, now)).restore(policy.clone(), there).unwrap(),
+            fresh_login: login(&self.fresh_login),
+            logins: self.logins.iter().map(|(number, part)| (*number, login(part))).collect(),
+            gates: self.gates.iter().map(|(number, part)| (*number, gate(part))).collect(),
+            requests: self.requests.iter().map(|(number, own)| (*number, request(own))).collect(),
+            latest_ms: self.latest_ms,
+            offset_ms,
         }
-        world
+    }
+
+    fn login(&mut self, number: u64) -> &mut Login {
+        self.logins.entry(number).or_insert_with(|| self.fresh_login.clone())
     }
 
     fn step(&mut self, event: &EventRecord) -> Option<Action> {
-        let now = self.time(event.at_ms);
+        self.latest_ms = self.latest_ms.max(event.at_ms);
+        // T2: a part takes `now` as it comes.
+        let now = self.time(self.latest_ms);
         let (number, event) = match &event.kind {
-            RecordKind::TokenReplaced { expires_in_ms } => {
-                self.upstream.token_replaced(now, expires_in_ms.map(Duration::from_millis));
+            RecordKind::TokenReplaced { login, expires_in_ms } => {
+                self.login(*login).token_replaced(now, expires_in_ms.map(Duration::from_millis));
                 return None;
             }
-            RecordKind::OpenGate => {
-                self.upstream.open_gate(now);
+            RecordKind::OpenGate { gate } => {
+                self.gates.entry(*gate).or_default().open(now);
                 return None;
             }
-            RecordKind::CloseGate { until_ms } => {
-                self.upstream.close_gate(now, self.time(*until_ms));
+            RecordKind::CloseGate { gate, until_ms } => {
+                let until = self.time(*until_ms);
+                self.gates.entry(*gate).or_default().close(now, until);
                 return None;
             }
             RecordKind::Request { number, event } => (*number, event),
         };
-        if let RequestEvent::Start { idempotency, limits } = event {
-            self.requests.insert(number, RetryMachine::new(*idempotency, derive_seed(7, number)).with_limits(*limits));
+        if let RequestEvent::Start { idempotency, limits, login, gate } = event {
+            let machine = RetryMachine::new(*idempotency, derive_seed(7, number)).with_limits(*limits);
+            self.requests.insert(number, Request { machine, login: *login, gate: *gate });
         }
-        let machine = self.requests.get_mut(&number)?;
+        let Request { login, gate, .. } = self.requests.get(&number)?;
+        let (login, gate) = (*login, *gate);
+        if let RequestEvent::Refreshed { lease, outcome } = event {
+            let newest = self.login(login).state(now).lease.map(|(lease, _)| lease);
+            let _ = self.login(login).report_refresh(now, lease.or(newest).unwrap_or_default(), *outcome);
+        }
+        let _ = self.login(login);
+        let machine = &mut self.requests.get_mut(&number)?.machine;
         let newest = machine.attempts();
         let event = match event {
             RequestEvent::Start { .. } => Event::Start,
-            RequestEvent::Tick => Event::Tick,
+            RequestEvent::Refreshed { .. } if machine.lease().is_none() => Event::Start,
+            RequestEvent::Tick | RequestEvent::Refreshed { .. } => Event::Tick,
             RequestEvent::Cancel => Event::Cancel,
-            RequestEvent::Refreshed(outcome) => Event::Refreshed(*outcome),
             RequestEvent::TransportError { attempt, kind } => {
                 Event::TransportError { attempt: attempt.unwrap_or(newest), kind: *kind }
             }
             RequestEvent::Reply { attempt, status, headers, body, verdict, hint_ms } => {
                 let headers = headers.iter().map(|(name, value)| (name, value));
-                let reply = self.upstream.policy().read(*status, headers);
+                let reply = self.service.policy().read(*status, headers);
                 let reply = verdict.map_or(reply, |verdict| reply.with_verdict(verdict));
                 let reply = hint_ms.map_or(reply, |ms| reply.with_hint(Duration::from_millis(ms)));
                 let class = body.as_deref().and_then(|body| ErrorBody::parse(body).ok()).map(|body| body.class());
                 Event::Reply { attempt: attempt.unwrap_or(newest), reply: reply.with_code(class.unwrap_or_default()) }
             }
         };
-        Some(machine.handle(now, event, &mut self.upstream))
+        let login = self.logins.get_mut(&login)?;
+        let gate = self.gates.entry(gate).or_default();
+        Some(machine.handle(now, event, Scope { service: &mut self.service, login, gate }))
     }
 
     /// Returns the action in words and instants, with the instants counted from the trace's origin.
@@ -127,18 +181,12 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
     for seed in 0..1_500 {
         let mut generator = Generator::new(seed);
         let setting = Settings::parse(&generator.setting.to_string()).unwrap();
-        let mut world = World::new(setting.policy().unwrap());
-        if let Some(lifetime) = setting.token_expires_in_ms {
-            world.upstream.token_expires_in(Timestamp::ZERO, Duration::from_millis(lifetime));
-        }
-        let mut restored = world.restored(0, OFFSET_MS);
-        // The latest instant: a snapshot from an earlier one would let time go backwards.
-        let mut latest = 0;
+        let mut world = World::new(&setting);
+        let mut restored = world.restored(OFFSET_MS);
         for n in 0.. {
             let Some(line) = generator.next_event() else { break };
             let event = EventRecord::parse(&line.to_string()).unwrap();
-            latest = event.at_ms.max(latest);
-            if latest >= 1 << 42 {
+            if event.at_ms >= 1 << 42 {
                 break;
             }
             let action = world.step(&event);
@@ -153,7 +201,7 @@ fn i13_a_restored_world_goes_on_as_if_nothing_had_happened() {
             );
             // After every third event the world is saved and restored again, under yet another clock.
             if n % 3 == 0 {
-                restored = restored.restored(latest, OFFSET_MS + n * 1_000);
+                restored = restored.restored(OFFSET_MS + n * 1_000);
             }
             generator.answered(&line, action.map(|action| to_line(&action)));
         }
@@ -191,28 +239,40 @@ fn saved() -> (Upstream, RetryMachine) {
 fn t7_another_version_is_refused() {
     let (upstream, machine) = saved();
     let mut machine = serde_json::to_value(MachineSnapshot::new(&machine, Timestamp::from_millis(1_100))).unwrap();
-    let mut upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::from_millis(1_100))).unwrap();
-    assert_eq!((&machine["version"], &upstream["version"]), (&1.into(), &1.into()));
+    let upstream = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::from_millis(1_100))).unwrap();
+    let part = |part: &str| upstream[part]["version"].clone();
+    let versions = ["service", "login", "gate"].map(part);
+    assert_eq!((machine["version"].clone(), versions), (1.into(), [1, 1, 1].map(Value::from)));
     for version in [0, 2, u32::MAX] {
         machine["version"] = version.into();
-        upstream["version"] = version.into();
         let machine: MachineSnapshot = serde_json::from_value(machine.clone()).unwrap();
-        let upstream: UpstreamSnapshot = serde_json::from_value(upstream.clone()).unwrap();
         let error = machine.restore(Timestamp::MAX).unwrap_err();
         assert_eq!(error, SnapshotError::Version { version });
         assert_eq!(error.to_string(), format!("the snapshot has version {version}, but only version 1 can be read"));
-        assert_eq!(upstream.restore(Policy::flextell(), Timestamp::MAX), Err(SnapshotError::Version { version }));
+        for part in ["service", "login", "gate"] {
+            let mut upstream = upstream.clone();
+            upstream[part]["version"] = version.into();
+            let upstream: UpstreamSnapshot = serde_json::from_value(upstream).unwrap();
+            assert_eq!(upstream.restore(Policy::flextell(), Timestamp::MAX), Err(SnapshotError::Version { version }));
+        }
     }
 }
 
 #[test]
-fn t7_a_clock_too_close_to_its_origin_is_refused() {
-    let (_, machine) = saved();
-    let snapshot = MachineSnapshot::new(&machine, Timestamp::from_millis(5_000));
-    let error = snapshot.restore(Timestamp::from_millis(3_999)).unwrap_err();
-    assert_eq!(error, SnapshotError::TooEarly);
-    assert_eq!(error.to_string(), "the snapshot goes further back than the origin of the clock");
-    assert!(snapshot.restore(Timestamp::from_millis(4_000)).is_ok());
+fn t7_a_clock_close_to_its_origin_takes_a_snapshot() {
+    // The request began at 1 s, and its wait ends 900 ms after the snapshot.
+    let (upstream, machine) = saved();
+    let now = Timestamp::from_millis(1_100);
+    let (upstream, snapshot) = (UpstreamSnapshot::new(&upstream, now), MachineSnapshot::new(&machine, now));
+    for young in [0, 5, 99, 100, 3_600_000] {
+        let young = Timestamp::from_millis(young);
+        let mut upstream = upstream.restore(Policy::flextell(), young).unwrap();
+        let mut machine = snapshot.restore(young).unwrap();
+        let until = machine.next_tick(upstream.policy()).unwrap();
+        assert!(until > young, "{until:?} at {young:?}");
+        let action = machine.handle(until, Event::Tick, &mut upstream);
+        assert!(matches!(action, Action::Send { attempt: 2, .. }), "{action}");
+    }
 }
 
 #[test]
@@ -328,7 +388,7 @@ fn first_action(field: &str, value: Value, now: Timestamp) -> Action {
     let breaker = BreakerPolicy { failure_threshold: 1, open_for: Duration::from_secs(10) };
     let policy = Policy::flextell().into_builder().breaker(Some(breaker)).build().unwrap();
     let mut upstream = Upstream::new(policy.clone());
-    upstream.token_expires_in(Timestamp::ZERO, Duration::ZERO);
+    upstream.login.token_expires_in(Timestamp::ZERO, Duration::from_nanos(1));
     let _ = RetryMachine::new(Idempotency::Idempotent, 7).handle(Timestamp::from_nanos(1), Event::Start, &mut upstream);
     let mut snapshot = serde_json::to_value(UpstreamSnapshot::new(&upstream, Timestamp::from_nanos(1))).unwrap();
     *snapshot.pointer_mut(field).unwrap() = value;
@@ -356,25 +416,25 @@ fn i9_a_stored_budget_is_clamped_to_the_capacity() {
 #[test]
 fn k5_a_stored_lease_lasts_no_longer_than_the_policys_timeout() {
     let end = Timestamp::from_nanos(30_000_000_001);
-    let action = first_action("/token/lease_end", u64::MAX.into(), Timestamp::from_nanos(2));
+    let action = first_action("/login/login/lease_end", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(matches!(action, Action::AwaitRefresh { until, .. } if until == end), "{action:?}");
-    let action = first_action("/token/lease_end", u64::MAX.into(), end);
+    let action = first_action("/login/login/lease_end", u64::MAX.into(), end);
     assert!(matches!(action, Action::RefreshToken { .. }), "{action:?}");
 }
 
 #[test]
 fn f6_a_stored_breaker_is_open_for_at_most_one_and_a_half_times_the_policys_time() {
     let open = || serde_json::json!({"Open": {"until": u64::MAX}});
-    let action = first_action("/breaker/state", open(), Timestamp::from_nanos(15_000_000_000));
+    let action = first_action("/service/breaker/state", open(), Timestamp::from_nanos(15_000_000_000));
     assert!(matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::BreakerOpen), "{action:?}");
-    let action = first_action("/breaker/state", open(), Timestamp::from_nanos(15_000_000_001));
+    let action = first_action("/service/breaker/state", open(), Timestamp::from_nanos(15_000_000_001));
     assert!(!action.is_terminal(), "{action:?}");
 }
 
 #[test]
 fn s1_a_stored_gate_that_nobody_asked_to_close_is_open() {
     // No server has asked to wait.
-    let action = first_action("/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
+    let action = first_action("/gate/gate/opens_at", u64::MAX.into(), Timestamp::from_nanos(2));
     assert!(!matches!(action, Action::Wait { .. }), "{action:?}");
 }
 
@@ -397,13 +457,9 @@ fn t7_s7_a_queue_goes_on_under_a_clock_that_is_younger_than_its_opening() {
     let saved = (UpstreamSnapshot::new(&upstream, at(11_000)), MachineSnapshot::new(&machines[3], at(11_000)));
     for young in [100, 500, 50_000] {
         let mut upstream = saved.0.restore(policy(), at(young)).unwrap();
-        let mut machine = machines[3].clone();
-        if young > 11_000 {
-            machine = saved.1.restore(at(young)).unwrap();
-        }
-        assert_eq!(upstream.gate_state(at(young)).next_free, at(young + 1_500), "{young}");
-        let end = if young > 11_000 { young + 875 } else { 11_875 };
-        let action = machine.handle(at(end), Event::Tick, &mut upstream);
+        let mut machine = saved.1.restore(at(young)).unwrap();
+        assert_eq!(upstream.gate.state(at(young)).next_free, at(young + 1_500), "{young}");
+        let action = machine.handle(at(young + 875), Event::Tick, &mut upstream);
         assert!(matches!(action, Action::Send { attempt: 1, .. }), "{young}: {action}");
     }
 }
@@ -412,7 +468,7 @@ fn t7_s7_a_queue_goes_on_under_a_clock_that_is_younger_than_its_opening() {
 fn k8_a_follower_waits_for_a_lease_stored_before_or_after_it() {
     let policy = Policy::flextell();
     let mut upstream = Upstream::new(policy.clone());
-    upstream.token_expires_in(Timestamp::ZERO, Duration::ZERO);
+    upstream.login.token_expires_in(Timestamp::ZERO, Duration::from_nanos(1));
     let now = Timestamp::from_nanos(1);
     let [mut leader, mut follower] = [7, 8].map(|seed| RetryMachine::new(Idempotency::Idempotent, seed));
     assert!(matches!(leader.handle(now, Event::Start, &mut upstream), Action::RefreshToken { .. }));
@@ -422,7 +478,7 @@ fn k8_a_follower_waits_for_a_lease_stored_before_or_after_it() {
         let mut upstream = UpstreamSnapshot::new(&upstream, stored_at).restore(policy.clone(), origin).unwrap();
         let mut follower = MachineSnapshot::new(&follower, Timestamp::from_millis(5_000)).restore(origin).unwrap();
         for _ in 0..3 {
-            let now = follower.next_tick(&upstream).unwrap();
+            let now = follower.next_tick(upstream.policy()).unwrap();
             match follower.handle(now, Event::Tick, &mut upstream) {
                 Action::AwaitRefresh { until, .. } => assert!(until > now),
                 action => {
@@ -469,9 +525,9 @@ fn i11_a_hostile_snapshot_is_refused_or_follows_the_rules() {
         };
         for value in hostile {
             let mut other = upstream.clone();
-            other["budget"]["balance"] = value.into();
-            other["breaker"]["newest"] = value.into();
-            other["token"]["lease"] = value.into();
+            other["service"]["budget"]["balance"] = value.into();
+            other["service"]["breaker"]["newest"] = value.into();
+            other["login"]["login"]["lease"] = value.into();
             let Ok(snapshot) = serde_json::from_value::<UpstreamSnapshot>(other) else { continue };
             let mut upstream = snapshot.restore(policy(), now).unwrap();
             assert_follows_the_rules(&mut machine, &mut upstream);
@@ -485,14 +541,17 @@ fn i11_a_hostile_snapshot_is_refused_or_follows_the_rules() {
 fn assert_follows_the_rules(machine: &mut RetryMachine, upstream: &mut Upstream) {
     let mut now = Timestamp::from_millis(1_100);
     let mut last: Option<Action> = None;
-    let unavailable = Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None });
     for n in 0..60 {
-        let events = [Event::Tick, Event::Reply { attempt: machine.attempts(), reply: Reply::new(503) }, unavailable];
-        let action = machine.handle(now, events[n % 3], upstream);
+        if n % 3 == 2 {
+            let unavailable = RefreshOutcome::Unavailable { retry_after: None };
+            let _ = upstream.login.report_refresh(now, machine.lease().unwrap_or_default(), unavailable);
+        }
+        let events = [Event::Tick, Event::Reply { attempt: machine.attempts(), reply: Reply::new(503) }, Event::Tick];
+        let action = machine.handle(now, events[n % 3], &mut *upstream);
         if let Some(last) = last.filter(Action::is_terminal) {
             assert_eq!(last, action);
         }
-        now = machine.next_tick(upstream).unwrap_or(now).max(now);
+        now = machine.next_tick(upstream.policy()).unwrap_or(now).max(now);
         last = Some(action);
     }
     assert!(last.is_some_and(|last| last.is_terminal()), "{last:?}");

@@ -18,7 +18,7 @@ fn sent_again(mut scene: Scene) -> Scene {
 }
 
 fn closed(scene: &Scene, millis: u64) -> Option<(Timestamp, GateReason)> {
-    scene.upstream.gate_state(at(millis)).closed
+    scene.upstream.gate.state(at(millis)).closed
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn c11_an_error_in_transport_closes_the_gate_for_the_back_off() {
         // The second retry: 2 s. The request is a head, for it has waited at the gate before.
         scene.at(43_000).error(error).is("wait 45000 backoff");
         assert_eq!(closed(&scene, 43_000), Some((at(45_000), GateReason::Brake)));
-        assert_eq!(scene.upstream.gate_state(at(43_000)).pace, Some(ms(4_000)), "the pace stays");
+        assert_eq!(scene.upstream.gate.state(at(43_000)).pace, Some(ms(4_000)), "the pace stays");
         // 2 s for the closing, 4 s for the head.
         scene.at(46_000).request(1).tick().is("wait 52000 gate");
         scene.at(45_000).tick().is("send 3");
@@ -67,7 +67,7 @@ fn c11_the_closing_is_drawn_as_the_retry_is() {
         scene.at_time(sent).tick().is("send 2");
         let now = sent.saturating_add(ms(100));
         let end = scene.at_time(now).error(TransportErrorKind::Broken).end_of_wait();
-        assert_eq!(scene.upstream.gate_state(now).closed, Some((end, GateReason::Brake)));
+        assert_eq!(scene.upstream.gate.state(now).closed, Some((end, GateReason::Brake)));
         let wait = end.saturating_duration_since(now);
         assert!(wait >= ms(1_500) && wait <= ms(2_500), "{wait:?}");
     }

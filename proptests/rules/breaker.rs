@@ -8,7 +8,7 @@ use retry_machine::{
     TransportErrorKind,
 };
 
-use crate::support::{Answer, Scene, exact, secs};
+use crate::support::{Answer, REFRESHED, Scene, exact, secs};
 
 /// Returns a policy whose breaker opens after three failures that last 10 s, for 10 s.
 fn policy() -> PolicyBuilder {
@@ -120,6 +120,7 @@ fn s3_429_and_401_are_neutral() {
     for (request, status) in [503, 429, 503, 401].into_iter().enumerate() {
         let _ = one_more(&mut scene, 0, request as u64, status);
     }
+    scene.at(0).request(3).refreshed(REFRESHED).is("send 2 token 1");
     let _ = one_more(&mut scene, 10_000, 4, 429);
     assert!(!is_open(&scene, 10_000), "a neutral result opens nothing");
     let _ = one_more(&mut scene, 10_000, 5, 503);
@@ -202,7 +203,8 @@ fn s3_a_neutral_probe_frees_the_permit() {
     let mut scene = open();
     scene.at(20_000).request(4).start().is("send 1");
     scene.at(20_100).request(4).reply(401).is("refresh until 50100");
-    scene.at(20_100).request(5).start().is("send 1");
+    scene.at(20_100).token_replaced();
+    scene.at(20_100).request(5).start().is("send 1 token 1");
     scene.at(20_100).request(6).start().fails(FailureKind::BreakerOpen);
 }
 
@@ -230,7 +232,7 @@ fn s3_a_probe_without_a_result_blocks_only_for_the_open_time() {
 fn s3_the_permit_is_taken_at_the_send_not_at_the_check() {
     let mut scene = open();
     scene.at(10_000).request(4).start().fails(FailureKind::BreakerOpen);
-    scene.upstream.token_expires_in(Timestamp::from_millis(10_000), secs(8));
+    scene.upstream.login.token_expires_in(Timestamp::from_millis(10_000), secs(8));
     scene.at(20_000).request(5).start().is("refresh until 50000");
     assert!(!is_open(&scene, 20_000), "request 5 has not sent yet");
 }
@@ -354,11 +356,11 @@ fn t3_after_the_end_the_breaker_hears_the_result_of_an_abandoned_attempt() {
 fn s3_the_next_probe_is_known_while_the_breaker_is_open() {
     let at = Timestamp::from_millis;
     let scene = open();
-    assert_eq!(Scene::exact().upstream.next_probe(at(0)), None);
-    assert_eq!(scene.upstream.next_probe(at(10_000)), Some(at(20_000)));
-    assert_eq!(scene.upstream.next_probe(at(19_999)), Some(at(20_000)));
-    assert_eq!(scene.upstream.next_probe(at(20_000)), None, "the next request is the probe");
+    assert_eq!(Scene::exact().upstream.service.next_probe(at(0)), None);
+    assert_eq!(scene.upstream.service.next_probe(at(10_000)), Some(at(20_000)));
+    assert_eq!(scene.upstream.service.next_probe(at(19_999)), Some(at(20_000)));
+    assert_eq!(scene.upstream.service.next_probe(at(20_000)), None, "the next request is the probe");
     let mut scene = open();
     scene.at(20_000).request(4).start().is("send 1");
-    assert_eq!(scene.upstream.next_probe(at(20_000)), Some(at(30_000)), "the permit ends after the open time");
+    assert_eq!(scene.upstream.service.next_probe(at(20_000)), Some(at(30_000)), "the permit ends after the open time");
 }

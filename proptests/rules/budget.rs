@@ -18,7 +18,7 @@ fn budget(capacity: u32, retry_cost: u32, throttle_cost: u32, success_refund: u3
 
 /// Returns what the budget holds.
 fn balance(scene: &Scene, millis: u64) -> u32 {
-    scene.upstream.budget_balance(Timestamp::from_millis(millis)).unwrap()
+    scene.upstream.service.budget_balance(Timestamp::from_millis(millis)).unwrap()
 }
 
 /// Returns how many of these requests are granted a retry after this status.

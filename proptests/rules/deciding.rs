@@ -5,7 +5,7 @@ use retry_machine::{
     StatusMeaning, Timestamp, TransportErrorKind,
 };
 
-use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, secs};
+use crate::support::{Answer, REFRESHED, REJECTED, Scene, exact, ms, secs};
 
 const TRANSPORT_ERRORS: [TransportErrorKind; 4] =
     [TransportErrorKind::NotSent, TransportErrorKind::TimedOut, TransportErrorKind::Broken, TransportErrorKind::Other];
@@ -168,7 +168,7 @@ fn p1_deadline_then_breaker_then_token_then_gate_then_send() {
 #[test]
 fn p1_a_request_leads_a_refresh_behind_a_closed_gate() {
     let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(100));
     scene.at(80_000).close_gate(90_000);
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(81_000).refreshed(REFRESHED).is("wait 90000 gate");
@@ -182,7 +182,7 @@ fn p1_a_turn_does_not_last_while_the_request_waits_for_a_token() {
     scene.at(0).reply_with(429, &[("Retry-After", "12")]).is("wait 12000 retry_after");
     scene.at(0).request(1).start().is("wait 12000 gate");
     scene.at(12_000).request(1).tick().is("wait 15000 gate");
-    scene.upstream.token_expires_in(Timestamp::from_millis(13_000), secs(0));
+    scene.upstream.login.token_expires_in(Timestamp::from_millis(13_000), ms(1));
     // Its turn comes, but the token is due. The next slot is the one at 18 s.
     scene.at(15_000).request(1).tick().is("refresh until 45000");
     scene.at(15_100).request(1).refreshed(REFRESHED).is("wait 18000 gate");

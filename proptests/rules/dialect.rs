@@ -203,7 +203,9 @@ fn h6_h10_where_the_gate_stays_open() {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
         let _ = scene.at(0).reply_with(status, headers);
-        let expected = if closes { "wait 30000 gate" } else { "send 1" };
+        // K3: nobody sends with a refused token.
+        scene.at(0).token_replaced();
+        let expected = if closes { "wait 30000 gate" } else { "send 1 token 1" };
         assert_eq!(scene.at(0).request(1).start().short(), expected, "{status} {headers:?}");
     }
 }

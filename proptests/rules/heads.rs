@@ -141,8 +141,8 @@ fn c10_a_slot_that_the_breaker_refuses_stays_empty() {
     scene.at(42_000).tick().is("send 2");
     scene.at(43_000).reply(503).is("wait 45000 backoff");
     scene.at(62_000).close_gate(70_000);
-    assert_eq!(scene.upstream.gate_state(at(62_000)).next_free, at(70_000));
+    assert_eq!(scene.upstream.gate.state(at(62_000)).next_free, at(70_000));
     // The second failure, 20 s after the first one, opens the breaker until 83 s.
     scene.at(63_000).request(9).reply(503).fails(FailureKind::BreakerOpen);
-    assert_eq!(scene.upstream.gate_state(at(63_000)).next_free, at(74_000));
+    assert_eq!(scene.upstream.gate.state(at(63_000)).next_free, at(74_000));
 }

@@ -13,7 +13,7 @@ fn c12_one_reply_closes_the_gate_for_others_for_at_most_the_longest_wait() {
     scene.at(0).start().is("send 1");
     let failure = scene.at(0).reply_with(429, &[("Retry-After", "3600")]).fails(FailureKind::ServerWaitTooLong);
     assert_eq!(failure.not_before(), Some(at(3_600_000)), "its own hint binds it in full");
-    assert_eq!(scene.upstream.gate_state(at(0)).closed, Some((at(300_000), GateReason::Throttle)));
+    assert_eq!(scene.upstream.gate.state(at(0)).closed, Some((at(300_000), GateReason::Throttle)));
     // A newcomer fails at once, and learns what was asked for.
     let failure = scene.at(299_999).request(1).start().fails(FailureKind::ServerWaitTooLong);
     assert_eq!((failure.not_before(), failure.attempts()), (Some(at(3_600_000)), 0));
@@ -39,7 +39,7 @@ fn c12_a_later_reply_that_asks_for_more_counts_too() {
     let mut scene = paced();
     // The gate is closed already: the latest end is asked for.
     scene.at(33_000).request(9).reply_with(429, &[("Retry-After", "3600")]).fails(FailureKind::ServerWaitTooLong);
-    assert_eq!(scene.upstream.gate_state(at(33_000)).closed, Some((at(333_000), GateReason::Throttle)));
+    assert_eq!(scene.upstream.gate.state(at(33_000)).closed, Some((at(333_000), GateReason::Throttle)));
     let failure = scene.at(34_000).request(1).start().fails(FailureKind::ServerWaitTooLong);
     assert_eq!(failure.not_before(), Some(at(3_633_000)));
 }
@@ -49,7 +49,7 @@ fn c12_a_longer_time_that_a_newcomer_may_wait_is_waited() {
     let mut scene = Scene::with(exact().max_server_wait(secs(60)));
     scene.at(0).start().is("send 1");
     scene.at(0).reply_with(429, &[("Retry-After", "61")]).fails(FailureKind::ServerWaitTooLong);
-    assert_eq!(scene.upstream.gate_state(at(0)).closed, Some((at(60_000), GateReason::Throttle)));
+    assert_eq!(scene.upstream.gate.state(at(0)).closed, Some((at(60_000), GateReason::Throttle)));
     scene.at(999).request(1).start().fails(FailureKind::ServerWaitTooLong);
     // 60 s before the end of what was asked for.
     scene.at(1_000).request(2).start().is("wait 60000 gate");
@@ -62,7 +62,7 @@ fn c12_a_brake_asks_for_nothing_beyond_its_end() {
     scene.at(42_000).tick().is("send 2");
     // The back-off would be 40 s. The gate is closed for 15 s, and the slot at 46 s moves to 61 s.
     scene.at(43_000).error(TransportErrorKind::Broken).fails(FailureKind::ServerWaitTooLong);
-    assert_eq!(scene.upstream.gate_state(at(43_000)).closed, Some((at(58_000), GateReason::Brake)));
+    assert_eq!(scene.upstream.gate.state(at(43_000)).closed, Some((at(58_000), GateReason::Brake)));
     scene.at(48_000).request(1).start().is("wait 61000 gate");
 }
 
@@ -70,7 +70,7 @@ fn c12_a_brake_asks_for_nothing_beyond_its_end() {
 fn c12_an_operator_closes_the_gate_without_that_limit() {
     let mut scene = Scene::exact();
     scene.at(0).close_gate(3_600_000);
-    assert_eq!(scene.upstream.gate_state(at(0)).closed, Some((at(3_600_000), GateReason::Operator)));
+    assert_eq!(scene.upstream.gate.state(at(0)).closed, Some((at(3_600_000), GateReason::Operator)));
     let failure = scene.at(0).start().fails(FailureKind::ServerWaitTooLong);
     assert_eq!(failure.not_before(), Some(at(3_600_000)));
     scene.at(3_300_000).request(1).start().is("wait 3600000 gate");

@@ -31,7 +31,7 @@ fn pace_of_a_closing(scene: &mut Scene, millis: u64) -> u128 {
 }
 
 fn pace(scene: &Scene, millis: u64) -> Option<Duration> {
-    scene.upstream.gate_state(at(millis)).pace
+    scene.upstream.gate.state(at(millis)).pace
 }
 
 fn every(step: usize, from: u64, to: u64) -> impl Iterator<Item = u64> {
@@ -350,13 +350,13 @@ fn c7_after_a_refusal_the_measured_time_is_not_a_guess() {
         }
         scene.at_time(last).request(request).reply(200).is("done 200");
     }
-    let measured = scene.upstream.gate_state(last).pace;
+    let measured = scene.upstream.gate.state(last).pace;
     assert_ne!(measured, Some(ms(750)));
     let request = scene.requests().iter().rev().find(|(_, machine)| machine.in_flight().is_some()).map(|(n, _)| *n);
     let request = request.filter(|request| *request > 0).unwrap();
     let _ = scene.at_time(last).request(request).reply_with(429, &[("Retry-After", "5")]).end_of_wait();
     // It is known, not guessed: nothing slows down.
-    assert_eq!(scene.upstream.gate_state(last).pace, measured);
+    assert_eq!(scene.upstream.gate.state(last).pace, measured);
 }
 
 #[test]

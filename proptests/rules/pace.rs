@@ -7,7 +7,7 @@ use retry_machine::{Jitter, Policy};
 use crate::support::{Answer, Scene, at, ms, secs};
 
 fn pace(scene: &Scene, millis: u64) -> Option<Duration> {
-    scene.upstream.gate_state(at(millis)).pace
+    scene.upstream.gate.state(at(millis)).pace
 }
 
 /// Has request 0 throttled for so many seconds at `millis`.

@@ -160,7 +160,7 @@ fn c9_a_wait_is_never_shortened() {
 fn c9_a_wait_at_the_gate_looks_at_the_checks_before_it_when_it_ends() {
     let mut scene = paced();
     scene.at(33_000).request(1).start().is("wait 46000 gate");
-    scene.upstream.token_expires_in(at(34_000), secs(0));
+    scene.upstream.login.token_expires_in(at(34_000), ms(1));
     scene.at(46_000).request(1).tick().is("refresh until 76000");
     // P1: its turn has passed. Nobody else waits, and the slot after it has come.
     scene.at(50_000).request(1).refreshed(REFRESHED).is("send 1 token 1");
@@ -177,7 +177,7 @@ fn c14_behind_a_queue_that_is_too_long_a_request_passes_at_once_and_the_pace_is_
     scene.at(43_000).request(4).start().is("wait 58000 gate");
     // Its slot would be 15.001 s away, and a millisecond later just 15 s.
     scene.at(46_999).request(5).start().is("send 1");
-    assert_eq!(scene.upstream.gate_state(at(46_999)).pace, None);
+    assert_eq!(scene.upstream.gate.state(at(46_999)).pace, None);
     scene.at(46_999).request(6).start().is("send 1");
     // Those that wait keep their slots.
     scene.at(49_999).request(2).tick().is("wait 50000 gate");
@@ -202,7 +202,7 @@ fn c14_when_the_pace_is_given_up_the_measurement_begins_anew() {
     // Eight answers since 32 s, but only seven since the pace was given up: the best time is 4 s still.
     scene.at(62_000).request(30).start().is("send 1");
     let _ = scene.at(62_000).request(30).reply_with(429, &[("Retry-After", "10")]);
-    assert_eq!(scene.upstream.gate_state(at(62_000)).pace, Some(secs(4)));
+    assert_eq!(scene.upstream.gate.state(at(62_000)).pace, Some(secs(4)));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn c14_while_the_gate_is_closed_the_queue_is_not_given_up() {
     let mut scene = paced_with(exact().max_server_wait(secs(15)));
     scene.at(32_000).request(1).start().is("wait 46000 gate");
     scene.at(32_000).request(2).start().fails(FailureKind::ServerWaitTooLong);
-    assert_eq!(scene.upstream.gate_state(at(32_000)).pace, Some(secs(4)));
+    assert_eq!(scene.upstream.gate.state(at(32_000)).pace, Some(secs(4)));
 }
 
 /// Starts a request of the scene with a deadline of its own.

@@ -233,7 +233,9 @@ fn h10_elsewhere_a_hint_is_a_fact_without_effect() {
         let mut scene = Scene::exact();
         scene.at(0).start().is("send 1");
         assert!(!matches!(scene.at(0).reply_with(status, headers), retry_machine::Action::Wait { .. }), "{status}");
-        scene.at(0).request(1).start().is("send 1");
+        // K3: nobody sends with a refused token.
+        scene.at(0).token_replaced();
+        scene.at(0).request(1).start().is("send 1 token 1");
     }
 }
 

@@ -174,7 +174,7 @@ fn e2_every_failure_by_a_status_has_its_sentence() {
 fn e2_a_failed_refresh_ahead_of_expiry_has_its_sentences() {
     let refreshing = || {
         let mut scene = Scene::exact();
-        scene.upstream.token_expires_in(Timestamp::ZERO, secs(10));
+        scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(10));
         scene.at(6_000).start().is("refresh until 36000");
         scene
     };

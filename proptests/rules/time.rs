@@ -7,7 +7,7 @@ use retry_machine::{
     Upstream, derive_seed,
 };
 
-use crate::support::{Answer, REFRESHED, Scene, UNAVAILABLE, exact, ms};
+use crate::support::{Answer, REFRESHED, Scene, exact, ms};
 
 // ---- T1 ----
 
@@ -144,8 +144,6 @@ fn t3_an_ended_request_always_repeats_its_last_action() {
             Event::Reply { attempt, reply: Reply::new(200) },
             Event::Reply { attempt, reply: Reply::new(401) },
             Event::TransportError { attempt, kind: TransportErrorKind::TimedOut },
-            Event::Refreshed(REFRESHED),
-            Event::Refreshed(UNAVAILABLE),
             Event::Cancel,
         ]
     };

@@ -2,7 +2,7 @@
 
 use retry_machine::{Action, FailureKind, PolicyBuilder, RefreshOutcome};
 
-use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
+use crate::support::{ABANDONED, Answer, IN_VAIN, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
 /// Returns a scene in which requests 0 to `n` − 1 have sent their first attempt.
 fn all_sent(policy: PolicyBuilder, n: u64) -> Scene {
@@ -30,7 +30,7 @@ fn k1_a_401_is_followed_by_a_send_only_after_a_successful_refresh() {
     let mut scene = one_leads(1);
     scene.at(10).tick().is("in flight until 30000");
     scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
-    for outcome in [REJECTED, UNAVAILABLE] {
+    for outcome in IN_VAIN {
         let mut scene = one_leads(1);
         assert!(scene.at(20).refreshed(outcome).is_terminal());
     }
@@ -136,14 +136,28 @@ fn k5_an_outcome_after_the_leases_end_counts_while_the_lease_is_the_newest() {
 }
 
 #[test]
-fn k5_an_outcome_of_an_older_lease_is_ignored() {
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
+fn k5_a_refreshed_from_an_older_lease_counts() {
+    let mut scene = one_leads(3);
+    scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
+    scene.at(30_000).request(1).tick().is("refresh until 60000");
+    scene.at(30_000).request(2).tick().is("await until 60000");
+    assert!(scene.at(31_000).report(1, REFRESHED));
+    assert_eq!(scene.upstream.login.generation(), Some(1));
+    scene.at(32_000).request(1).tick().is("send 2 token 1");
+    scene.at(32_000).request(2).tick().is("send 2 token 1");
+    // The token that lease 2 was to replace is gone.
+    assert!(!scene.at(33_000).report(2, REFRESHED));
+    assert_eq!(scene.upstream.login.generation(), Some(1));
+}
+
+#[test]
+fn k5_another_outcome_of_an_older_lease_does_not_count() {
+    for outcome in IN_VAIN {
         let mut scene = one_leads(3);
         scene.at(30_000).tick().fails(FailureKind::TokenUnavailable);
         scene.at(30_000).request(1).tick().is("refresh until 60000");
         scene.at(30_000).request(2).tick().is("await until 60000");
-        scene.at(31_000).refreshed(outcome).fails(FailureKind::TokenUnavailable);
-        assert_eq!(scene.upstream.generation(), 0);
+        assert!(!scene.at(31_000).report(1, outcome));
         scene.at(32_000).request(1).tick().is("in flight until 60000");
         scene.at(32_000).request(2).tick().is("await until 60000");
         scene.at(33_000).request(1).refreshed(REFRESHED).is("send 2 token 1");
@@ -159,7 +173,7 @@ fn k5_f5_an_outcome_is_a_tick_for_a_leader_whose_lease_was_taken_over() {
         scene.at(30_000).request(1).tick().is("refresh until 60000");
         scene
     };
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
+    for outcome in IN_VAIN {
         two(exact()).at(31_000).refreshed(outcome).fails(FailureKind::TokenUnavailable);
         let deadline = exact().deadline(Some(secs(40)));
         two(deadline).at(41_000).refreshed(outcome).fails(FailureKind::Deadline);
@@ -167,34 +181,51 @@ fn k5_f5_an_outcome_is_a_tick_for_a_leader_whose_lease_was_taken_over() {
 }
 
 #[test]
-fn k5_an_outcome_from_a_request_without_a_lease_is_ignored() {
+fn k5_an_outcome_counts_whoever_reports_it() {
+    let mut scene = one_leads(3);
+    scene.at(10).request(1).refreshed(REFRESHED).is("send 2 token 1");
+    scene.at(20).tick().is("send 2 token 1");
+    scene.at(20).request(2).tick().is("send 2 token 1");
+
     let mut scene = one_leads(2);
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
-        scene.at(10).request(1).refreshed(outcome).is("await until 30000");
-    }
-    scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
-    scene.at(30).refreshed(REFRESHED).is("in flight");
-    scene.at(30).refreshed(REJECTED).is("in flight");
-    scene.at(30).request(1).tick().is("send 2 token 1");
+    assert!(scene.at(10).report(1, REJECTED), "straight to the login");
+    scene.at(20).tick().fails(FailureKind::TokenRejected);
+    scene.at(20).request(1).tick().fails(FailureKind::TokenRejected);
 }
 
 #[test]
-fn k5_cancel_frees_the_lease_at_once() {
+fn k5_an_outcome_counts_once() {
+    for outcome in [REFRESHED, REJECTED, UNAVAILABLE, ABANDONED] {
+        let mut scene = one_leads(1);
+        assert!(scene.at(10).report(1, outcome));
+        for second in IN_VAIN {
+            assert!(!scene.at(20).report(1, second), "{second:?} after {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn k5_a_cancel_leaves_the_lease() {
     let mut scene = one_leads(2);
     scene.at(10).cancel().fails(FailureKind::Cancelled);
-    scene.at(20).request(1).tick().is("refresh until 30020");
+    scene.at(20).request(1).tick().is("await until 30000");
+    scene.at(30).refreshed(REFRESHED).fails(FailureKind::Cancelled);
+    scene.at(40).request(1).tick().is("send 2 token 1");
 }
 
 #[test]
-fn k5_a_request_that_lost_its_lease_frees_no_other() {
-    let mut scene = one_leads(3);
-    scene.at(30_000).request(1).tick().is("refresh until 60000");
-    scene.at(30_001).cancel().fails(FailureKind::Cancelled);
-    scene.at(30_002).request(2).tick().is("await until 60000");
+fn k5_whoever_cancels_leaves_the_lease_to_the_others() {
+    let mut scene = one_leads(4);
+    scene.at(10).cancel().fails(FailureKind::Cancelled);
+    scene.at(20).request(1).cancel().fails(FailureKind::Cancelled);
+    scene.at(20).request(2).tick().is("await until 30000");
+    scene.at(30_000).request(2).tick().is("refresh until 60000");
+    scene.at(30_001).request(2).cancel().fails(FailureKind::Cancelled);
+    scene.at(30_002).request(3).tick().is("await until 60000");
 }
 
 #[test]
-fn k5_a_deadline_keeps_the_lease_until_its_end() {
+fn k5_f5_a_deadline_leaves_the_lease() {
     let mut scene = Scene::with(exact().deadline(Some(secs(10))));
     scene.at(0).start().is("send 1 until 10000");
     scene.at(5_000).request(1).start().is("send 1 until 15000");
@@ -221,40 +252,34 @@ fn k6_all_followers_share_the_outcome() {
 }
 
 #[test]
-fn k6_a_follower_that_looks_late_shares_the_outcome_of_a_run_of_failures() {
-    /// Lets the refresh of request 0 fail, then those of others. Returns the action of request 1, a follower of request 0
+fn k6_a_follower_that_looks_late_takes_the_newest_outcome_since_its_lease_began() {
+    /// Lets the refresh of request 0 end, then those of others. Returns the action of request 1, a follower of request 0
     /// that gets its tick only after that.
-    fn after(others: impl FnOnce(&mut Scene)) -> Action {
+    fn after(first: RefreshOutcome, others: &[RefreshOutcome]) -> Action {
         let mut scene = all_sent(exact(), 5);
         scene.at(0).reply(401).is("refresh until 30000");
         scene.at(0).request(1).reply(401).is("await until 30000");
-        scene.at(10).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
-        others(&mut scene);
+        scene.at(10).refreshed(first).fails(FailureKind::TokenUnavailable);
+        for (request, outcome) in (2..).zip(others) {
+            scene.at(30).request(request).reply(401).is("refresh until 30030");
+            let _ = scene.at(30).request(request).refreshed(*outcome);
+        }
         scene.at(50).request(1).tick()
     }
-    let in_vain = |scene: &mut Scene, request| {
-        scene.at(30).request(request).reply(401).is("refresh until 30030");
-        scene.at(30).request(request).refreshed(UNAVAILABLE).fails(FailureKind::TokenUnavailable);
-    };
-    let comes_to_nothing = |scene: &mut Scene, request| {
-        scene.at(30).request(request).reply(401).is("refresh until 30030");
-        scene.at(30).request(request).cancel().fails(FailureKind::Cancelled);
-    };
-    after(|_| {}).fails(FailureKind::TokenUnavailable);
-    after(|scene| in_vain(scene, 2)).fails(FailureKind::TokenUnavailable);
-    after(|scene| [2, 3].into_iter().for_each(|n| in_vain(scene, n))).fails(FailureKind::TokenUnavailable);
-    let mixed = after(|scene| {
-        comes_to_nothing(scene, 2);
-        in_vain(scene, 3);
-        in_vain(scene, 4);
-    });
-    mixed.is("refresh until 30050");
+    after(UNAVAILABLE, &[]).fails(FailureKind::TokenUnavailable);
+    after(ABANDONED, &[]).is("refresh until 30050");
+    after(ABANDONED, &[UNAVAILABLE]).fails(FailureKind::TokenUnavailable);
+    after(UNAVAILABLE, &[ABANDONED]).is("refresh until 30050");
+    after(UNAVAILABLE, &[ABANDONED, UNAVAILABLE]).fails(FailureKind::TokenUnavailable);
+    after(UNAVAILABLE, &[REFRESHED]).is("send 2 token 1");
+    after(ABANDONED, &[REJECTED]).fails(FailureKind::TokenRejected);
 }
 
 #[test]
 fn k6_rejected_sticks_to_its_generation_until_the_token_is_replaced() {
-    let mut scene = one_leads(1);
+    let mut scene = all_sent(exact(), 1);
     scene.at(0).request(3).start().is("send 1");
+    scene.at(0).reply(401).is("refresh until 30000");
     scene.at(10).refreshed(REJECTED).fails(FailureKind::TokenRejected);
     let failure = scene.at(20).request(1).start().fails(FailureKind::TokenRejected);
     assert_eq!(failure.attempts(), 0, "the request was sent");
@@ -313,20 +338,22 @@ fn k8_f5_after_three_waits_a_fourth_is_not_begun() {
 }
 
 #[test]
-fn k8_the_wake_up_counter_changes_when_followers_need_a_tick() {
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
+fn k8_the_wake_up_counter_changes_when_those_who_wait_need_a_tick() {
+    for outcome in [REFRESHED, REJECTED, UNAVAILABLE, ABANDONED] {
         let mut scene = one_leads(2);
-        let before = scene.upstream.wakeups();
+        let before = scene.upstream.login.wakeups();
         scene.at(10).request(1).tick().is("await until 30000");
-        assert_eq!(scene.upstream.wakeups(), before, "nothing has changed");
+        let _ = scene.at(10).cancel();
+        assert_eq!(scene.upstream.login.wakeups(), before, "nothing has changed");
         let _ = scene.at(10).refreshed(outcome);
-        assert_ne!(scene.upstream.wakeups(), before, "{outcome:?}");
+        assert_ne!(scene.upstream.login.wakeups(), before, "{outcome:?}");
     }
     let mut scene = one_leads(2);
-    let before = scene.upstream.wakeups();
-    let _ = scene.at(10).cancel();
-    assert_ne!(scene.upstream.wakeups(), before, "the lease is free");
-    let mut scene = one_leads(2);
+    let before = scene.upstream.login.wakeups();
     scene.at(10).token_replaced();
-    assert_ne!(scene.upstream.wakeups(), before, "the token was replaced");
+    assert_ne!(scene.upstream.login.wakeups(), before, "the token was replaced");
+    let mut scene = one_leads(2);
+    let before = scene.upstream.login.wakeups();
+    scene.at(10).token_removed();
+    assert_ne!(scene.upstream.login.wakeups(), before, "the token was removed");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use retry_machine::{FailureKind, RefreshOutcome, Timestamp};
 
-use crate::support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
+use crate::support::{Answer, IN_VAIN, REFRESHED, Scene, UNAVAILABLE, exact, secs};
 
 /// Returns a scene in which request 0 leads a refresh until 30 s, and the others follow it.
 fn one_leads(n: u64) -> Scene {
@@ -26,7 +26,7 @@ fn expires_in(seconds: u64) -> RefreshOutcome {
 /// Returns a scene whose token is due for a refresh at 70 s and expires at 100 s.
 fn expiring() -> Scene {
     let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(100));
     scene
 }
 
@@ -44,7 +44,7 @@ fn k7_f5_a_send_after_expiry_minus_margin_refreshes_first() {
 #[test]
 fn k7_the_margin_is_at_most_half_of_the_lifetime() {
     let mut scene = Scene::exact();
-    scene.upstream.token_expires_in(Timestamp::ZERO, secs(10));
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(10));
     scene.at(5_000).start().is("send 1");
     scene.at(5_001).request(1).start().is("refresh until 35001");
 }
@@ -63,9 +63,9 @@ fn k7_a_refresh_ahead_of_expiry_does_not_use_up_the_recovery() {
 fn k7_before_its_expiry_the_old_token_is_used_if_the_refresh_is_unavailable() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
-    scene.at(80_000).request(1).start().is("await until 110000");
+    scene.at(80_000).request(1).start().is("send 1");
     scene.at(99_999).refreshed(UNAVAILABLE).is("send 1");
-    scene.at(99_999).request(1).tick().is("send 1");
+    scene.at(99_999).request(2).start().is("send 1");
 
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
@@ -74,12 +74,26 @@ fn k7_before_its_expiry_the_old_token_is_used_if_the_refresh_is_unavailable() {
 
 #[test]
 fn k7_a_token_that_is_due_at_once_does_not_loop() {
+    let short = || RefreshOutcome::Refreshed { expires_in: Some(Duration::from_nanos(1)) };
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_100).refreshed(short()).is("send 1 token 1");
+    scene.at(80_200).reply(503).is("wait 81200 backoff");
+    scene.at(81_200).tick().is("refresh until 111200");
+    scene.at(81_300).refreshed(short()).is("send 2 token 2");
+}
+
+#[test]
+fn k7_a_lifetime_of_zero_is_not_a_lifetime() {
     let mut scene = expiring();
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_100).refreshed(expires_in(0)).is("send 1 token 1");
-    scene.at(80_200).reply(503).is("wait 81200 backoff");
-    scene.at(81_200).tick().is("refresh until 111200");
-    scene.at(81_300).refreshed(RefreshOutcome::Refreshed { expires_in: Some(Duration::ZERO) }).is("send 2 token 2");
+    assert_eq!(scene.upstream.login.state(Timestamp::ZERO).expires, None);
+    scene.at(1_000_000).request(1).start().is("send 1 token 1");
+
+    let mut scene = expiring();
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, Duration::ZERO);
+    scene.at(1_000_000).start().is("send 1");
 }
 
 // ---- F5 ----
@@ -87,13 +101,13 @@ fn k7_a_token_that_is_due_at_once_does_not_loop() {
 #[test]
 fn f5_the_first_generation_is_0_and_each_new_token_is_one_more() {
     let mut scene = Scene::exact();
-    assert_eq!(scene.upstream.generation(), 0);
+    assert_eq!(scene.upstream.login.generation(), Some(0));
     scene.at(0).token_replaced();
-    assert_eq!(scene.upstream.generation(), 1);
+    assert_eq!(scene.upstream.login.generation(), Some(1));
     scene.at(0).start().is("send 1 token 1");
     scene.at(0).reply(401).is("refresh until 30000");
     scene.at(0).refreshed(REFRESHED).is("send 2 token 2");
-    assert_eq!(scene.upstream.generation(), 2);
+    assert_eq!(scene.upstream.login.generation(), Some(2));
 }
 
 #[test]
@@ -111,18 +125,19 @@ fn f5_after_a_proactive_refresh_only_the_expiry_check_is_skipped() {
 #[test]
 fn f5_a_new_request_sends_with_the_current_token() {
     let mut scene = one_leads(1);
-    scene.at(10).request(1).start().is("send 1");
+    scene.at(10).token_replaced();
+    scene.at(20).request(1).start().is("send 1 token 1");
 }
 
 #[test]
 fn f5_an_early_leader_whose_lease_ends_sends_with_the_token_that_is_still_valid() {
     let mut scene = Scene::with(exact().refresh_timeout(secs(10)));
-    scene.upstream.token_expires_in(Timestamp::ZERO, secs(100));
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(100));
     scene.at(80_000).start().is("refresh until 90000");
     scene.at(90_000).tick().is("send 1");
     // K5: the outcome still counts.
     scene.at(91_000).refreshed(REFRESHED).is("in flight");
-    assert_eq!(scene.upstream.generation(), 1);
+    assert_eq!(scene.upstream.login.generation(), Some(1));
     scene.at(92_000).reply(401).is("send 2 token 1");
 
     let mut scene = expiring();
@@ -137,16 +152,16 @@ fn k5_f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
     let mut scene = one_leads(2);
     scene.at(10).token_replaced();
     scene.at(15).request(2).start().is("send 1 token 1");
-    scene.at(15).request(2).reply(401).is("refresh until 30015");
-    scene.at(16).request(2).cancel().fails(FailureKind::Cancelled);
     scene.at(20).request(1).tick().is("send 2 token 1");
-    scene.at(20).tick().is("in flight until 30000");
-    scene.at(30_000).tick().is("send 2 token 1");
-    for outcome in [REFRESHED, REJECTED, UNAVAILABLE] {
+    scene.at(20).request(2).reply(401).is("refresh until 30020");
+    // K3: the new token has been refused meanwhile.
+    scene.at(25).tick().is("await until 30020");
+    for outcome in [REFRESHED].into_iter().chain(IN_VAIN) {
         let mut scene = one_leads(1);
         scene.at(10).token_replaced();
+        assert!(!scene.at(15).report(1, outcome), "{outcome:?}");
         scene.at(20).refreshed(outcome).is("send 2 token 1");
-        assert_eq!(scene.upstream.generation(), 1);
+        assert_eq!(scene.upstream.login.generation(), Some(1));
     }
 }
 
@@ -160,17 +175,20 @@ fn k4_f5_after_a_replacement_a_401_is_that_of_the_new_token() {
 }
 
 #[test]
-fn f5_an_outcome_that_does_not_count_acts_as_a_tick() {
+fn f5_an_outcome_acts_as_a_tick_only_for_a_request_that_leads_or_follows() {
     let mut scene = one_leads(2);
     scene.at(10).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(20).request(1).refreshed(UNAVAILABLE).is("send 2 token 1");
     scene.at(20).reply(503).is("wait 1020 backoff");
-    scene.at(1_020).refreshed(REJECTED).is("send 3 token 1");
+    for outcome in [REFRESHED].into_iter().chain(IN_VAIN) {
+        scene.at(1_020).refreshed(outcome).is("wait 1020 backoff");
+    }
 }
 
 #[test]
-fn f5_ending_a_request_frees_its_lease() {
+fn k5_a_late_answer_leaves_the_lease() {
     let mut scene = one_leads(2);
     scene.at(10).reply_to(1, 200, &[]).is("done 200");
-    scene.at(20).request(1).tick().is("refresh until 30020");
+    scene.at(20).request(1).tick().is("await until 30000");
+    scene.at(30_000).request(1).tick().is("refresh until 60000");
 }

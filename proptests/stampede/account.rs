@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use retry_machine::drive::{Fresh, RefreshError, RequestError};
+use retry_machine::drive::{CallResult, Fresh, RefreshError};
 use retry_machine::{FailureKind, Policy, RequestLimits};
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub enum Chaos {
 }
 
 /// The lease of a refresh. Short, so that a round sees several of them end.
-const LEASE: Duration = Duration::from_millis(400);
+const LEASE: Duration = Duration::from_millis(150);
 
 pub fn policy() -> Policy {
     // No queue, no budget and no breaker: the round is about the token.
@@ -26,12 +26,29 @@ pub fn policy() -> Policy {
     policy.build().unwrap()
 }
 
-/// A refresh's fate: how long it takes before and after its call, and whether it panics before the call.
+/// How long a storm lasts: requests begin, and users log in and out.
+pub const STORM: Duration = Duration::from_millis(2_000);
+
+/// A refresh's fate.
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
+    /// How long it takes before its call.
     pub before: Duration,
+    /// How long it takes after its call.
     pub after: Duration,
+    /// Whether it panics before its call.
     pub panics: bool,
+    /// Whether a user logs in during its call.
+    pub is_overtaken: bool,
+}
+
+/// What a user does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    LogIn,
+    LogOut,
+    /// Nothing: the server lets the newest token expire.
+    Expire,
 }
 
 pub struct Account {
@@ -63,10 +80,12 @@ impl Account {
         Duration::from_millis(self.rng.lock().unwrap().u64(0..limit))
     }
 
-    /// Logs a user in. The access token has expired when it is issued, in half of the cases.
+    /// Logs a user in. The access token has expired when it is issued, in most of the cases.
     pub fn log_in(&self, server: &Server) -> Fresh<Grant> {
-        let grant = server.grant(Duration::from_secs(3_600));
-        if self.chaos == Chaos::None || self.chance(50) {
+        // In a storm no token is valid for long, and nobody says so.
+        let lifetime = if self.chaos == Chaos::None { Duration::from_secs(3_600) } else { Duration::from_millis(60) };
+        let grant = server.grant(lifetime);
+        if self.chaos == Chaos::None || self.chance(70) {
             server.expire(&grant.access_token);
         }
         self.grants.lock().unwrap().push(grant.clone());
@@ -80,18 +99,31 @@ impl Account {
         }
     }
 
+    /// Returns how long nothing happens to the login: sometimes long enough for several leases.
+    pub fn calm(&self) -> Duration {
+        if self.chance(40) { self.millis(600) } else { self.millis(60) }
+    }
+
+    pub fn deed(&self) -> Deed {
+        match self.rng.lock().unwrap().u32(0..10) {
+            0..2 => Deed::LogOut,
+            2..6 => Deed::LogIn,
+            _ => Deed::Expire,
+        }
+    }
+
     pub fn fate(&self) -> Fate {
         if self.chaos == Chaos::None {
-            return Fate { before: Duration::ZERO, after: Duration::ZERO, panics: false };
+            return Fate { before: Duration::ZERO, after: Duration::ZERO, panics: false, is_overtaken: false };
         }
         // Some exceed their lease, before or after the call.
-        let slow = |chance| if self.chance(chance) { LEASE + self.millis(300) } else { self.millis(30) };
-        Fate { before: slow(10), after: slow(10), panics: self.chance(15) }
+        let slow = |usual| if self.chance(10) { LEASE + self.millis(150) } else { self.millis(usual) };
+        Fate { before: slow(20), after: slow(120), panics: self.chance(10), is_overtaken: self.chance(20) }
     }
 
     /// Some requests have a deadline, which can end them in their refresh.
     pub fn limits(&self) -> RequestLimits {
-        let deadline = self.chance(20).then(|| Duration::from_millis(20) + self.millis(400));
+        let deadline = self.chance(50).then(|| Duration::from_millis(20) + self.millis(120));
         RequestLimits { deadline, ..RequestLimits::default() }
     }
 
@@ -119,10 +151,9 @@ impl Account {
     }
 
     /// Asserts that a request ended as it may.
-    pub fn judge<R, E>(&self, result: &Result<u16, RequestError<R, E>>) {
+    pub fn judge<E>(&self, result: &CallResult<u16, E>) {
         match result {
-            Ok(200) => {}
-            Ok(status) => panic!("answered with {status}"),
+            Ok(answer) => assert_eq!(answer.response, 200),
             Err(error) => {
                 use FailureKind::{Cancelled, Deadline, TokenRejected, TokenUnavailable, Unauthorized};
                 let kind = error.failure.kind();
@@ -136,6 +167,8 @@ impl Account {
     /// Asserts what must hold when all requests have ended.
     pub fn settle(&self, server: &Server) {
         let grants = self.grants.lock().unwrap();
+        let calls: usize = grants.iter().flat_map(|grant| server.uses(grant)).sum();
+        println!("{} logins, {calls} calls of the token endpoint", grants.len());
         for (n, grant) in grants.iter().enumerate() {
             let uses = server.uses(grant);
             assert!(uses.iter().all(|uses| *uses <= 1), "grant {n}: a refresh token was replayed: {uses:?}");

@@ -3,17 +3,17 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use retry_machine::drive::{Attempt, Request, Step, future};
 use retry_machine::{Action, Idempotency, TransportErrorKind};
 
-use crate::account::{Account, Chaos, policy};
-use crate::flextell::server::{Grant, Server};
 use crate::REQUESTS;
+use crate::account::{Account, Chaos, Deed, STORM, policy};
+use crate::flextell::server::{Grant, Server};
 
 type Sleep = fn(Duration) -> tokio::time::Sleep;
-type Api = future::Api<Sleep, Grant, future::BoxRefresh<Sleep, Grant>>;
+type Api = future::Api<Sleep, Grant>;
 
 pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -23,7 +23,8 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
 async fn storm(server: &Server, account: Arc<Account>) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let (leads, mut leaders) = tokio::sync::mpsc::unbounded_channel();
-    let api = login(server, &account, &http);
+    let (overtakes, mut overtaken) = tokio::sync::mpsc::unbounded_channel();
+    let api = login(server, &account, &http, overtakes);
     let tasks: Vec<_> = (0..REQUESTS)
         .map(|n| {
             let (api, account, http, leads) = (api.clone(), account.clone(), http.clone(), leads.clone());
@@ -36,7 +37,7 @@ async fn storm(server: &Server, account: Arc<Account>) {
         let (account, handles) = (account.clone(), tasks.iter().map(|task| task.abort_handle()).collect::<Vec<_>>());
         async move {
             while let Some(n) = leaders.recv().await {
-                if account.chance(70) {
+                if account.chance(40) {
                     let handle = handles[usize::try_from(n).unwrap()].clone();
                     let wait = account.millis(60);
                     tokio::spawn(async move {
@@ -47,12 +48,16 @@ async fn storm(server: &Server, account: Arc<Account>) {
             }
         }
     });
-    while account.chance(95) {
-        tokio::time::sleep(account.millis(80)).await;
-        match () {
-            () if account.chance(20) => api.token_removed(),
-            () if account.chance(40) => api.token_replaced(account.log_in(server)),
-            () => account.expire_newest(server),
+    let begun = Instant::now();
+    while account.chaos == Chaos::All && begun.elapsed() < STORM {
+        let deed = match tokio::time::timeout(account.calm(), overtaken.recv()).await {
+            Ok(Some(())) => Deed::LogIn,
+            _ => account.deed(),
+        };
+        match deed {
+            Deed::LogIn => api.token_replaced(account.log_in(server)),
+            Deed::LogOut => api.token_removed(),
+            Deed::Expire => account.expire_newest(server),
         }
     }
     killer.await.unwrap();
@@ -71,11 +76,16 @@ async fn storm(server: &Server, account: Arc<Account>) {
     account.settle(server);
 }
 
-fn login(server: &Server, account: &Arc<Account>, http: &reqwest::Client) -> Api {
+fn login(
+    server: &Server,
+    account: &Arc<Account>,
+    http: &reqwest::Client,
+    overtakes: tokio::sync::mpsc::UnboundedSender<()>,
+) -> Api {
     let (keeper, http) = (account.clone(), http.clone());
-    let refresh: future::BoxRefresh<Sleep, Grant> = Box::new(move |refresh: future::Refresh<Sleep, Grant>| {
-        let (account, http) = (keeper.clone(), http.clone());
-        Box::pin(async move {
+    let refresh = move |refresh: future::Refresh<Sleep, Grant>| {
+        let (account, http, overtakes) = (keeper.clone(), http.clone(), overtakes.clone());
+        async move {
             let fate = account.fate();
             tokio::time::sleep(fate.before).await;
             assert!(!fate.panics, "a refresh panics on purpose");
@@ -94,10 +104,13 @@ fn login(server: &Server, account: &Arc<Account>, http: &reqwest::Client) -> Api
                 Err(error) => error.response.unwrap(),
             };
             let answer = answer.bytes().await.unwrap();
+            if fate.is_overtaken {
+                let _ = overtakes.send(());
+            }
             tokio::time::sleep(fate.after).await;
             Account::token_of(&answer)
-        })
-    });
+        }
+    };
     let api = future::Api::new(policy(), tokio::time::sleep as Sleep);
     api.with_login(Some(account.log_in(server)), refresh)
 }
@@ -110,7 +123,7 @@ async fn request(
     leads: &tokio::sync::mpsc::UnboundedSender<u64>,
 ) {
     if account.chaos == Chaos::All {
-        tokio::time::sleep(account.millis(300)).await;
+        tokio::time::sleep(account.millis(1_800)).await;
     }
     let mut observer = |step: &Step| {
         if let Action::RefreshToken { .. } = step.action {
@@ -119,7 +132,7 @@ async fn request(
     };
     let request = Request::new(Idempotency::Idempotent).limits(account.limits()).observed_by(&mut observer);
     let result = api.call(request, |attempt| send(attempt, account.clone(), http.clone())).await;
-    account.judge(&result.map(|answer| answer.response));
+    account.judge(&result);
 }
 
 async fn send(

@@ -1,21 +1,23 @@
 //! A round of threads.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use retry_machine::drive::{Attempt, Canceller, Request, SendResult, Step, blocking};
 use retry_machine::{Action, Idempotency, TransportErrorKind};
 
 use crate::REQUESTS;
-use crate::account::{Account, Chaos, policy};
+use crate::account::{Account, Chaos, Deed, STORM, policy};
 use crate::flextell::server::{Grant, Server};
 
-type Api = blocking::Api<Grant, blocking::BoxRefresh<Grant>>;
+type Api = blocking::Api<Grant>;
 
 pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     let account = Arc::new(Account::new(server, seed, chaos));
     let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
-    let api = login(server, &account, &agent);
+    let (overtakes, overtaken) = mpsc::channel();
+    let api = login(server, &account, &agent, overtakes);
     // The cancellers of requests that lead.
     let leaders = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -24,15 +26,16 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
             builder.spawn_scoped(scope, || request(&api, &account, &agent, &leaders)).unwrap()
         };
         let threads: Vec<_> = (0..REQUESTS).map(start).collect();
-        while account.chance(95) {
-            thread::sleep(account.millis(80));
-            match () {
-                () if account.chance(20) => api.token_removed(),
-                () if account.chance(40) => api.token_replaced(account.log_in(server)),
-                () => account.expire_newest(server),
+        let begun = Instant::now();
+        while account.chaos == Chaos::All && begun.elapsed() < STORM {
+            let deed = overtaken.recv_timeout(account.calm()).map_or_else(|_| account.deed(), |()| Deed::LogIn);
+            match deed {
+                Deed::LogIn => api.token_replaced(account.log_in(server)),
+                Deed::LogOut => api.token_removed(),
+                Deed::Expire => account.expire_newest(server),
             }
             for leader in leaders.lock().unwrap().drain(..) {
-                if account.chance(70) {
+                if account.chance(40) {
                     Canceller::cancel(&leader);
                 }
             }
@@ -45,9 +48,9 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     account.settle(server);
 }
 
-fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent) -> Api {
-    let (keeper, agent) = (account.clone(), agent.clone());
-    let refresh: blocking::BoxRefresh<Grant> = Box::new(move |refresh: blocking::Refresh<Grant>| {
+fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes: mpsc::Sender<()>) -> Api {
+    let (keeper, agent, overtakes) = (account.clone(), agent.clone(), Mutex::new(overtakes));
+    let refresh = move |refresh: blocking::Refresh<Grant>| {
         let account = &keeper;
         let fate = account.fate();
         thread::sleep(fate.before);
@@ -64,15 +67,18 @@ fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent) -> Api {
             Err(error) => error.response.unwrap(),
         };
         let answer = answer.body_mut().read_to_vec().unwrap();
+        if fate.is_overtaken {
+            let _ = overtakes.lock().unwrap().send(());
+        }
         thread::sleep(fate.after);
         Account::token_of(&answer)
-    });
+    };
     blocking::Api::new(policy()).with_login(Some(account.log_in(server)), refresh)
 }
 
 fn request(api: &Api, account: &Account, agent: &ureq::Agent, leaders: &Mutex<Vec<Canceller>>) {
     if account.chaos == Chaos::All {
-        thread::sleep(account.millis(300));
+        thread::sleep(account.millis(1_800));
     }
     let canceller = Canceller::new();
     let mut observer = |step: &Step| {
@@ -87,7 +93,7 @@ fn request(api: &Api, account: &Account, agent: &ureq::Agent, leaders: &Mutex<Ve
         .cancelled_by(&canceller)
         .observed_by(&mut observer);
     let result = api.call(request, |attempt| send(&attempt, account, agent));
-    account.judge(&result.map(|answer| answer.response));
+    account.judge(&result);
 }
 
 fn send(attempt: &Attempt<Grant>, account: &Account, agent: &ureq::Agent) -> SendResult<u16, ureq::Error> {

@@ -14,7 +14,7 @@ use retry_machine::{
 
 #[path = "../common/support.rs"]
 mod support;
-use support::{Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
+use support::{ABANDONED, Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/snapshots/transitions.txt");
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/states.md");
@@ -35,7 +35,7 @@ const fn state(phase: &'static str, name: &'static str, condition: &'static str,
     State { phase, name, condition, script }
 }
 
-const STATES: [State; 30] = [
+const STATES: [State; 33] = [
     state("ready", "", "", Scene::exact),
     state("ready", "gate closed", "gate closed", || {
         let mut scene = Scene::exact();
@@ -44,13 +44,19 @@ const STATES: [State; 30] = [
     }),
     state("ready", "token due", "token due", || {
         let mut scene = Scene::exact();
-        scene.upstream.token_expires_in(Timestamp::ZERO, secs(15));
+        scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(15));
         scene
     }),
-    state("ready", "token due, refresh under way", "refresh under way", || {
+    state("ready", "token due, refresh under way", "", || {
+        // The old token is still valid.
         let mut scene = Scene::exact();
-        scene.upstream.token_expires_in(Timestamp::ZERO, secs(15));
+        scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(15));
         scene.at(NOW).request(1).start().is("refresh until 40000");
+        scene
+    }),
+    state("ready", "token dead, refresh under way", "refresh of a dead token under way", || {
+        let mut scene = Scene::exact();
+        lead(&mut scene);
         scene
     }),
     state("ready", "token rejected", "token rejected", || {
@@ -88,6 +94,11 @@ const STATES: [State; 30] = [
         scene.at(NOW).token_replaced();
         scene
     }),
+    state("in flight", "no token", "no token", || {
+        let mut scene = started(Scene::exact());
+        scene.at(NOW).token_removed();
+        scene
+    }),
     state("in flight", "repeated", "second time", || {
         let mut scene = started(Scene::exact());
         scene.at(NOW).error(TransportErrorKind::Unprocessed).is("send 2");
@@ -120,13 +131,13 @@ const STATES: [State; 30] = [
     state("waiting", "token due", "token due", || {
         let mut scene = started(Scene::exact());
         scene.at(NOW).reply(503).is("wait 11000 backoff");
-        scene.upstream.token_expires_in(Timestamp::from_millis(NOW), secs(0));
+        scene.upstream.login.token_expires_in(Timestamp::from_millis(NOW), Duration::from_nanos(1));
         scene
     }),
-    state("waiting", "token due, refresh under way", "refresh under way", || {
+    state("waiting", "token dead, refresh under way", "refresh of a dead token under way", || {
         let mut scene = started(Scene::exact());
         scene.at(NOW).reply(503).is("wait 11000 backoff");
-        scene.upstream.token_expires_in(Timestamp::from_millis(NOW), secs(0));
+        scene.upstream.login.token_expires_in(Timestamp::from_millis(NOW), Duration::from_nanos(1));
         scene.at(NOW + 1).request(1).start().is("refresh until 40001");
         scene
     }),
@@ -139,7 +150,7 @@ const STATES: [State; 30] = [
     state("leading", "early", "ahead of expiry", || {
         // The lease ends while the token is valid.
         let mut scene = Scene::with(exact().refresh_timeout(secs(3)));
-        scene.upstream.token_expires_in(Timestamp::ZERO, secs(15));
+        scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(15));
         scene.at(NOW).start().is("refresh until 13000");
         scene
     }),
@@ -151,7 +162,7 @@ const STATES: [State; 30] = [
     state("leading", "after a 401, gate closed", "gate closed", || {
         let mut scene = started(Scene::exact());
         scene.at(NOW).reply(401).is("refresh until 40000");
-        close_gate(&mut scene);
+        scene.at(NOW).close_gate(19_000);
         scene
     }),
     state("following", "", "", || following(None)),
@@ -165,15 +176,13 @@ const STATES: [State; 30] = [
         scene
     }),
     state("following", "unavailable", "token unavailable", || following(Some(UNAVAILABLE))),
-    state("following", "unavailable early", "token unavailable, ahead of expiry", || {
-        let mut scene = Scene::exact();
-        scene.upstream.token_expires_in(Timestamp::ZERO, secs(15));
-        scene.at(NOW).request(1).start().is("refresh until 40000");
-        scene.at(NOW).start().is("await until 40000");
-        scene.at(NOW).request(1).refreshed(UNAVAILABLE).is("send 1");
+    state("following", "abandoned", "lease abandoned", || following(Some(ABANDONED))),
+    state("following", "rejected", "token rejected", || following(Some(REJECTED))),
+    state("following", "token removed", "token removed", || {
+        let mut scene = following(None);
+        scene.at(NOW).token_removed();
         scene
     }),
-    state("following", "rejected", "token rejected", || following(Some(REJECTED))),
     state("done", "", "", || {
         let mut scene = started(Scene::exact());
         scene.at(NOW).reply(201).is("done 201");
@@ -271,7 +280,7 @@ fn non_idempotent_failed(error: TransportErrorKind) -> Scene {
 /// An event: its name in the snapshot, its kind in the diagram, and how to give it to request 0.
 type NamedEvent = (&'static str, &'static str, fn(&mut Scene) -> Action);
 
-const EVENTS: [NamedEvent; 25] = [
+const EVENTS: [NamedEvent; 26] = [
     ("start", "start", |scene| scene.at(NOW).start()),
     ("early tick", "tick", |scene| scene.at(NOW - 8_000).tick()),
     ("due tick", "tick", |scene| {
@@ -305,13 +314,16 @@ const EVENTS: [NamedEvent; 25] = [
     }),
     ("rejected", "rejected", |scene| scene.at(NOW + 1).refreshed(REJECTED)),
     ("unavailable", "unavailable", |scene| scene.at(NOW + 1).refreshed(UNAVAILABLE)),
+    ("abandoned", "abandoned", |scene| scene.at(NOW + 1).refreshed(ABANDONED)),
     ("cancel", "cancel", |scene| scene.at(NOW + 1).cancel()),
 ];
 
 /// Returns when the next tick matters, or an hour from now.
 fn due(scene: &Scene) -> Timestamp {
     let machine = scene.requests().get(&0);
-    machine.and_then(|machine| machine.next_tick(&scene.upstream)).unwrap_or(Timestamp::from_millis(NOW + 3_600_000))
+    machine
+        .and_then(|machine| machine.next_tick(scene.upstream.policy()))
+        .unwrap_or(Timestamp::from_millis(NOW + 3_600_000))
 }
 
 fn late(scene: &mut Scene, status: u16, headers: &[(&str, &str)]) -> Action {
@@ -364,11 +376,14 @@ fn phase_after(action: &Action) -> Option<&'static str> {
 }
 
 /// Returns the kind of an event in the diagram, or `None` if the page explains the event in a sentence.
-fn kind_in(phase: &str, kind: &'static str) -> Option<&'static str> {
+fn kind_in(phase: &str, condition: &str, kind: &'static str) -> Option<&'static str> {
+    let is_outcome = matches!(kind, "refreshed" | "rejected" | "unavailable" | "abandoned");
     match (phase, kind) {
         ("ready", "start" | "cancel") => Some(kind),
         ("ready", _) => None,
-        ("in flight" | "waiting" | "following", "refreshed" | "rejected" | "unavailable") => None,
+        ("in flight" | "waiting", _) if is_outcome => None,
+        // An outcome that comes after that of the condition.
+        ("following", _) if is_outcome && !condition.is_empty() => None,
         ("waiting" | "leading" | "following", "2xx") => Some("late 2xx"),
         _ => Some(kind),
     }
@@ -382,7 +397,7 @@ fn label(from: &str, to: &str) -> String {
         STATES.iter().filter(|state| state.phase == from).partition(|state| state.condition.is_empty());
     for State { condition, script, .. } in plain.into_iter().chain(conditional) {
         for (_, kind, tell) in EVENTS {
-            let Some(kind) = kind_in(from, kind) else { continue };
+            let Some(kind) = kind_in(from, condition, kind) else { continue };
             let is_known = found.iter().any(|(known, part)| *known == kind && condition.contains(part));
             if !is_known && phase_after(&tell(&mut script())) == Some(to) {
                 found.push((kind, condition));
@@ -421,9 +436,9 @@ fn page() -> String {
     format!(
         "# States of a request\n\n\
          Each arrow names the events that lead from one state to another, or to the next attempt, with a condition in parentheses. \
-         The first\nevent starts a request, whatever it is, except `cancel`. Unless the request leads, the outcome of a refresh \
-         acts as a tick, or counts for\nthe token only. A limit of the policy leads to `Failed` in place of the next send or \
-         wait.\n\n```mermaid\n{diagram}```\n\n\
+         The first\nevent starts a request, whatever it is, except `cancel`. The outcome of a refresh is told to the login, and then \
+         acts as a tick for a\nrequest that leads or follows. A limit of the policy leads to `Failed` in place of the next send \
+         or wait.\n\n```mermaid\n{diagram}```\n\n\
          `UPDATE_SNAPSHOTS=1 cargo test --test transitions` draws the diagram from the scenes in `proptests/transitions/main.rs`. \
          Each scene brings a\nrequest into a state, and gets every event. `proptests/data/snapshots/transitions.txt` lists each \
          action. In these scenes, an event without\nan arrow leaves the request in its state.\n"

@@ -47,6 +47,10 @@ impl<T> Attempt<T> {
 
     /// Returns the time that is left for the attempt, if it has a limit (rule S4). A blocking client must give up after it;
     /// the async driver drops the attempt by itself.
+    ///
+    /// `None`: neither [`attempt_timeout`](crate::PolicyBuilder::attempt_timeout) nor a deadline is set, and only the HTTP
+    /// client's own timeouts end a call that hangs. Many clients take `None` as "without a limit", in place of a timeout of
+    /// their own.
     #[must_use]
     pub fn timeout(&self) -> Option<Duration> {
         let clock = &self.call.service.clock;

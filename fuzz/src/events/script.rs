@@ -7,7 +7,7 @@ use retry_machine::{
     Action, CodeClass, Event, Idempotency, RefreshOutcome, Reply, RequestLimits, Timestamp, TransportErrorKind, Verdict,
 };
 
-use super::super::common::history::{Input, Player, Request, Setup};
+use super::super::common::history::{FirstToken, Input, Player, Request, Setup};
 use super::super::common::response::{Numbers, PushbackField};
 use super::super::common::settings::nanos;
 use super::settings::{duration, settings};
@@ -44,10 +44,10 @@ pub fn player(u: &mut Unstructured<'_>) -> Result<Player> {
     let mut requests = Vec::new();
     for _ in 0..u.int_in_range(1..=4)? {
         let idempotency = if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
-        requests.push(Request { idempotency, limits: limits(u)? });
+        requests.push(Request { idempotency, limits: limits(u)?, login: 0, gate: 0 });
     }
-    let token_expires_in = if u.ratio(1, 4)? { Some(nanos(duration(u)?)) } else { None };
-    Ok(Player::new(Setup { settings, seed: u.arbitrary::<u8>()?.into(), token_expires_in, requests }))
+    let first_token = if u.ratio(1, 4)? { FirstToken::For(nanos(duration(u)?)) } else { FirstToken::OfUnknownExpiry };
+    Ok(Player::new(Setup { settings, seed: u.arbitrary::<u8>()?.into(), first_token, requests }))
 }
 
 /// Chooses the limits of a request, mostly none (D17).
@@ -76,7 +76,8 @@ pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
     let input = match u.int_in_range(0..=15)? {
         0 => Input::Start,
         1 => Input::Cancel,
-        2 => Input::Refreshed(outcome(u)?),
+        2 => Input::Report(player.lease(request), outcome(u)?),
+        3 if u.ratio(1, 8)? => Input::TokenRemoved,
         3 => Input::TokenReplaced(if u.arbitrary()? { Some(nanos(duration(u)?)) } else { None }),
         4 if u.arbitrary()? => Input::OpenGate,
         4 => Input::CloseGate(now.saturating_add(nanos(duration(u)?))),
@@ -86,7 +87,7 @@ pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
         // The event that the machine asks for.
         _ => match player.seen(request).last {
             None => Input::Start,
-            Some(Action::RefreshToken { .. }) => Input::Refreshed(outcome(u)?),
+            Some(Action::RefreshToken { lease, .. }) => Input::Report(lease, outcome(u)?),
             Some(Action::Send { .. } | Action::InFlight { .. }) => Input::Reply(newest, player.response(numbers(u)?)),
             Some(_) => Input::Tick,
         },
@@ -110,7 +111,8 @@ pub fn habit(habit: u8) -> (std::result::Result<Numbers, TransportErrorKind>, Re
     (result, outcome)
 }
 
-/// Returns the event that the last action asks for, and its time. `attempt` is in flight.
+/// Returns the event that the last action asks for, and its time. `attempt` is in flight. For a refresh it is the tick behind
+/// the report.
 pub fn answer(
     last: Option<Action>,
     now: Timestamp,
@@ -130,8 +132,7 @@ pub fn answer(
             };
             (now, event)
         }
-        (Some(_), _) if habit & 64 == 0 => (now, Event::Refreshed(RefreshOutcome::Refreshed { expires_in: None })),
-        (Some(_), _) => (now, Event::Refreshed(RefreshOutcome::Unavailable { retry_after: None })),
+        (Some(_), _) => (now, Event::Tick),
     }
 }
 
@@ -188,8 +189,9 @@ pub fn transport_error(u: &mut Unstructured<'_>) -> Result<TransportErrorKind> {
 
 pub fn outcome(u: &mut Unstructured<'_>) -> Result<RefreshOutcome> {
     let time = |u: &mut Unstructured<'_>| if u.arbitrary()? { Ok(Some(duration(u)?)) } else { Ok(None) };
-    Ok(match u.int_in_range(0..=3)? {
+    Ok(match u.int_in_range(0..=4)? {
         0 => RefreshOutcome::Rejected,
+        4 => RefreshOutcome::Abandoned,
         1 => RefreshOutcome::Unavailable { retry_after: time(u)? },
         _ => RefreshOutcome::Refreshed { expires_in: time(u)? },
     })

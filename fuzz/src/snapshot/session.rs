@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::super::common::history::instant_of;
 use super::super::common::response::{Numbers, Response, Taken};
 use super::super::common::settings::{Kind, Settings, nanos};
-use super::super::events::script::{answer, numbers, outcome, transport_error};
+use super::super::events::script::{self, answer, numbers, outcome, transport_error};
 use super::super::events::settings::duration;
 
 /// The origin that instants in a snapshot are relative to.
@@ -128,11 +128,15 @@ impl Session {
             let mut steps = 0;
             while !self.requests[n].last.is_some_and(|action| action.is_terminal()) {
                 let Request { last, machine, .. } = &self.requests[n];
-                let (now, event) = match machine.next_tick(&self.upstream) {
-                    // F5: an outcome that does not count is not an answer, so the lease ends.
-                    Some(end) if steps % 2 == 1 && machine.in_flight().is_none() => (self.now.max(end), Event::Tick),
-                    _ => answer(*last, self.now, machine.in_flight(), few_retries, habit),
+                let (last, lease, in_flight) = (*last, machine.lease(), machine.in_flight());
+                let (now, event) = match machine.next_tick(self.upstream.policy()) {
+                    // An outcome that does not count is not an answer, so the lease ends.
+                    Some(end) if steps % 2 == 1 && in_flight.is_none() => (self.now.max(end), Event::Tick),
+                    _ => answer(last, self.now, in_flight, few_retries, habit),
                 };
+                if let (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), Some(lease)) = (last, lease) {
+                    let _ = self.upstream.login.report_refresh(self.now, lease, script::habit(habit).1);
+                }
                 self.tell(n, now, event);
                 steps += 1;
                 assert!(steps <= longest, "I7: {:?}, {:?}", self.requests[n].last, self.requests[n].machine);
@@ -144,7 +148,8 @@ impl Session {
     pub fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let n = u.choose_index(self.requests.len())?;
         let Request { machine, last, .. } = &self.requests[n];
-        let (last, newest, next) = (*last, machine.attempts(), machine.next_tick(&self.upstream).unwrap_or(self.now));
+        let (last, newest, next) =
+            (*last, machine.attempts(), machine.next_tick(self.upstream.policy()).unwrap_or(self.now));
         let now = match u.int_in_range(0..=7)? {
             0 => self.now,
             1 => after(self.now, u64::from(u.arbitrary::<u16>()?) * 1_000_000),
@@ -156,17 +161,26 @@ impl Session {
         let event = match u.int_in_range(0..=11)? {
             0 => Event::Start,
             1 if u.ratio(1, 2)? => Event::Cancel,
-            2 => Event::Refreshed(outcome(u)?),
+            2 => {
+                let lease = machine.lease().unwrap_or(u.arbitrary::<u8>()?.into());
+                let outcome = outcome(u)?;
+                let now = self.advance(now);
+                let _ = self.upstream.login.report_refresh(now, lease, outcome);
+                Event::Tick
+            }
             3 if u.arbitrary()? => {
-                self.now = self.now.max(now);
-                self.upstream.token_replaced(now, Some(duration(u)?));
+                let now = self.advance(now);
+                match u.ratio(1, 8)? {
+                    true => self.upstream.login.token_removed(),
+                    false => self.upstream.login.token_replaced(now, Some(duration(u)?)),
+                }
                 return Ok(());
             }
             3 => {
-                self.now = self.now.max(now);
+                let now = self.advance(now);
                 match u.arbitrary()? {
-                    true => self.upstream.open_gate(now),
-                    false => self.upstream.close_gate(now, after(now, nanos(duration(u)?))),
+                    true => self.upstream.gate.open(now),
+                    false => self.upstream.gate.close(now, after(now, nanos(duration(u)?))),
                 }
                 return Ok(());
             }
@@ -178,6 +192,13 @@ impl Session {
         };
         self.tell(n, now, event);
         Ok(())
+    }
+
+    /// T2: tells the service the time of what its parts are told directly, and returns the latest one.
+    fn advance(&mut self, now: Timestamp) -> Timestamp {
+        self.now = self.now.max(now);
+        let _ = RetryMachine::new(Idempotency::Idempotent, 0).handle(self.now, Event::Cancel, &mut self.upstream);
+        self.now
     }
 
     fn reply(&mut self, n: usize, now: Timestamp, attempt: u32, u: &mut Unstructured<'_>) -> Result<()> {
@@ -214,7 +235,7 @@ impl Session {
     /// Stores and restores a request and its upstream. A snapshot cannot tell centuries apart.
     fn restored_again(&self, n: usize) -> Option<(RetryMachine, Upstream)> {
         let machine = &self.requests[n].machine;
-        let next = machine.next_tick(&self.upstream).unwrap_or_default();
+        let next = machine.next_tick(self.upstream.policy()).unwrap_or_default();
         if self.now.max(next) >= ORIGIN {
             return None;
         }
@@ -264,12 +285,8 @@ impl Session {
         assert_eq!(action.attempt(), request.machine.attempts());
         let deadline = settings.deadline_of(request.limits).map(|limit| after(request.begun.unwrap_or(now), limit));
         let in_time = |until: Timestamp| deadline.is_none_or(|deadline| until < deadline);
-        // F5, F7: only a tick ends a wait, and an outcome that does not count.
-        let goes_on = |before: Timestamp, until: Timestamp| match event {
-            Event::Tick => now < before,
-            Event::Refreshed(_) => now < before || until == before,
-            _ => true,
-        };
+        // F7: only a tick ends a wait.
+        let goes_on = |before: Timestamp| event != Event::Tick || now < before;
         match (*action, last) {
             (Action::Send { .. }, _) => {
                 request.sent += 1;
@@ -278,7 +295,7 @@ impl Session {
                 assert!(now >= request.hint, "I1");
                 assert!(in_time(now), "P1");
             }
-            (Action::Wait { until, .. }, Some(Action::Wait { until: before, .. })) if goes_on(before, until) => {
+            (Action::Wait { until, .. }, Some(Action::Wait { until: before, .. })) if goes_on(before) => {
                 assert!(until >= before, "T4");
             }
             (Action::Wait { until, reason, .. }, _) => {
