@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use retry_machine::drive::{Canceller, Request, Step};
 use retry_machine::{Action, FailureKind, Idempotency, TransportErrorKind};
 
-use super::support::{at, exact, secs};
-use super::world::{Called, Endpoint, Scene, Server, Task, Tasks, UNAVAILABLE, bounded, request, run, tasks, token};
+use super::support::{exact, secs};
+use super::world::{Called, Endpoint, Scene, Server, Task, Tasks, UNAVAILABLE, bounded, run, tasks, token};
 
 #[test]
 fn k9_a_refresh_that_waits_for_itself_ends_with_its_leases() {
@@ -67,7 +67,7 @@ fn k11_a_result_that_is_being_reported_still_belongs_to_its_refresh() {
 #[test]
 fn k11_a_lease_whose_token_came_before_its_refresh_begins_none() {
     let scene = Scene::new(exact());
-    let mut leader = scene.waiting();
+    let leader = scene.waiting();
     let mut second = scene.waiting();
     scene.clock.advance(secs(31));
     // The refresh ends after the second request was given a lease, and before it begins a refresh.
@@ -103,14 +103,16 @@ fn k11_a_follower_that_came_before_the_refresh_began_goes_on_with_it() {
     let scene = Scene::new(exact());
     let follower = Arc::new(Mutex::new(scene.request()));
     let of_hook = follower.clone();
-    scene.clock.on_real_time(move || drop(of_hook.lock().unwrap().poll()));
+    scene.clock.on_real_time(move || {
+        of_hook.lock().unwrap().poll();
+    });
     let (api, server) = (scene.api.clone(), scene.server.clone());
     let mut leader = Task::new(async move {
         let mut observer = |step: &Step| assert!(!matches!(step.action, Action::RefreshToken { .. }), "a panic");
         let request = Request::new(Idempotency::Idempotent).observed_by(&mut observer);
         drop(api.call(request, |attempt| ready(server.answer(&attempt))).await);
     });
-    catch_unwind(AssertUnwindSafe(|| drop(leader.poll()))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| leader.poll().has_ended())).unwrap_err();
     let mut follower = Arc::into_inner(follower).unwrap().into_inner().unwrap();
     scene.run_until(1_000, &mut [&mut follower]);
     scene.endpoint.finish(0, Ok(token("new")));
@@ -123,7 +125,7 @@ fn k5_a_panic_of_the_clock_does_not_come_between_a_lease_and_its_refresh() {
     let scene = Scene::new(exact());
     scene.clock.on_real_time(|| panic!("the clock panics"));
     let mut leader = scene.request();
-    catch_unwind(AssertUnwindSafe(|| drop(leader.poll()))).unwrap_err();
+    catch_unwind(AssertUnwindSafe(|| leader.poll().has_ended())).unwrap_err();
     // Either the refresh is under way, or its lease is free.
     let mut next = scene.waiting();
     scene.endpoint.finish(0, Ok(token("new")));
@@ -163,17 +165,19 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
         let (mut leader, mut follower) = (call(), call());
         leader.poll();
         follower.poll();
+        // Else it keeps the old token alive.
+        leader.cancel();
         if replaced {
             let replace = || api.token_replaced(fresh("new"));
-            drop(catch_unwind(AssertUnwindSafe(replace)));
+            let _ = catch_unwind(AssertUnwindSafe(replace));
         } else {
             clock.advance(secs(1));
-            drop(catch_unwind(AssertUnwindSafe(|| drop(leader.poll()))));
+            let mut passer_by = call();
+            let _ = catch_unwind(AssertUnwindSafe(|| passer_by.poll().has_ended()));
         }
         assert!(follower.is_woken(), "replaced: {replaced}");
         follower.poll();
         assert_eq!(follower.take(), Ok(200));
-        leader.cancel();
     }
 }
 

@@ -10,7 +10,7 @@ use retry_machine::drive::{blocking, future};
 use retry_machine::{Action, Idempotency, PolicyBuilder, TransportErrorKind};
 
 use super::support::{Answer as _, ms};
-use super::world::{Alive, Living, SCALE, Sleeper, Task, TestClock, Token, run, threads, token};
+use super::world::{Alive, BoxRefresh, Living, SCALE, Sleeper, Task, TestClock, Token, run, threads, token};
 
 /// What becomes of an attempt.
 #[derive(Clone, Copy)]
@@ -211,11 +211,11 @@ fn state<'a>(idempotency: Idempotency, keeps_response: bool) -> Request<'a> {
 pub fn with_threads(script: Script) -> Played {
     let stage = Stage::new(&script);
     let of = stage.clone();
-    let refresh: blocking::BoxRefresh<Token> = Box::new(move |_| {
+    let refresh = move |_: blocking::Refresh<Token>| {
         let (takes, result) = of.next_refresh();
         of.clock.advance(takes);
         result
-    });
+    };
     let api = threads(script.policy, &stage.clock).with_login(Some(token("a")), refresh);
     let mut observer = |step: &Step| {
         // Threads move the clock in their waits, and nowhere else.
@@ -243,7 +243,7 @@ pub fn with_threads(script: Script) -> Played {
 pub fn with_tasks(script: Script) -> Played {
     let stage = Stage::new(&script);
     let of = stage.clone();
-    let refresh: future::BoxRefresh<Sleeper, Token> = Box::new(move |_| {
+    let refresh: BoxRefresh = Box::new(move |_| {
         let (takes, result) = of.next_refresh();
         let wait = of.clock.sleep(takes);
         Box::pin(async move {

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
+use retry_machine::drive::future::RefreshResult;
 use retry_machine::drive::{Attempt, Clock, Fresh, RefreshError, SendResult, blocking, future};
 use retry_machine::{PolicyBuilder, Timestamp, TransportErrorKind, Upstream};
 
@@ -338,10 +339,14 @@ pub fn token_for(name: &str, seconds: u64) -> Fresh<Token> {
     Fresh { token: Token(name.into()), expires_in: Some(Duration::from_secs(seconds)) }
 }
 
-pub type Tasks = future::Api<Sleeper, Token, future::BoxRefresh<Sleeper, Token>>;
-pub type Threads = blocking::Api<Token, blocking::BoxRefresh<Token>>;
+pub type Tasks = future::Api<Sleeper, Token>;
+pub type Threads = blocking::Api<Token>;
 
-pub const UNAVAILABLE: RefreshError = RefreshError::Unavailable { retry_after: None };
+pub const UNAVAILABLE: RefreshError = RefreshError::UNAVAILABLE;
+
+/// A refresh that a test makes.
+pub type BoxRefresh = Box<dyn FnMut(future::Refresh<Sleeper, Token>) -> BoxFuture + Send>;
+pub type BoxFuture = Pin<Box<dyn Future<Output = RefreshResult<Token>> + Send>>;
 
 /// The server that most tests call: it knows one token, and answers at once.
 #[derive(Clone)]
@@ -394,7 +399,7 @@ pub struct Refreshing {
 }
 
 enum Ending {
-    Result(future::RefreshResult<Token>),
+    Result(RefreshResult<Token>),
     Panic,
 }
 
@@ -404,7 +409,7 @@ impl Endpoint {
     }
 
     /// Returns the closure that refreshes at this endpoint.
-    pub fn refresh(&self) -> future::BoxRefresh<Sleeper, Token> {
+    pub fn refresh(&self) -> BoxRefresh {
         let endpoint = self.clone();
         Box::new(move |refresh| Box::pin(endpoint.begin(&refresh)))
     }
@@ -477,7 +482,7 @@ pub struct Exchange {
 }
 
 impl Future for Exchange {
-    type Output = future::RefreshResult<Token>;
+    type Output = RefreshResult<Token>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.endpoint.0.polls.fetch_add(1, Ordering::SeqCst);
@@ -523,7 +528,7 @@ impl Scene {
     pub fn with_refresh(
         policy: PolicyBuilder,
         endpoint: Endpoint,
-        refresh: impl FnOnce(&TestClock) -> future::BoxRefresh<Sleeper, Token>,
+        refresh: impl FnOnce(&TestClock) -> BoxRefresh,
     ) -> Scene {
         let clock = TestClock::default();
         let api = tasks(policy, &clock).with_login(Some(token("old")), refresh(&clock));
