@@ -7,6 +7,7 @@
 mod support;
 
 mod races;
+mod refresh;
 mod script;
 mod story;
 mod world;
