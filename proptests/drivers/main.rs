@@ -6,6 +6,7 @@
 #[path = "../common/support.rs"]
 mod support;
 
+mod callbacks;
 mod races;
 mod refresh;
 mod script;
