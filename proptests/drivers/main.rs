@@ -7,8 +7,11 @@
 mod support;
 
 mod callbacks;
+mod parts;
 mod races;
 mod refresh;
+mod resumed;
 mod script;
 mod story;
+mod threads;
 mod world;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use retry_machine::drive::future::RefreshResult;
 use retry_machine::drive::{Attempt, Clock, Fresh, RefreshError, SendResult, blocking, future};
-use retry_machine::{PolicyBuilder, Timestamp, TransportErrorKind, Upstream};
+use retry_machine::{PolicyBuilder, Timestamp, Upstream};
 
-use super::support::{at, ms};
+use super::support::at;
 
 // ---- Time ----
 
@@ -206,18 +206,16 @@ pub struct Task<R> {
     pub result: Option<R>,
 }
 
-/// Counts the wake-ups of a task.
+/// Whether a task was woken.
 #[derive(Default)]
 pub struct Flag {
     is_woken: AtomicBool,
-    wakes: AtomicU32,
     on_wake: Mutex<Option<Arc<Probe>>>,
 }
 
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.is_woken.store(true, Ordering::SeqCst);
-        self.wakes.fetch_add(1, Ordering::SeqCst);
         let hook = self.on_wake.lock().unwrap().clone();
         if let Some(hook) = hook {
             hook();
@@ -255,11 +253,6 @@ impl<R> Task<R> {
     /// Returns whether the task was woken since it was polled.
     pub fn is_woken(&self) -> bool {
         self.flag.is_woken.load(Ordering::SeqCst)
-    }
-
-    /// Returns the number of wake-ups.
-    pub fn wakes(&self) -> u32 {
-        self.flag.wakes.load(Ordering::SeqCst)
     }
 
     /// Calls `hook` with each wake-up, where the task is woken.
@@ -347,7 +340,6 @@ pub fn token_for(name: &str, seconds: u64) -> Fresh<Token> {
 }
 
 pub type Tasks = future::Api<Sleeper, Token>;
-pub type Threads = blocking::Api<Token>;
 
 pub const UNAVAILABLE: RefreshError = RefreshError::UNAVAILABLE;
 
@@ -644,12 +636,4 @@ impl Drop for Living {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-pub fn not_sent<R>() -> SendResult<R, String> {
-    Err((TransportErrorKind::NotSent, "not sent".into()))
-}
-
-pub fn glance() -> Duration {
-    ms(1)
 }
