@@ -63,9 +63,8 @@ struct Token {
 async fn renew(http: reqwest::Client, refresh: Refresh<Sleep, Token>) -> RefreshResult<Token> {
     let old = refresh.token().refresh_token.as_deref().ok_or(RefreshError::Rejected)?;
     let form = [("grant_type", "refresh_token"), ("refresh_token", old)];
-    let request = http.post(TOKEN_ENDPOINT).form(&form).timeout(refresh.timeout());
     let lost = |_| RefreshError::Unavailable { retry_after: None };
-    let response = request.send().await.map_err(lost)?;
+    let response = http.post(TOKEN_ENDPOINT).form(&form).send().await.map_err(lost)?;
     let reply = refresh.api().policy().read(response.status().as_u16(), response.headers());
     let body = response.bytes().await.map_err(lost)?;
     if let (200, Ok(mut token)) = (reply.status(), serde_json::from_slice::<Token>(&body)) {
