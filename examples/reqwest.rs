@@ -1,5 +1,5 @@
 //! An async client with reqwest on tokio, with OAuth tokens that it refreshes.
-use retry_machine::drive::future::{Api, BoxRefresh, Refresh, RefreshResult};
+use retry_machine::drive::future::{Api, Refresh, RefreshResult};
 use retry_machine::drive::{Attempt, CallResult, Fresh, RefreshError};
 use retry_machine::{Idempotency, Policy, TransportErrorKind};
 use std::time::Duration;
@@ -9,15 +9,15 @@ type Sleep = fn(Duration) -> tokio::time::Sleep;
 #[derive(Clone)]
 struct Client {
     http: reqwest::Client,
-    api: Api<Sleep, Token, BoxRefresh<Sleep, Token>>,
+    api: Api<Sleep, Token>,
 }
 
 impl Client {
     fn new(policy: Policy, first: Fresh<Token>) -> Client {
         let http = reqwest::Client::new();
         let to_endpoint = http.clone();
-        let refresh: BoxRefresh<_, _> = Box::new(move |refresh| Box::pin(renew(to_endpoint.clone(), refresh)));
-        let api = Api::new(policy, tokio::time::sleep as Sleep).with_login(Some(first), refresh);
+        let api = Api::new(policy, tokio::time::sleep as Sleep);
+        let api = api.with_login(Some(first), move |refresh| renew(to_endpoint.clone(), refresh));
         Client { http, api }
     }
 

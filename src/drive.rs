@@ -24,5 +24,5 @@ pub use self::api::{Api, NoToken};
 pub use self::attempt::Attempt;
 pub use self::cancel::Canceller;
 pub use self::clock::{Clock, SystemClock};
-pub use self::refresh::{Fresh, Refresh, RefreshError};
+pub use self::refresh::{Fresh, Refresh, RefreshError, RefreshResult};
 pub use self::request::{Request, Step, StepTrigger};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use retry_machine::drive::{Fresh, RefreshError, RequestError};
+use retry_machine::drive::{CallResult, Fresh, RefreshError};
 use retry_machine::{FailureKind, Policy, RequestLimits};
 use serde_json::Value;
 
@@ -151,10 +151,9 @@ impl Account {
     }
 
     /// Asserts that a request ended as it may.
-    pub fn judge<R, E>(&self, result: &Result<u16, RequestError<R, E>>) {
+    pub fn judge<E>(&self, result: &CallResult<u16, E>) {
         match result {
-            Ok(200) => {}
-            Ok(status) => panic!("answered with {status}"),
+            Ok(answer) => assert_eq!(answer.response, 200),
             Err(error) => {
                 use FailureKind::{Cancelled, Deadline, TokenRejected, TokenUnavailable, Unauthorized};
                 let kind = error.failure.kind();

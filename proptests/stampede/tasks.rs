@@ -13,7 +13,7 @@ use crate::account::{Account, Chaos, Deed, STORM, policy};
 use crate::flextell::server::{Grant, Server};
 
 type Sleep = fn(Duration) -> tokio::time::Sleep;
-type Api = future::Api<Sleep, Grant, future::BoxRefresh<Sleep, Grant>>;
+type Api = future::Api<Sleep, Grant>;
 
 pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -83,9 +83,9 @@ fn login(
     overtakes: tokio::sync::mpsc::UnboundedSender<()>,
 ) -> Api {
     let (keeper, http) = (account.clone(), http.clone());
-    let refresh: future::BoxRefresh<Sleep, Grant> = Box::new(move |refresh: future::Refresh<Sleep, Grant>| {
+    let refresh = move |refresh: future::Refresh<Sleep, Grant>| {
         let (account, http, overtakes) = (keeper.clone(), http.clone(), overtakes.clone());
-        Box::pin(async move {
+        async move {
             let fate = account.fate();
             tokio::time::sleep(fate.before).await;
             assert!(!fate.panics, "a refresh panics on purpose");
@@ -109,8 +109,8 @@ fn login(
             }
             tokio::time::sleep(fate.after).await;
             Account::token_of(&answer)
-        })
-    });
+        }
+    };
     let api = future::Api::new(policy(), tokio::time::sleep as Sleep);
     api.with_login(Some(account.log_in(server)), refresh)
 }
@@ -132,7 +132,7 @@ async fn request(
     };
     let request = Request::new(Idempotency::Idempotent).limits(account.limits()).observed_by(&mut observer);
     let result = api.call(request, |attempt| send(attempt, account.clone(), http.clone())).await;
-    account.judge(&result.map(|answer| answer.response));
+    account.judge(&result);
 }
 
 async fn send(

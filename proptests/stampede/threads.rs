@@ -11,7 +11,7 @@ use crate::REQUESTS;
 use crate::account::{Account, Chaos, Deed, STORM, policy};
 use crate::flextell::server::{Grant, Server};
 
-type Api = blocking::Api<Grant, blocking::BoxRefresh<Grant>>;
+type Api = blocking::Api<Grant>;
 
 pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     let account = Arc::new(Account::new(server, seed, chaos));
@@ -50,7 +50,7 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
 
 fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes: mpsc::Sender<()>) -> Api {
     let (keeper, agent, overtakes) = (account.clone(), agent.clone(), Mutex::new(overtakes));
-    let refresh: blocking::BoxRefresh<Grant> = Box::new(move |refresh: blocking::Refresh<Grant>| {
+    let refresh = move |refresh: blocking::Refresh<Grant>| {
         let account = &keeper;
         let fate = account.fate();
         thread::sleep(fate.before);
@@ -72,7 +72,7 @@ fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes
         }
         thread::sleep(fate.after);
         Account::token_of(&answer)
-    });
+    };
     blocking::Api::new(policy()).with_login(Some(account.log_in(server)), refresh)
 }
 
@@ -93,7 +93,7 @@ fn request(api: &Api, account: &Account, agent: &ureq::Agent, leaders: &Mutex<Ve
         .cancelled_by(&canceller)
         .observed_by(&mut observer);
     let result = api.call(request, |attempt| send(&attempt, account, agent));
-    account.judge(&result.map(|answer| answer.response));
+    account.judge(&result);
 }
 
 fn send(attempt: &Attempt<Grant>, account: &Account, agent: &ureq::Agent) -> SendResult<u16, ureq::Error> {

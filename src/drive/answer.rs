@@ -1,5 +1,6 @@
 //! How attempts and requests end.
 
+use alloc::boxed::Box;
 use core::error::Error;
 use core::fmt;
 use core::time::Duration;
@@ -54,5 +55,5 @@ impl<R: fmt::Debug, E: Error + 'static> Error for RequestError<R, E> {
 /// client's own error.
 pub type SendResult<R, E> = Result<(Reply, R), (TransportErrorKind, E)>;
 
-/// The result of a request: the answer, or the failure.
-pub type CallResult<R, E> = Result<Answer<R>, RequestError<R, E>>;
+/// The result of a request: the answer, or the failure. It is boxed, since it is large and rare.
+pub type CallResult<R, E> = Result<Answer<R>, Box<RequestError<R, E>>>;

@@ -99,6 +99,12 @@ impl<T, B: Background<T>> Api<T, B> {
         self.login.replace_token(None);
     }
 
+    /// Returns the current token, for example to store it at the end of the program. `None`: the login has none.
+    #[must_use]
+    pub fn token(&self) -> Option<Arc<T>> {
+        self.login.state.lock().token.clone()
+    }
+
     /// Returns the policy.
     #[must_use]
     pub fn policy(&self) -> &Policy {

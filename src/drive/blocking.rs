@@ -37,55 +37,23 @@ use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
 use super::attempt::Attempt;
 use super::clock::{Clock, Sleep, SystemClock};
-use super::login::{Background, Begin, SharedLogin, Slot};
+use super::login::{Background, SharedLogin};
+pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
-use super::sync::Mutex;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
 
 /// The handle of a service for blocking clients.
 ///
-/// `T` is the client's token type, and `R` refreshes it. Keep one in your client as `Api`, or with tokens as
-/// `Api<T, BoxRefresh<T>>`.
-pub type Api<T = NoToken, R = NoRefresh> = super::Api<T, Threads<R>>;
+/// `T` is the client's token type. Keep one in your client as `Api`, or with tokens as `Api<T>`.
+pub type Api<T = NoToken> = super::Api<T, Threads<T>>;
 
 /// The facts of a refresh that begins.
 pub type Refresh<T> = super::Refresh<T, Api>;
 
-/// The result of a refresh.
-pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
-
-/// Refreshes tokens, in a thread of its own. Closures that take a [`Refresh`] implement it.
-pub trait Refresher<T>: Send + Sync + 'static {
-    /// Refreshes the token.
-    ///
-    /// # Errors
-    ///
-    /// [`RefreshError`] if there is no new token.
-    fn refresh(&self, refresh: Refresh<T>) -> RefreshResult<T>;
-}
-
-impl<T, F: Fn(Refresh<T>) -> RefreshResult<T> + Send + Sync + 'static> Refresher<T> for F {
-    fn refresh(&self, refresh: Refresh<T>) -> RefreshResult<T> {
-        self(refresh)
-    }
-}
-
-/// A refresh closure with a type that can be named, to keep an [`Api`] in a struct.
-pub type BoxRefresh<T> = Box<dyn Fn(Refresh<T>) -> RefreshResult<T> + Send + Sync>;
-
-/// The refresh of a login without a token. It is never called.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub struct NoRefresh;
-
-impl<T> Refresher<T> for NoRefresh {
-    fn refresh(&self, _: Refresh<T>) -> RefreshResult<T> {
-        Err(RefreshError::Abandoned)
-    }
-}
+type BoxRefresh<T> = Box<dyn Fn(Refresh<T>) -> RefreshResult<T> + Send + Sync>;
 
 /// Sends the attempts of one request, for a type of its own in place of a closure: it can keep what an attempt needs and the
 /// next one reuses. [`Api::send`] takes it.
@@ -114,11 +82,11 @@ impl Api {
     /// one from a snapshot. The tokens are set by [`with_login`](Api::with_login).
     #[must_use]
     pub fn with_upstream(upstream: Upstream, clock: impl Clock + 'static) -> Api {
-        Api::from_upstream(upstream, Arc::new(clock), (), Threads::new(NoRefresh))
+        Api::from_upstream(upstream, Arc::new(clock), (), Threads::without_refresh())
     }
 }
 
-impl<T: Send + Sync + 'static, R: Refresher<T>> Api<T, R> {
+impl<T: Send + Sync + 'static> Api<T> {
     /// Returns the same service for a login: its requests send a token, and `refresh` brings the next one. Budget, breaker
     /// and gate stay shared (rule S8), so a service with many users has one handle for each of them.
     ///
@@ -142,12 +110,12 @@ impl<T: Send + Sync + 'static, R: Refresher<T>> Api<T, R> {
     /// });
     /// assert_eq!(answer.unwrap().response, 200);
     /// ```
-    pub fn with_login<T2, R2>(&self, first: Option<Fresh<T2>>, refresh: R2) -> Api<T2, R2>
+    pub fn with_login<T2, R2>(&self, first: Option<Fresh<T2>>, refresh: R2) -> Api<T2>
     where
         T2: Send + Sync + 'static,
         R2: Fn(Refresh<T2>) -> RefreshResult<T2> + Send + Sync + 'static,
     {
-        self.for_login(first, Threads::new(refresh))
+        self.for_login(first, Threads::new(Box::new(refresh)))
     }
 
     /// Sends a request until it is answered or fails. `send` is called for each attempt: it sends the request and returns
@@ -286,51 +254,45 @@ impl Wake for Parker {
 }
 
 /// The refresh of a login, run in a thread of its own.
-pub struct Threads<R> {
-    refresh: R,
-    slot: Mutex<Slot<()>>,
+pub struct Threads<T> {
+    refresh: BoxRefresh<T>,
 }
 
-impl<R> Threads<R> {
-    fn new(refresh: R) -> Threads<R> {
-        Threads { refresh, slot: Mutex::new(Slot::new()) }
+impl<T> Threads<T> {
+    fn new(refresh: BoxRefresh<T>) -> Threads<T> {
+        Threads { refresh }
+    }
+
+    /// The refresh of a login without a token, which is never called.
+    fn without_refresh() -> Threads<T> {
+        Threads::new(Box::new(|_| Err(RefreshError::Abandoned)))
     }
 }
 
-impl<T: Send + Sync + 'static, R: Refresher<T>> Background<T> for Threads<R> {
+impl<T: Send + Sync + 'static> Background<T> for Threads<T> {
     type Timer = ();
-    type Anonymous = Threads<NoRefresh>;
+    type Job = ();
+    type Anonymous = Threads<NoToken>;
 
-    fn anonymous() -> Threads<NoRefresh> {
-        Threads::new(NoRefresh)
+    fn anonymous() -> Threads<NoToken> {
+        Threads::without_refresh()
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<T>) {
-        let begin = login.background.slot.lock().begin(refresh.generation, refresh.lease, ());
-        // A thread cannot be ended. What it brings still counts while its generation is current (K5).
-        let Begin::New(id, _) = begin else { return };
         let lease = refresh.lease;
+        let Some(id) = login.begin(refresh.generation, lease, ()) else { return };
         let in_thread = login.clone();
         let thread = thread::Builder::new().name(String::from("token refresh")).spawn(move || {
-            let run = || in_thread.background.refresh.refresh(refresh);
+            let run = || (in_thread.background.refresh)(refresh);
             // A panic is reported like any other end, so that nobody waits for it.
             let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(RefreshError::Abandoned));
-            let newest = in_thread.background.slot.lock().end(id);
-            in_thread.report(newest.unwrap_or(lease), result);
+            // A thread cannot be ended: what it brings after it was given up still counts while its generation is current.
+            in_thread.end(id, Some(lease), result);
         });
         if thread.is_err() {
-            login.background.slot.lock().end(id);
-            login.report(lease, Err(RefreshError::Abandoned));
+            login.end(id, None, Err(RefreshError::Abandoned));
         }
     }
 
     fn poll(_: &SharedLogin<T, Self>) {}
-
-    fn stop(&self, generation: u32) {
-        self.slot.lock().stop(generation);
-    }
-
-    fn needs_polling(&self) -> bool {
-        false
-    }
 }

@@ -32,38 +32,39 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::future::{Future, Ready, ready};
+use core::future::{Future, ready};
 use core::marker::PhantomData;
 use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::panic::catch_unwind;
+use std::task::Wake;
 
 use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
 use super::attempt::Attempt;
 pub use super::clock::Sleep;
 use super::clock::{Clock, SystemClock};
-use super::login::{Background, Begin, SharedLogin, Slot};
+use super::login::{Background, SharedLogin, drop_quietly};
+pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
 use super::sync::Mutex;
+use super::waiters::Waiters;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
 
 /// The handle of a service for async clients.
 ///
-/// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as
-/// `Api<S>`, or with tokens as `Api<S, T, BoxRefresh<S, T>>`. To name the type of a function that sleeps, turn it into a
+/// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as `Api<S>`, or with tokens as
+/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a
 /// pointer: with tokio, `S` is `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
-pub type Api<S, T = NoToken, R = NoRefresh> = super::Api<T, Tasks<S, T, R>>;
+pub type Api<S, T = NoToken, R = BoxRefresh<S, T>> = super::Api<T, Tasks<S, T, R>>;
 
 /// The facts of a refresh that begins.
 pub type Refresh<S, T> = super::Refresh<T, Api<S>>;
-
-/// The result of a refresh.
-pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
 
 /// Refreshes tokens. Closures that take a [`Refresh`] and return a future implement it.
 pub trait Refresher<S: Sleep, T> {
@@ -86,20 +87,17 @@ where
     }
 }
 
-/// A refresh closure with a type that can be named, to keep an [`Api`] in a struct.
-pub type BoxRefresh<S, T> =
-    Box<dyn FnMut(Refresh<S, T>) -> Pin<Box<dyn Future<Output = RefreshResult<T>> + Send>> + Send>;
+/// A refresh whose type can be named, so that a struct can keep its [`Api`]. [`with_login`](Api::with_login) makes it.
+pub struct BoxRefresh<S: Sleep, T>(Box<BoxedFn<S, T>>);
 
-/// The refresh of a login without a token. It is never called.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub struct NoRefresh;
+type BoxedFn<S, T> = dyn FnMut(Refresh<S, T>) -> BoxedFuture<T> + Send;
+type BoxedFuture<T> = Pin<Box<dyn Future<Output = RefreshResult<T>> + Send>>;
 
-impl<S: Sleep, T> Refresher<S, T> for NoRefresh {
-    type Future = Ready<RefreshResult<T>>;
+impl<S: Sleep, T> Refresher<S, T> for BoxRefresh<S, T> {
+    type Future = BoxedFuture<T>;
 
-    fn refresh(&mut self, _: Refresh<S, T>) -> Self::Future {
-        ready(Err(RefreshError::Abandoned))
+    fn refresh(&mut self, refresh: Refresh<S, T>) -> Self::Future {
+        self.0(refresh)
     }
 }
 
@@ -125,7 +123,7 @@ impl<S: Sleep> Api<S> {
     /// Creates the handle of a service with a clock of its own, and with the service and the gate of `upstream`, such as
     /// one from a snapshot. The tokens are set by [`with_login`](Api::with_login).
     pub fn with_upstream(upstream: Upstream, sleep: S, clock: impl Clock + 'static) -> Api<S> {
-        Api::from_upstream(upstream, Arc::new(clock), sleep, Tasks::new(NoRefresh))
+        Api::from_upstream(upstream, Arc::new(clock), sleep, Tasks::without_refresh())
     }
 }
 
@@ -151,9 +149,19 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
     /// });
     /// assert_eq!(api.login_state().generation, Some(0));
     /// ```
-    pub fn with_login<T2, R2, Fut>(&self, first: Option<Fresh<T2>>, refresh: R2) -> Api<S, T2, R2>
+    pub fn with_login<T2, F, Fut>(&self, first: Option<Fresh<T2>>, mut refresh: F) -> Api<S, T2>
     where
-        R2: FnMut(Refresh<S, T2>) -> Fut,
+        F: FnMut(Refresh<S, T2>) -> Fut + Send + 'static,
+        Fut: Future<Output = RefreshResult<T2>> + Send + 'static,
+    {
+        let boxed = BoxRefresh(Box::new(move |facts| -> BoxedFuture<T2> { Box::pin(refresh(facts)) }));
+        self.for_login(first, Tasks::new(boxed))
+    }
+
+    /// Returns the same service for a login, like [`with_login`](Api::with_login), with a refresh that need not be `Send`.
+    pub fn with_local_login<T2, F, Fut>(&self, first: Option<Fresh<T2>>, refresh: F) -> Api<S, T2, F>
+    where
+        F: FnMut(Refresh<S, T2>) -> Fut,
         Fut: Future<Output = RefreshResult<T2>>,
     {
         self.for_login(first, Tasks::new(refresh))
@@ -210,135 +218,109 @@ impl<T, A, E, F: FnMut(Attempt<T>) -> Fut, Fut: Future<Output = SendResult<A, E>
 }
 
 /// The refresh of a login, run by the tasks that wait for it.
-pub struct Tasks<S: Sleep, T, R: Refresher<S, T>> {
+pub struct Tasks<S, T, R> {
     refresh: Mutex<R>,
-    slot: Mutex<Slot<Job<R::Future>>>,
-    timer: PhantomData<fn() -> S>,
+    /// What it is for.
+    marker: PhantomData<fn(S, T)>,
+}
+
+impl<S: Sleep> Tasks<S, NoToken, BoxRefresh<S, NoToken>> {
+    /// The refresh of a login without a token, which is never called.
+    fn without_refresh() -> Self {
+        let never = |_| -> BoxedFuture<NoToken> { Box::pin(ready(Err(RefreshError::Abandoned))) };
+        Tasks::new(BoxRefresh(Box::new(never)))
+    }
+}
+
+impl<S, T, R> Tasks<S, T, R> {
+    fn new(refresh: R) -> Tasks<S, T, R> {
+        Tasks { refresh: Mutex::new(refresh), marker: PhantomData }
+    }
 }
 
 /// A refresh that tasks go on with.
-struct Job<F> {
-    /// `None` while a task polls it.
+pub struct Job<F> {
+    /// `None` until it is made, and while a task polls it.
     future: Option<Pin<Box<F>>>,
-    /// Whether another task wanted to poll it meanwhile.
-    is_wanted: bool,
+    waker: Arc<JobWaker>,
+}
+
+/// The waker of a refresh: one of those who wait goes on with it. All of them are woken, since a task that is woken need not
+/// be polled soon.
+struct JobWaker {
+    /// Whether the refresh is to be polled.
+    is_woken: AtomicBool,
+    waiters: Arc<Waiters>,
+}
+
+impl Wake for JobWaker {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::SeqCst);
+        self.waiters.wake_all();
+    }
 }
 
 impl<F> Job<F> {
-    const TAKEN: Job<F> = Job { future: None, is_wanted: false };
-}
-
-impl<S: Sleep, T, R: Refresher<S, T>> Tasks<S, T, R> {
-    fn new(refresh: R) -> Tasks<S, T, R> {
-        Tasks { refresh: Mutex::new(refresh), slot: Mutex::new(Slot::new()), timer: PhantomData }
+    fn new(waiters: &Arc<Waiters>) -> Job<F> {
+        let waker = JobWaker { is_woken: AtomicBool::new(true), waiters: waiters.clone() };
+        Job { future: None, waker: Arc::new(waker) }
     }
 
-    /// Takes the future out of its slot to poll it, or leaves word that it is wanted.
-    fn take(&self) -> Option<(u64, Pin<Box<R::Future>>)> {
-        let mut slot = self.slot.lock();
-        let (id, job) = slot.job()?;
-        let future = job.future.take();
-        job.is_wanted = future.is_none();
-        Some((id, future?))
-    }
-
-    /// Puts a future that has not been polled into its slot. Returns whether it is wanted.
-    fn store(&self, id: u64, future: Pin<Box<R::Future>>) -> bool {
-        let mut slot = self.slot.lock();
-        let Some(job) = slot.job_of(id) else {
-            drop(slot);
-            drop_quietly(future);
-            return false;
-        };
-        job.future = Some(future);
-        core::mem::take(&mut job.is_wanted)
-    }
-
-    /// Puts a future back that was polled. Returns it if it is wanted, and must be polled again.
-    fn put_back(&self, id: u64, future: Pin<Box<R::Future>>) -> Option<Pin<Box<R::Future>>> {
-        let mut slot = self.slot.lock();
-        match slot.job_of(id) {
-            Some(job) if job.is_wanted => {
-                job.is_wanted = false;
-                Some(future)
-            }
-            Some(job) => {
-                job.future = Some(future);
-                None
-            }
-            None => {
-                // It was stopped. A client's code runs when it is dropped.
-                drop(slot);
-                drop_quietly(future);
-                None
-            }
+    /// Takes the future, if it is to be polled.
+    fn take(&mut self) -> Option<(Pin<Box<F>>, Arc<JobWaker>)> {
+        if self.future.is_none() || !self.waker.is_woken.swap(false, Ordering::SeqCst) {
+            return None;
         }
+        Some((self.future.take()?, self.waker.clone()))
     }
 }
 
 impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     type Timer = S;
-    type Anonymous = Tasks<S, NoToken, NoRefresh>;
+    type Job = Job<R::Future>;
+    type Anonymous = Tasks<S, NoToken, BoxRefresh<S, NoToken>>;
 
     fn anonymous() -> Self::Anonymous {
-        Tasks::new(NoRefresh)
+        Tasks::without_refresh()
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {
-        let tasks = &login.background;
-        let begin = tasks.slot.lock().begin(refresh.generation, refresh.lease, Job::TAKEN);
-        let Begin::New(id, replaced) = begin else { return };
-        drop_quietly(replaced);
-        let lease = refresh.lease;
-        let begin = || Box::pin(tasks.refresh.lock().refresh(refresh));
-        if let Ok(future) = catch_unwind(AssertUnwindSafe(begin)) {
-            // Who wanted it meanwhile goes on with it, whatever becomes of the caller.
-            if tasks.store(id, future) {
-                login.waiters.wake_one();
-            }
-        } else {
-            tasks.slot.lock().end(id);
-            login.report(lease, Err(RefreshError::Abandoned));
+        let Some(id) = login.begin(refresh.generation, refresh.lease, Job::new(&login.waiters)) else { return };
+        let begin = || Box::pin(login.background.refresh.lock().refresh(refresh));
+        match catch_unwind(AssertUnwindSafe(begin)) {
+            Ok(future) => put_back(login, id, future),
+            Err(_) => login.end(id, None, Err(RefreshError::Abandoned)),
         }
     }
 
     fn poll(login: &SharedLogin<T, Self>) {
-        let tasks = &login.background;
-        let Some((id, mut future)) = tasks.take() else { return };
-        let waker = Waker::from(login.waiters.clone());
-        loop {
-            let context = &mut Context::from_waker(&waker);
-            let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-                Ok(Poll::Pending) => match tasks.put_back(id, future) {
-                    Some(wanted) => {
-                        future = wanted;
-                        continue;
-                    }
-                    None => return,
-                },
-                Ok(Poll::Ready(result)) => result,
-                Err(_) => Err(RefreshError::Abandoned),
-            };
-            let lease = tasks.slot.lock().end(id);
-            drop_quietly(future);
-            if let Some(lease) = lease {
-                login.report(lease, result);
-            }
-            return;
-        }
-    }
-
-    fn stop(&self, generation: u32) {
-        let stopped = self.slot.lock().stop(generation);
-        drop_quietly(stopped);
-    }
-
-    fn needs_polling(&self) -> bool {
-        self.slot.lock().job().is_some()
+        let Some(Some((id, (mut future, waker)))) = login.with_job(|id, job| Some((id, job.take()?))) else { return };
+        let waker = Waker::from(waker);
+        let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker)))) {
+            Ok(Poll::Pending) => return put_back(login, id, future),
+            Ok(Poll::Ready(result)) => result,
+            Err(_) => Err(RefreshError::Abandoned),
+        };
+        login.end(id, None, result);
+        drop_quietly(future);
     }
 }
 
-/// Drops what belongs to the client. A panic there hurts nobody who waits.
-fn drop_quietly<D>(value: D) {
-    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+/// Puts a refresh back into its slot, for whoever is woken to go on with it. It is dropped if it was stopped meanwhile.
+fn put_back<S: Sleep, T, R: Refresher<S, T>>(
+    login: &SharedLogin<T, Tasks<S, T, R>>,
+    id: u64,
+    future: Pin<Box<R::Future>>,
+) {
+    let mut future = Some(future);
+    let is_woken = login.with_job(|running, job| {
+        if running == id {
+            job.future = future.take();
+        }
+        job.waker.is_woken.load(Ordering::SeqCst)
+    });
+    if is_woken == Some(true) {
+        login.waiters.wake_all();
+    }
+    drop_quietly(future);
 }

@@ -2,22 +2,27 @@
 
 use alloc::sync::Arc;
 use core::future::Future;
+use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
 use core::task::{Context, Poll};
+use std::panic::catch_unwind;
 
 use super::api::{Api, NoToken, SharedService};
-use super::refresh::{Fresh, Refresh, RefreshError};
+use super::refresh::{Fresh, Refresh, RefreshResult};
 use super::sync::Mutex;
 use super::waiters::Waiters;
 use crate::event::RefreshOutcome;
+use crate::time::Timestamp;
 use crate::upstream::Login;
 
 /// The handle of a service for calls without a token.
 pub(super) type Anonymous<T, B> = Api<NoToken, <B as Background<T>>::Anonymous>;
 
 /// A login with its token, and what runs its refresh.
-pub struct SharedLogin<T, B> {
+pub struct SharedLogin<T, B: Background<T>> {
     pub(super) service: Arc<SharedService>,
+    /// Where both locks are held, this one comes first.
+    slot: Mutex<Slot<B::Job>>,
     pub(super) state: Mutex<State<T>>,
     /// Those who wait for a refresh.
     pub(super) waiters: Arc<Waiters>,
@@ -36,6 +41,8 @@ pub(super) struct State<T> {
 pub trait Background<T>: Sized {
     /// What lets time pass.
     type Timer: Clone;
+    /// What runs a refresh.
+    type Job;
     /// The same for a login without a token.
     type Anonymous: Background<NoToken, Timer = Self::Timer>;
 
@@ -47,12 +54,6 @@ pub trait Background<T>: Sized {
 
     /// Goes on with the refresh under way, if it is the waiting tasks that do so.
     fn poll(login: &SharedLogin<T, Self>);
-
-    /// Drops the refresh under way if it is for this generation or an earlier one: the login has another token.
-    fn stop(&self, generation: u32);
-
-    /// Returns whether a refresh is under way that the waiting tasks must go on with.
-    fn needs_polling(&self) -> bool;
 }
 
 impl<T, B: Background<T>> SharedLogin<T, B> {
@@ -63,15 +64,37 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
         }
         let token = first.map(|first| Arc::new(first.token));
         let state = Mutex::new(State { login, token, last_report: None });
-        SharedLogin { service, state, waiters: Arc::default(), background }
+        SharedLogin { service, slot: Mutex::new(Slot::new()), state, waiters: Arc::default(), background }
     }
 
-    /// Reports the outcome of a refresh, and stores its token if it counts: one step (K5). Returns whether it counted.
-    pub(super) fn report(&self, lease: u32, result: Result<Fresh<T>, RefreshError>) -> bool {
+    /// Makes room for the refresh of a lease. Returns its id, if one is to begin: not if another one goes on for it, and not
+    /// if the lease has ended meanwhile, by an outcome or a token from outside.
+    pub(super) fn begin(&self, generation: u32, lease: u32, job: B::Job) -> Option<u64> {
+        let mut slot = self.slot.lock();
+        if !self.state.lock().login.is_awaited(lease) {
+            return None;
+        }
+        let begin = slot.begin(generation, lease, job);
+        drop(slot);
+        let (id, replaced) = begin?;
+        drop_quietly(replaced);
+        Some(id)
+    }
+
+    /// Ends the refresh with this id, reports its outcome, and stores its token if it counts: one step (K5, K11).
+    ///
+    /// One that is not under way any more is for no lease, unless it says which.
+    pub(super) fn end(&self, id: u64, own_lease: Option<u32>, result: RefreshResult<T>) {
         let now = self.service.clock.now();
         let (outcome, mut token) = match result {
             Ok(Fresh { token, expires_in }) => (RefreshOutcome::Refreshed { expires_in }, Some(Arc::new(token))),
             Err(error) => (error.into(), None),
+        };
+        let mut slot = self.slot.lock();
+        let ended = slot.end(id);
+        let Some(lease) = ended.as_ref().map(|running| running.lease).or(own_lease) else {
+            drop(slot);
+            return drop_quietly(token);
         };
         let mut state = self.state.lock();
         let counts = state.login.report_refresh(now, lease, outcome);
@@ -79,11 +102,18 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
         if counts && token.is_some() {
             core::mem::swap(&mut state.token, &mut token);
         }
-        drop(state);
-        // The old token, or one that does not count.
-        drop(token);
+        drop((state, slot));
         self.waiters.wake_all();
-        counts
+        // The client's own code runs last: the old token or one that does not count, and the refresh.
+        drop_quietly((token, ended));
+    }
+
+    /// Reports that the refresh of a lease never began (K5).
+    pub(super) fn abandon(&self, now: Timestamp, lease: u32) {
+        let counts = self.state.lock().login.report_refresh(now, lease, RefreshOutcome::Abandoned);
+        if counts {
+            self.waiters.wake_all();
+        }
     }
 
     /// Replaces or removes the token (K9), and drops the refresh of the old one.
@@ -93,19 +123,23 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
             Some(Fresh { token, expires_in }) => (Some(Arc::new(token)), expires_in),
             None => (None, None),
         };
+        let mut slot = self.slot.lock();
         let mut state = self.state.lock();
-        let removed = state.login.generation();
         match token {
             Some(_) => state.login.token_replaced(now, expires_in),
             None => state.login.token_removed(),
         }
         core::mem::swap(&mut state.token, &mut token);
-        drop(state);
-        drop(token);
-        if let Some(generation) = removed {
-            self.background.stop(generation);
-        }
+        let stopped = slot.stop();
+        drop((state, slot));
         self.waiters.wake_all();
+        drop_quietly((token, stopped));
+    }
+
+    /// Calls `look` with the job under way, if there is one, and its id.
+    pub(super) fn with_job<O>(&self, look: impl FnOnce(u64, &mut B::Job) -> O) -> Option<O> {
+        let mut slot = self.slot.lock();
+        slot.running.as_mut().map(|running| look(running.id, &mut running.job))
     }
 
     /// Completes when the login's counter of wake-ups differs from `seen`.
@@ -136,88 +170,64 @@ impl<T, B: Background<T>> Future for Moved<'_, T, B> {
 
 impl<T, B: Background<T>> Drop for Moved<'_, T, B> {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
-        let was_woken = !self.login.waiters.remove(key);
-        // The wake-up may have been to go on with the refresh: somebody else must.
-        if was_woken && self.login.background.needs_polling() {
-            self.login.waiters.wake_one();
+        if let Some(key) = self.key {
+            self.login.waiters.remove(key);
         }
     }
 }
 
+/// The place of the refresh that is under way.
+struct Slot<J> {
+    running: Option<Running<J>>,
+    next_id: u64,
+}
+
 /// The refresh that is under way, and the leases that it has run through (K11). `J` is what runs it.
-pub(super) struct Running<J> {
+struct Running<J> {
     id: u64,
     generation: u32,
     /// The newest lease that it is for: its outcome is reported for that one.
     lease: u32,
     leases: u8,
-    pub(super) job: J,
-}
-
-/// The place of the refresh that is under way.
-pub(super) struct Slot<J> {
-    running: Option<Running<J>>,
-    next_id: u64,
-}
-
-/// What a lease leads to.
-pub(super) enum Begin<J> {
-    /// The refresh under way is for this lease, too.
-    GoOn,
-    /// A new refresh with this id. The other one has run through its leases, or is for another token: drop it.
-    New(u64, Option<Running<J>>),
+    job: J,
 }
 
 impl<J> Slot<J> {
-    pub(super) const fn new() -> Slot<J> {
+    const fn new() -> Slot<J> {
         Slot { running: None, next_id: 0 }
     }
 
-    /// Makes room for the refresh of a lease, which `job` runs.
-    pub(super) fn begin(&mut self, generation: u32, lease: u32, job: J) -> Begin<J> {
+    /// Makes room for a refresh, or lets the one under way go on for this lease, too. Returns the id of the new one, and the
+    /// one that it replaces: it is for another token, or has run through its leases.
+    fn begin(&mut self, generation: u32, lease: u32, job: J) -> Option<(u64, Option<Running<J>>)> {
         match &mut self.running {
-            // The token was replaced, and its successor is being refreshed already.
-            Some(running) if is_after(running.generation, generation) => return Begin::GoOn,
             Some(running) if running.generation == generation && running.leases < MAX_LEASES => {
                 running.leases += 1;
-                if is_after(lease, running.lease) {
-                    running.lease = lease;
-                }
-                return Begin::GoOn;
+                running.lease = lease;
+                None
             }
-            _ => {}
+            running => {
+                let id = self.next_id;
+                self.next_id += 1;
+                Some((id, running.replace(Running { id, generation, lease, leases: 1, job })))
+            }
         }
-        let id = self.next_id;
-        self.next_id += 1;
-        Begin::New(id, self.running.replace(Running { id, generation, lease, leases: 1, job }))
     }
 
-    /// Returns the job under way.
-    pub(super) fn job(&mut self) -> Option<(u64, &mut J)> {
-        self.running.as_mut().map(|running| (running.id, &mut running.job))
+    /// Takes the refresh with this id, if it is still under way.
+    fn end(&mut self, id: u64) -> Option<Running<J>> {
+        self.running.take_if(|running| running.id == id)
     }
 
-    /// Returns the job with this id, if it is still under way.
-    pub(super) fn job_of(&mut self, id: u64) -> Option<&mut J> {
-        self.running.as_mut().filter(|running| running.id == id).map(|running| &mut running.job)
+    fn stop(&mut self) -> Option<Running<J>> {
+        self.running.take()
     }
-
-    /// Ends the refresh with this id. Returns the lease to report it for, if it was still under way.
-    pub(super) fn end(&mut self, id: u64) -> Option<u32> {
-        self.running.take_if(|running| running.id == id).map(|running| running.lease)
-    }
-
-    /// Ends the refresh of this generation or an earlier one.
-    pub(super) fn stop(&mut self, generation: u32) -> Option<Running<J>> {
-        self.running.take_if(|running| !is_after(running.generation, generation))
-    }
-}
-
-/// Compares generations or leases, which wrap around.
-const fn is_after(a: u32, b: u32) -> bool {
-    a != b && a.wrapping_sub(b) <= u32::MAX / 2
 }
 
 /// K11: the greatest number of leases of one refresh.
 const MAX_LEASES: u8 = 3;
+
+/// Drops what belongs to the client. A panic there hurts nobody who waits.
+pub(super) fn drop_quietly<D>(value: D) {
+    let _ = catch_unwind(AssertUnwindSafe(|| drop(value)));
+}

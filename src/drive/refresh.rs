@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
+use super::api::{Api, NoToken};
+use super::login::Background;
 use crate::event::RefreshOutcome;
-use crate::reply::BearerErrorCode;
+use crate::reply::{BearerErrorCode, Reply};
 
 /// A new token, or the first one.
 #[derive(Clone, PartialEq, Eq)]
@@ -17,6 +19,14 @@ pub struct Fresh<T> {
     /// Its lifetime from now, if the token endpoint reported it: `expires_in` of RFC 6749 §5.1. With it, requests refresh
     /// the token before it expires and save the 401 (rule K7).
     pub expires_in: Option<Duration>,
+}
+
+impl<T> Fresh<T> {
+    /// Returns a token that has expired: the next request refreshes it first. For a program that starts with a refresh token
+    /// and without an access token.
+    pub fn expired(token: T) -> Fresh<T> {
+        Fresh { token, expires_in: Some(Duration::from_nanos(1)) }
+    }
 }
 
 /// H9: without the token.
@@ -40,6 +50,20 @@ pub enum RefreshError {
     },
     /// The token endpoint was not called: another request can refresh at once.
     Abandoned,
+}
+
+/// The result of a refresh.
+pub type RefreshResult<T> = Result<Fresh<T>, RefreshError>;
+
+impl RefreshError {
+    /// The token endpoint could not be reached, or gave no useful answer.
+    pub const UNAVAILABLE: RefreshError = RefreshError::Unavailable { retry_after: None };
+
+    /// Returns the error for a token endpoint that failed or throttled with this reply: unavailable, for as long as it says.
+    #[must_use]
+    pub fn unavailable(reply: &Reply) -> RefreshError {
+        RefreshError::Unavailable { retry_after: reply.hint().map(|hint| hint.wait()) }
+    }
 }
 
 impl From<RefreshError> for RefreshOutcome {
@@ -95,6 +119,19 @@ impl<T, V> Refresh<T, V> {
     /// breaker and gate with all others, and can never wait for this refresh.
     pub fn api(&self) -> &V {
         &self.api
+    }
+}
+
+impl<T, B: Background<NoToken>> Refresh<T, Api<NoToken, B>> {
+    /// Reads a response of the token endpoint, as [`Attempt::read`](super::Attempt::read) reads one of the service: its status
+    /// and its headers. [`RefreshError::unavailable`] takes the result.
+    pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Reply {
+        let service = &self.api.login.service;
+        service.policy.read_at(service.clock.unix_time(), status, headers)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loop around the machine that both drivers share: one request, from its start to its end.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, pending, poll_fn};
 use core::pin::pin;
@@ -48,11 +49,19 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
     let mut waited = Duration::ZERO;
     let canceller = canceller.as_ref();
     loop {
-        // An attempt that has ended is told first: it may be the answer.
-        if canceller.is_some_and(Canceller::is_cancelled) && matches!(event, Event::Start | Event::Tick) {
+        let is_cancelled = || canceller.is_some_and(Canceller::is_cancelled);
+        // An attempt that has ended is told before a cancel: it may be the answer.
+        if is_cancelled() && matches!(event, Event::Start | Event::Tick) {
             event = Event::Cancel;
         }
-        let next = request.step(event);
+        let mut next = request.step(event);
+        if !next.action.is_terminal() && is_cancelled() {
+            let unsent = u32::from(matches!(next.action, Action::Send { .. }));
+            next = request.step(Event::Cancel);
+            if let Action::Fail(failure) = &mut next.action {
+                failure.attempts = failure.attempts.saturating_sub(unsent);
+            }
+        }
         if !next.action.is_terminal() && !keeps_response {
             response = None;
         }
@@ -92,10 +101,12 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
                 return match response {
                     Some(response) => Ok(Answer { response, attempts, waited, explanation }),
                     // Only a response that has just come ends a request. Defined all the same.
-                    _ => Err(RequestError { failure: request.machine.lost_answer(), response, error, waited }),
+                    _ => {
+                        Err(Box::new(RequestError { failure: request.machine.lost_answer(), response, error, waited }))
+                    }
                 };
             }
-            Action::Fail(failure) => return Err(RequestError { failure, response, error, waited }),
+            Action::Fail(failure) => return Err(Box::new(RequestError { failure, response, error, waited })),
         };
     }
 }
@@ -160,6 +171,8 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
         let Action::RefreshToken { lease, generation, until, challenge, .. } = next.action else { return };
         let Some(token) = next.token.clone() else { return };
         self.led = Some(lease);
+        // A panic of the clock or of the timer must not come between a lease and its refresh.
+        let guard = Unbegun { login: &*self.login, at: next.at, lease };
         let service = &self.call.service;
         let anonymous = SharedLogin::new(service.clone(), None, B::anonymous());
         let refresh = Refresh {
@@ -171,6 +184,7 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
             www_authenticate: core::mem::take(&mut *self.call.www_authenticate.lock()),
             api: Api { login: Arc::new(anonymous), gate: self.gate.clone(), timer: self.view_timer.clone() },
         };
+        core::mem::forget(guard);
         B::begin(&self.login, refresh);
     }
 
@@ -192,6 +206,19 @@ impl<T, B: Background<T>> Drop for ActiveRequest<'_, T, B> {
         if !self.machine.is_ended() {
             self.decide(Event::Cancel);
         }
+    }
+}
+
+/// Gives up a lease whose refresh did not begin.
+struct Unbegun<'a, T, B: Background<T>> {
+    login: &'a SharedLogin<T, B>,
+    at: Timestamp,
+    lease: u32,
+}
+
+impl<T, B: Background<T>> Drop for Unbegun<'_, T, B> {
+    fn drop(&mut self) {
+        self.login.abandon(self.at, self.lease);
     }
 }
 

@@ -1,9 +1,7 @@
 //! Those who wait for something that is shared: tasks, and threads that wait like tasks.
 
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
 use core::task::Waker;
-use std::task::Wake;
 
 use super::sync::Mutex;
 
@@ -31,34 +29,15 @@ impl Waiters {
         key
     }
 
-    /// Removes a waker. Returns whether it was still registered, and so was not woken since.
-    pub(super) fn remove(&self, key: u64) -> bool {
+    /// Removes a waker.
+    pub(super) fn remove(&self, key: u64) {
         let removed = self.0.lock().wakers.remove(&key);
-        removed.is_some()
-    }
-
-    /// Wakes one of those who wait.
-    pub(super) fn wake_one(&self) {
-        let first = self.0.lock().wakers.pop_first();
-        if let Some((_, waker)) = first {
-            waker.wake();
-        }
+        drop(removed);
     }
 
     /// Wakes all who wait.
     pub(super) fn wake_all(&self) {
         let wakers = core::mem::take(&mut self.0.lock().wakers);
         wakers.into_values().for_each(Waker::wake);
-    }
-}
-
-/// The waker of a refresh that several wait for: one of them goes on with it.
-impl Wake for Waiters {
-    fn wake(self: Arc<Self>) {
-        self.wake_one();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_one();
     }
 }

@@ -344,6 +344,12 @@ impl Login {
         self.lease_end
     }
 
+    /// Returns whether this is the newest lease and has no outcome yet, past its end or not.
+    #[cfg(feature = "std")]
+    pub(crate) const fn is_awaited(&self, lease: u32) -> bool {
+        self.lease_is_open && self.lease.0 == lease
+    }
+
     pub(crate) const fn is_rejected(&self) -> bool {
         matches!(self.standing, Standing::Rejected)
     }
