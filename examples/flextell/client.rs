@@ -6,7 +6,7 @@ mod tokens;
 
 use http::Method;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use retry_machine::drive::{self, Answer, Attempt, RequestError, Step};
+use retry_machine::drive::{self, Attempt, CallResult, Step};
 use retry_machine::{ErrorBody, Idempotency, Policy, Reply, RetryMachine};
 
 pub use self::tokens::Tokens;
@@ -23,7 +23,7 @@ pub type Response = http::Response<Vec<u8>>;
 const BODY_LIMIT: usize = 1 << 20;
 
 /// The result of a call: the response, or a failure with the last response and the client's own error.
-pub type Result<E> = std::result::Result<Answer<Response>, Box<RequestError<Response, E>>>;
+pub type Result<E> = CallResult<Response, E>;
 
 /// An account with the API: what a client starts with.
 pub struct Account {

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use retry_machine::drive::{Fresh, blocking};
+use retry_machine::drive::{Fresh, RefreshError, blocking};
 use retry_machine::{TransportErrorKind, Upstream};
 use ureq::{Agent, Error, Timeout};
 
@@ -12,7 +12,7 @@ use super::{Account, BODY_LIMIT, Call, Request, Response, Tokens};
 pub struct Client {
     agent: Agent,
     base_url: String,
-    api: blocking::Api<Tokens, blocking::BoxRefresh<Tokens>>,
+    api: blocking::Api<Tokens>,
 }
 
 impl Client {
@@ -20,14 +20,15 @@ impl Client {
         let Account { base_url, policy, tokens, clock } = account;
         // A 4xx or 5xx is a response like any other: its headers count. Loopback needs no proxy.
         let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
-        let refresh: blocking::BoxRefresh<Tokens> = Box::new({
+        let refresh = {
             let (agent, base_url) = (agent.clone(), base_url.clone());
-            move |refresh| {
+            move |refresh: blocking::Refresh<Tokens>| {
                 let request = refresh.token().refresh_request(&base_url);
-                let response = exchange(&agent, request, Some(refresh.timeout())).ok();
-                refresh.token().refreshed(refresh.api().policy(), response)
+                let response = exchange(&agent, request, Some(refresh.timeout()));
+                let response = response.map_err(|_| RefreshError::UNAVAILABLE)?;
+                refresh.token().refreshed(&response, &refresh.read(response.status().as_u16(), response.headers()))
             }
-        });
+        };
         let first = Fresh { token: tokens, expires_in: None };
         let api = blocking::Api::with_upstream(Upstream::new(policy), clock).with_login(Some(first), refresh);
         Client { agent, base_url, api }
@@ -39,7 +40,7 @@ impl Client {
             let response = exchange(&self.agent, request, attempt.timeout()).map_err(|error| (kind(&error), error))?;
             Ok((call.reply(&attempt, &response), response))
         };
-        self.api.call(call.start(&mut |step| call.log.observe(step)), send).map_err(Box::new)
+        self.api.call(call.start(&mut |step| call.log.observe(step)), send)
     }
 }
 

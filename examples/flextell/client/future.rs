@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::drive::{Attempt, Fresh, future};
+use retry_machine::drive::{Attempt, Fresh, RefreshError, future};
 use retry_machine::{TransportErrorKind, Upstream};
 
 use super::{Account, BODY_LIMIT, Call, Request, Response, Tokens};
@@ -12,20 +12,23 @@ type Sleep = fn(Duration) -> tokio::time::Sleep;
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
-    api: future::Api<Sleep, Tokens, future::BoxRefresh<Sleep, Tokens>>,
+    api: future::Api<Sleep, Tokens>,
 }
 
 impl Client {
     pub fn new(account: Account) -> Client {
         let Account { base_url, policy, tokens, clock } = account;
         let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS");
-        let refresh: future::BoxRefresh<Sleep, Tokens> = Box::new({
+        let refresh = {
             let (http, base_url) = (http.clone(), base_url.clone());
-            move |refresh| {
+            move |refresh: future::Refresh<Sleep, Tokens>| {
                 let exchange = exchange(http.clone(), refresh.token().refresh_request(&base_url));
-                Box::pin(async move { refresh.token().refreshed(refresh.api().policy(), exchange.await.ok()) })
+                async move {
+                    let response = exchange.await.map_err(|_| RefreshError::UNAVAILABLE)?;
+                    refresh.token().refreshed(&response, &refresh.read(response.status().as_u16(), response.headers()))
+                }
             }
-        });
+        };
         let first = Fresh { token: tokens, expires_in: None };
         let api = future::Api::with_upstream(Upstream::new(policy), tokio::time::sleep as Sleep, clock);
         Client { http, base_url, api: api.with_login(Some(first), refresh) }
@@ -37,7 +40,7 @@ impl Client {
             let response = exchange(self.http.clone(), request).await.map_err(|error| (kind(&error), error))?;
             Ok((call.reply(&attempt, &response), response))
         };
-        self.api.call(call.start(&mut |step| call.log.observe(step)), send).await.map_err(Box::new)
+        self.api.call(call.start(&mut |step| call.log.observe(step)), send).await
     }
 }
 

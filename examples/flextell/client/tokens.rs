@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use retry_machine::Policy;
+use retry_machine::Reply;
 use retry_machine::drive::{Fresh, RefreshError};
 use serde::Deserialize;
 
@@ -40,20 +40,14 @@ impl Tokens {
             .expect("the URL is well formed")
     }
 
-    /// Reads the token endpoint's response, if there is one. A program that can restart stores the new tokens here: a
-    /// refresh token is good for one refresh.
-    pub fn refreshed(&self, policy: &Policy, response: Option<Response>) -> Result<Fresh<Tokens>, RefreshError> {
-        let response = response.ok_or(RefreshError::Unavailable { retry_after: None })?;
-        if let Some(fresh) = self.renewed(&response) {
-            return Ok(fresh);
-        }
-        match error_body(&response) {
+    /// Reads the token endpoint's response. A program that can restart stores the new tokens here: a refresh token is good
+    /// for one refresh.
+    pub fn refreshed(&self, response: &Response, reply: &Reply) -> Result<Fresh<Tokens>, RefreshError> {
+        match (self.renewed(response), error_body(response)) {
+            (Some(fresh), _) => Ok(fresh),
             // For good: until the token is replaced, every call of the account fails without being sent (K6).
-            Some(body) if body.code() == Some("invalid_grant") => Err(RefreshError::Rejected),
-            _ => {
-                let reply = policy.read(response.status().as_u16(), response.headers());
-                Err(RefreshError::Unavailable { retry_after: reply.hint().map(|hint| hint.wait()) })
-            }
+            (_, Some(body)) if body.code() == Some("invalid_grant") => Err(RefreshError::Rejected),
+            _ => Err(RefreshError::unavailable(reply)),
         }
     }
 
