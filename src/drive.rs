@@ -2,7 +2,8 @@
 //!
 //! [`blocking::Api`] is for threads and [`future::Api`] for any async runtime. Each is the handle of a service: it keeps
 //! what requests share, and its `call` drives one request to its end. Neither does IO: a closure sends each attempt with
-//! the HTTP client of your choice.
+//! the HTTP client of your choice. The two modules show whole clients, and [`pages::drivers`](crate::pages::drivers) has
+//! what comes after the first call: tokens, logins, several rate limits, shutting down, watching, virtual time.
 
 pub mod blocking;
 pub mod future;

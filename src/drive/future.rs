@@ -59,8 +59,8 @@ use crate::upstream::Upstream;
 /// The handle of a service for async clients.
 ///
 /// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as `Api<S>`, or with tokens as
-/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a
-/// pointer: with tokio, `S` is `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
+/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a pointer: with tokio, `S` is
+/// `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
 pub type Api<S, T = NoToken, R = BoxRefresh<S, T>> = super::Api<T, Tasks<S, T, R>>;
 
 /// The facts of a refresh that begins.

@@ -69,7 +69,8 @@ impl<'a> Request<'a> {
     }
 
     /// Goes on with a request that began earlier, such as one from a snapshot. An attempt that was in flight counts as
-    /// broken off: its response can never come.
+    /// broken off: its response can never come. A machine that has not begun gives the request a seed of its own (rule T5),
+    /// so that a test or a record can be repeated.
     ///
     /// # Errors
     ///
@@ -104,9 +105,9 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Keeps the last response through the waits, for the [`RequestError`] of a request that fails later. By default a
-    /// response that is not the answer is dropped before the next wait, since it may hold a connection. Set it where
-    /// responses are complete in memory.
+    /// Keeps the last response through the waits, for the [`RequestError`](super::RequestError) of a request that fails
+    /// later. By default a response that is not the answer is dropped before the next wait, since it may hold a connection.
+    /// Set it where responses are complete in memory.
     pub fn keep_last_response(mut self) -> Request<'a> {
         self.keeps_response = true;
         self
