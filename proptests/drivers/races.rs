@@ -1,0 +1,216 @@
+//! Windows between two steps of a driver: what a client's own code does there loses no refresh and begins none twice.
+
+use std::future::ready;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use retry_machine::drive::{Canceller, Request, Step};
+use retry_machine::{Action, FailureKind, Idempotency, TransportErrorKind};
+
+use super::support::{exact, secs};
+use super::world::{Called, Endpoint, Scene, Server, Task, Tasks, UNAVAILABLE, bounded, run, tasks, token};
+
+#[test]
+fn k9_a_refresh_that_waits_for_itself_ends_with_its_leases() {
+    bounded(|| {
+        let own: Arc<OnceLock<Tasks>> = Arc::default();
+        let server = Server::accepting("new");
+        let (handle, of) = (own.clone(), server.clone());
+        let scene = Scene::with_refresh(exact(), Endpoint::new(), |_| {
+            Box::new(move |_| {
+                let (api, server) = (handle.get().unwrap().clone(), of.clone());
+                Box::pin(async move {
+                    // By mistake: this handle waits for the refresh itself.
+                    let answer = api.call(Idempotency::Idempotent, |attempt| ready(server.answer(&attempt))).await;
+                    answer.map(|answer| token(&answer.response)).map_err(|_| UNAVAILABLE)
+                })
+            })
+        });
+        own.set(scene.api.clone()).ok().unwrap();
+        let mut request = scene.request();
+        scene.run_until(100_000, &mut [&mut request]);
+        assert_eq!(request.take(), Err(FailureKind::TokenUnavailable));
+    });
+}
+
+#[test]
+fn k11_a_result_that_is_being_reported_still_belongs_to_its_refresh() {
+    // The future is dropped between its end and its report, and its drop takes its time: another request leads.
+    let late: Arc<Mutex<Option<Task<Called>>>> = Arc::default();
+    let endpoint = Endpoint::new();
+    let (at_endpoint, in_drop) = (endpoint.clone(), late.clone());
+    let scene = Scene::with_refresh(exact(), endpoint, |clock| {
+        let clock = clock.clone();
+        Box::new(move |refresh| {
+            let mut exchange = at_endpoint.begin(&refresh);
+            let (clock, in_drop) = (clock.clone(), in_drop.clone());
+            exchange.on_drop = Some(Box::new(move || {
+                clock.advance(secs(31));
+                if let Some(task) = &mut *in_drop.lock().unwrap() {
+                    task.poll();
+                }
+            }));
+            Box::pin(exchange)
+        })
+    });
+    let mut leader = scene.waiting();
+    *late.lock().unwrap() = Some(scene.waiting());
+    scene.endpoint.finish(0, Ok(token("new")));
+    scene.run_until(10_000, &mut [&mut leader]);
+    assert_eq!(leader.take(), Ok("200 new".into()));
+    assert_eq!(scene.endpoint.begun(), 1, "the refresh token was sent twice");
+    let mut late = late.lock().unwrap().take().unwrap();
+    scene.run(&mut [&mut late]);
+    assert_eq!(late.take(), Ok("200 new".into()));
+}
+
+#[test]
+fn k11_a_lease_whose_token_came_before_its_refresh_begins_none() {
+    let scene = Scene::new(exact());
+    let leader = scene.waiting();
+    let mut second = scene.waiting();
+    scene.clock.advance(secs(31));
+    // The refresh ends after the second request was given a lease, and before it begins a refresh.
+    let endpoint = scene.endpoint.clone();
+    let leader = Arc::new(Mutex::new(leader));
+    let of_hook = leader.clone();
+    scene.clock.on_real_time(move || {
+        endpoint.finish(0, Ok(token("new")));
+        of_hook.lock().unwrap().poll();
+    });
+    scene.run(&mut [&mut second]);
+    assert_eq!(second.take(), Ok("200 new".into()));
+    assert_eq!(scene.endpoint.begun(), 1, "the refresh token was sent twice");
+    assert_eq!(leader.lock().unwrap().take(), Ok("200 new".into()));
+}
+
+#[test]
+fn k11_a_token_from_outside_before_the_refresh_begins_leaves_none_under_way() {
+    for remove in [false, true] {
+        let scene = Scene::new(exact());
+        let api = scene.api.clone();
+        scene.clock.on_real_time(move || if remove { api.token_removed() } else { api.token_replaced(token("new")) });
+        let mut leader = scene.request();
+        scene.run(&mut [&mut leader]);
+        let expected = if remove { Err(FailureKind::TokenRejected) } else { Ok("200 new".into()) };
+        assert_eq!(leader.take(), expected);
+        assert_eq!((scene.endpoint.begun(), scene.endpoint.under_way()), (0, 0), "remove: {remove}");
+    }
+}
+
+#[test]
+fn k11_a_follower_that_came_before_the_refresh_began_goes_on_with_it() {
+    let scene = Scene::new(exact());
+    let follower = Arc::new(Mutex::new(scene.request()));
+    let of_hook = follower.clone();
+    scene.clock.on_real_time(move || {
+        of_hook.lock().unwrap().poll();
+    });
+    let (api, server) = (scene.api.clone(), scene.server.clone());
+    let mut leader = Task::new(async move {
+        let mut observer = |step: &Step| assert!(!matches!(step.action, Action::RefreshToken { .. }), "a panic");
+        let request = Request::new(Idempotency::Idempotent).observed_by(&mut observer);
+        drop(api.call(request, |attempt| ready(server.answer(&attempt))).await);
+    });
+    catch_unwind(AssertUnwindSafe(|| leader.poll().has_ended())).unwrap_err();
+    let mut follower = Arc::into_inner(follower).unwrap().into_inner().unwrap();
+    scene.run_until(1_000, &mut [&mut follower]);
+    scene.endpoint.finish(0, Ok(token("new")));
+    scene.run_until(2_000, &mut [&mut follower]);
+    assert_eq!(follower.take(), Ok("200 new".into()));
+}
+
+#[test]
+fn k5_a_panic_of_the_clock_does_not_come_between_a_lease_and_its_refresh() {
+    let scene = Scene::new(exact());
+    scene.clock.on_real_time(|| panic!("the clock panics"));
+    let mut leader = scene.request();
+    catch_unwind(AssertUnwindSafe(|| leader.poll().has_ended())).unwrap_err();
+    // Either the refresh is under way, or its lease is free.
+    let mut next = scene.waiting();
+    scene.endpoint.finish(0, Ok(token("new")));
+    scene.run_until(1_000, &mut [&mut next]);
+    assert_eq!(next.take(), Ok("200 new".into()));
+}
+
+#[test]
+fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
+    struct Brittle(&'static str);
+    impl Drop for Brittle {
+        fn drop(&mut self) {
+            assert!(self.0 != "old", "the token panics");
+        }
+    }
+    let clock = super::world::TestClock::default();
+    let fresh = |name| retry_machine::drive::Fresh { token: Brittle(name), expires_in: None };
+    for replaced in [true, false] {
+        let rest = clock.clone();
+        let api = tasks(exact(), &clock).with_login(Some(fresh("old")), move |_| {
+            let wait = rest.sleep(secs(1));
+            async move {
+                wait.await;
+                Ok(fresh("new"))
+            }
+        });
+        let call = || {
+            let api = api.clone();
+            Task::new(async move {
+                let call = api.call(Idempotency::Idempotent, |attempt| {
+                    let status = if attempt.token().unwrap().0 == "new" { 200 } else { 401 };
+                    ready(Ok::<_, (_, ())>((attempt.read(status, [("", "")]), status)))
+                });
+                call.await.map(|answer| answer.response).map_err(|error| error.failure.kind())
+            })
+        };
+        let (mut leader, mut follower) = (call(), call());
+        leader.poll();
+        follower.poll();
+        // Else it keeps the old token alive.
+        leader.cancel();
+        if replaced {
+            let replace = || api.token_replaced(fresh("new"));
+            let _ = catch_unwind(AssertUnwindSafe(replace));
+        } else {
+            clock.advance(secs(1));
+            let mut passer_by = call();
+            let _ = catch_unwind(AssertUnwindSafe(|| passer_by.poll().has_ended()));
+        }
+        assert!(follower.is_woken(), "replaced: {replaced}");
+        follower.poll();
+        assert_eq!(follower.take(), Ok(200));
+    }
+}
+
+#[test]
+fn s6_a_cancelled_request_sends_no_further_attempt() {
+    // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
+    let clock = super::world::TestClock::default();
+    let canceller = Canceller::new();
+    let api = tasks(exact(), &clock);
+    let (sent, cancel) = (Arc::new(Mutex::new(0)), canceller.clone());
+    let sends = sent.clone();
+    let mut task = Task::new(async move {
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+        let call = api.call(request, |_| {
+            *sends.lock().unwrap() += 1;
+            cancel.cancel();
+            ready(Err::<(_, ()), _>((TransportErrorKind::Unprocessed, "unprocessed")))
+        });
+        call.await.map_err(|error| error.failure.kind())
+    });
+    run(&clock, &mut [&mut task]);
+    assert_eq!(task.take().unwrap_err(), FailureKind::Cancelled);
+    assert_eq!(*sent.lock().unwrap(), 1);
+}
+
+#[test]
+fn k11_a_woken_task_that_is_not_polled_does_not_keep_the_others_waiting() {
+    let scene = Scene::new(exact());
+    // It stays alive, but its task does something else, such as a stream whose consumer is slow.
+    let idle = scene.waiting();
+    let mut other = scene.waiting();
+    scene.endpoint.finish(0, Ok(token("new")));
+    assert!(idle.is_woken() || other.is_woken());
+    scene.run_until(1_000, &mut [&mut other]);
+    assert!(other.has_ended(), "the other waits for a task that is not polled");
+}
