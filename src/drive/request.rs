@@ -41,13 +41,13 @@ pub(super) type Observer<'a> = &'a mut (dyn FnMut(&Step) + Send + 'a);
 pub struct Step {
     /// The time of the step.
     pub at: Timestamp,
-    /// What happened.
+    /// The cause of the step.
     pub trigger: StepTrigger,
-    /// What follows.
+    /// The action that follows.
     pub action: Action,
 }
 
-/// What led to a [`Step`].
+/// The cause of a [`Step`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum StepTrigger {
