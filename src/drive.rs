@@ -13,6 +13,8 @@ mod api;
 mod attempt;
 mod cancel;
 mod clock;
+#[cfg(test)]
+mod interleavings;
 mod login;
 mod refresh;
 mod request;
@@ -23,7 +25,7 @@ mod waiters;
 pub use self::answer::{Answer, CallResult, RequestError, SendResult};
 pub use self::api::{Api, NoToken};
 pub use self::attempt::Attempt;
-pub use self::cancel::Canceller;
+pub use self::cancel::CancelHandle;
 pub use self::clock::{Clock, SystemClock};
 pub use self::refresh::{Fresh, Refresh, RefreshError, RefreshResult};
 pub use self::request::{Request, Step, StepTrigger};

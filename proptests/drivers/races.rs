@@ -4,7 +4,7 @@ use std::future::ready;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use retry_machine::drive::{Canceller, Request, Step};
+use retry_machine::drive::{CancelHandle, Request, Step};
 use retry_machine::{Action, FailureKind, Idempotency, TransportErrorKind};
 
 use super::support::{exact, secs};
@@ -185,12 +185,12 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
 fn s6_a_cancelled_request_sends_no_further_attempt() {
     // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
     let clock = super::world::TestClock::default();
-    let canceller = Canceller::new();
+    let cancel = CancelHandle::new();
     let api = tasks(exact(), &clock);
-    let (sent, cancel) = (Arc::new(Mutex::new(0)), canceller.clone());
+    let (sent, cancel) = (Arc::new(Mutex::new(0)), cancel.clone());
     let sends = sent.clone();
     let mut task = Task::new(async move {
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&cancel);
         let call = api.call(request, |_| {
             *sends.lock().unwrap() += 1;
             cancel.cancel();

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::cancel::Canceller;
+use super::cancel::CancelHandle;
 use crate::action::Action;
 use crate::event::{Event, Idempotency, RefreshOutcome};
 use crate::machine::{RequestLimits, RetryMachine};
@@ -23,7 +23,8 @@ use crate::time::Timestamp;
 pub struct Request<'a> {
     pub(super) start: Start,
     pub(super) limits: RequestLimits,
-    pub(super) canceller: Option<Canceller>,
+    pub(super) seed: Option<u64>,
+    pub(super) cancel: Option<CancelHandle>,
     pub(super) observer: Option<Observer<'a>>,
     pub(super) keeps_response: bool,
 }
@@ -49,7 +50,7 @@ pub struct Step {
 
 /// The cause of a [`Step`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a request hears of nothing else")]
 pub enum StepTrigger {
     /// An event.
     Event(Event),
@@ -84,7 +85,7 @@ impl<'a> Request<'a> {
 
     fn starting(start: Start) -> Request<'a> {
         let limits = RequestLimits::default();
-        Request { start, limits, canceller: None, observer: None, keeps_response: false }
+        Request { start, limits, seed: None, cancel: None, observer: None, keeps_response: false }
     }
 
     /// Sets limits of its own (rule D17). They do not change a request that is [resumed](Request::resume).
@@ -93,9 +94,16 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Lets a canceller end the request.
-    pub fn cancelled_by(mut self, canceller: &Canceller) -> Request<'a> {
-        self.canceller = Some(canceller.clone());
+    /// Sets its seed (rule T5), for a test that is to repeat. By default each request has one of its own. It does not change a
+    /// request that is [resumed](Request::resume).
+    pub fn seed(mut self, seed: u64) -> Request<'a> {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Lets a cancel handle end the request.
+    pub fn cancelled_by(mut self, cancel: &CancelHandle) -> Request<'a> {
+        self.cancel = Some(cancel.clone());
         self
     }
 
