@@ -6,7 +6,9 @@
 #[path = "../common/support.rs"]
 mod support;
 
+mod callbacks;
 mod races;
+mod refresh;
 mod script;
 mod story;
 mod world;

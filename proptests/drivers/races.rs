@@ -1,37 +1,18 @@
 //! Windows between two steps of a driver: what a client's own code does there loses no refresh and begins none twice.
 
-use std::future::ready;
+use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
 
-use retry_machine::drive::{CancelHandle, Request, Step};
-use retry_machine::{Action, FailureKind, Idempotency, TransportErrorKind};
+use retry_machine::drive::{CancelHandle, Clock, Request, Step, blocking};
+use retry_machine::{Action, FailureKind, Idempotency, Reply, Timestamp, TransportErrorKind, Upstream};
 
 use super::support::{exact, secs};
 use super::world::{Called, Endpoint, Scene, Server, Task, Tasks, UNAVAILABLE, bounded, run, tasks, token};
-
-#[test]
-fn k9_a_refresh_that_waits_for_itself_ends_with_its_leases() {
-    bounded(|| {
-        let own: Arc<OnceLock<Tasks>> = Arc::default();
-        let server = Server::accepting("new");
-        let (handle, of) = (own.clone(), server.clone());
-        let scene = Scene::with_refresh(exact(), Endpoint::new(), |_| {
-            Box::new(move |_| {
-                let (api, server) = (handle.get().unwrap().clone(), of.clone());
-                Box::pin(async move {
-                    // By mistake: this handle waits for the refresh itself.
-                    let answer = api.call(Idempotency::Idempotent, |attempt| ready(server.answer(&attempt))).await;
-                    answer.map(|answer| token(&answer.response)).map_err(|_| UNAVAILABLE)
-                })
-            })
-        });
-        own.set(scene.api.clone()).ok().unwrap();
-        let mut request = scene.request();
-        scene.run_until(100_000, &mut [&mut request]);
-        assert_eq!(request.take(), Err(FailureKind::TokenUnavailable));
-    });
-}
 
 #[test]
 fn k11_a_result_that_is_being_reported_still_belongs_to_its_refresh() {
@@ -185,12 +166,12 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
 fn s6_a_cancelled_request_sends_no_further_attempt() {
     // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
     let clock = super::world::TestClock::default();
-    let cancel = CancelHandle::new();
+    let handle = CancelHandle::new();
     let api = tasks(exact(), &clock);
-    let (sent, cancel) = (Arc::new(Mutex::new(0)), cancel.clone());
+    let (sent, cancel) = (Arc::new(Mutex::new(0)), handle.clone());
     let sends = sent.clone();
     let mut task = Task::new(async move {
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&cancel);
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
         let call = api.call(request, |_| {
             *sends.lock().unwrap() += 1;
             cancel.cancel();
@@ -213,4 +194,114 @@ fn k11_a_woken_task_that_is_not_polled_does_not_keep_the_others_waiting() {
     assert!(idle.is_woken() || other.is_woken());
     scene.run_until(1_000, &mut [&mut other]);
     assert!(other.has_ended(), "the other waits for a task that is not polled");
+}
+
+#[test]
+fn e1_a_request_that_is_cancelled_in_an_attempt_does_not_bring_back_an_older_error() {
+    let clock = super::world::TestClock::default();
+    let handle = CancelHandle::new();
+    let api = tasks(exact(), &clock);
+    let cancel = handle.clone();
+    let mut task = Task::new(async move {
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
+        let call = api.call(request, |attempt| async move {
+            if attempt.number() == 1 {
+                return Err::<(_, ()), _>((TransportErrorKind::NotSent, "of the first attempt"));
+            }
+            pending().await
+        });
+        call.await.map_err(|error| (error.failure.kind(), error.error))
+    });
+    super::world::run_until(&clock, super::support::at(2_000), &mut [&mut task]);
+    cancel.cancel();
+    run(&clock, &mut [&mut task]);
+    assert_eq!(task.take().unwrap_err(), (FailureKind::Cancelled, None));
+}
+
+#[test]
+fn k11_what_a_refresh_brings_while_it_is_given_up_counts_like_that_of_a_thread() {
+    // It is being polled while its fourth lease begins: with its token in hand it is not as lost as one that hangs.
+    let fourth: Arc<Mutex<Option<Task<Called>>>> = Arc::default();
+    let (in_poll, begun) = (fourth.clone(), Arc::new(Mutex::new(0)));
+    let count = begun.clone();
+    let scene = Scene::with_refresh(exact(), Endpoint::new(), |_| {
+        Box::new(move |_| {
+            *count.lock().unwrap() += 1;
+            let (fourth, is_first) = (in_poll.clone(), *count.lock().unwrap() == 1);
+            Box::pin(std::future::poll_fn(move |context| {
+                if !is_first || fourth.lock().unwrap().is_none() {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                fourth.lock().unwrap().as_mut().unwrap().poll();
+                Poll::Ready(Ok(token("new")))
+            }))
+        })
+    });
+    for _ in 0..3 {
+        scene.waiting().cancel();
+        scene.clock.advance(secs(31));
+    }
+    *fourth.lock().unwrap() = Some(scene.request());
+    let mut passer_by = scene.request();
+    passer_by.poll();
+    assert_eq!(*begun.lock().unwrap(), 2);
+    assert_eq!(scene.api.token().unwrap().0, "new");
+}
+
+#[test]
+fn k11_a_clock_that_panics_at_the_end_of_a_refresh_does_not_lose_its_token() {
+    let scene = Scene::new(exact());
+    let mut leader = scene.waiting();
+    scene.waiting();
+    scene.endpoint.finish(0, Ok(token("new")));
+    scene.clock.on_now(|| panic!("the clock panics"));
+    let _ = catch_unwind(AssertUnwindSafe(|| leader.poll().has_ended()));
+    let mut next = scene.request();
+    scene.run_until(0, &mut [&mut next]);
+    assert_eq!(next.take(), Ok("200 new".into()));
+}
+
+#[test]
+fn k8_a_waker_that_panics_keeps_nobody_else_waiting() {
+    let scene = Scene::new(exact());
+    let (first, mut second) = (scene.waiting(), scene.waiting());
+    first.on_wake(|| panic!("the waker panics"));
+    let finish = || scene.endpoint.finish(0, Ok(token("new")));
+    let _ = catch_unwind(AssertUnwindSafe(finish));
+    scene.run_until(0, &mut [&mut second]);
+    assert_eq!(second.take(), Ok("200 new".into()));
+}
+
+/// A clock that panics from some call on, also in the drop of the request that it has broken.
+struct Broken(AtomicU32);
+
+impl Clock for Broken {
+    fn now(&self) -> Timestamp {
+        let left = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        assert!(left.is_ok(), "the clock panics");
+        Timestamp::ZERO
+    }
+
+    fn unix_time(&self) -> Option<Duration> {
+        None
+    }
+}
+
+#[test]
+fn s6_a_clock_that_panics_for_good_does_not_abort_the_process() {
+    const CHILD: &str = "s6_a_clock_that_panics_for_good";
+    if std::env::var_os(CHILD).is_some() {
+        for calls in 0..3 {
+            let upstream = Upstream::new(exact().build().unwrap());
+            let api = blocking::Api::with_upstream(upstream, Broken(AtomicU32::new(calls)));
+            let call = || api.call(Idempotency::Idempotent, |_| Ok::<_, (_, ())>((Reply::new(503), ()))).is_ok();
+            catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+        }
+        return;
+    }
+    let name = format!("{}::s6_a_clock_that_panics_for_good_does_not_abort_the_process", "races");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", &name]).env(CHILD, "1").output().unwrap();
+    assert!(output.status.success(), "{}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
 }

@@ -1,6 +1,6 @@
 //! A world for the drivers: virtual time, tasks that are polled by hand, and a token endpoint that a test holds in its hands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -28,8 +28,8 @@ struct ClockState {
     next_timer: AtomicU64,
     /// Whether whoever sleeps in a thread moves the clock to the end of its sleep.
     sleepers_move: AtomicBool,
-    on_now: Mutex<Vec<Hook>>,
-    on_real_time: Mutex<Vec<Hook>>,
+    on_now: Mutex<VecDeque<Hook>>,
+    on_real_time: Mutex<VecDeque<Hook>>,
     on_each_sleep: Mutex<Option<Arc<Probe>>>,
 }
 
@@ -66,12 +66,19 @@ impl TestClock {
 
     /// Calls `hook` once, in the next call of `now`.
     pub fn on_now(&self, hook: impl FnOnce() + Send + 'static) {
-        self.0.on_now.lock().unwrap().push(Box::new(hook));
+        self.on_now_after(0, hook);
+    }
+
+    /// Calls `hook` once, in the call of `now` after this many others.
+    pub fn on_now_after(&self, calls: usize, hook: impl FnOnce() + Send + 'static) {
+        let mut hooks = self.0.on_now.lock().unwrap();
+        hooks.extend((0..calls).map(|_| Box::new(|| {}) as Hook));
+        hooks.push_back(Box::new(hook));
     }
 
     /// Calls `hook` once, in the next call of `real_time`.
     pub fn on_real_time(&self, hook: impl FnOnce() + Send + 'static) {
-        self.0.on_real_time.lock().unwrap().push(Box::new(hook));
+        self.0.on_real_time.lock().unwrap().push_back(Box::new(hook));
     }
 
     /// Calls `probe` in each call of `real_time`: whoever sleeps asks for it first.
@@ -88,8 +95,8 @@ impl TestClock {
     }
 }
 
-fn call_hook(hooks: &Mutex<Vec<Hook>>) {
-    let hook = hooks.lock().unwrap().pop();
+fn call_hook(hooks: &Mutex<VecDeque<Hook>>) {
+    let hook = hooks.lock().unwrap().pop_front();
     if let Some(hook) = hook {
         hook();
     }
