@@ -2,7 +2,8 @@
 //!
 //! [`blocking::Api`] is for threads and [`future::Api`] for any async runtime. Each is the handle of a service: it keeps
 //! what requests share, and its `call` drives one request to its end. Neither does IO: a closure sends each attempt with
-//! the HTTP client of your choice.
+//! the HTTP client of your choice. The two modules show whole clients, and [`pages::drivers`](crate::pages::drivers) has
+//! what comes after the first call: tokens, logins, several rate limits, shutting down, watching, virtual time.
 
 pub mod blocking;
 pub mod future;
@@ -12,6 +13,8 @@ mod api;
 mod attempt;
 mod cancel;
 mod clock;
+#[cfg(test)]
+mod interleavings;
 mod login;
 mod refresh;
 mod request;
@@ -22,7 +25,7 @@ mod waiters;
 pub use self::answer::{Answer, CallResult, RequestError, SendResult};
 pub use self::api::{Api, NoToken};
 pub use self::attempt::Attempt;
-pub use self::cancel::Canceller;
+pub use self::cancel::CancelHandle;
 pub use self::clock::{Clock, SystemClock};
 pub use self::refresh::{Fresh, Refresh, RefreshError, RefreshResult};
 pub use self::request::{Request, Step, StepTrigger};

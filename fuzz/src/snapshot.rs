@@ -4,8 +4,10 @@ mod change;
 mod session;
 
 use arbitrary::{Result, Unstructured};
-use retry_machine::snapshot::{MachineSnapshot, SnapshotError, UpstreamSnapshot};
-use retry_machine::{Idempotency, RetryMachine, Timestamp, Upstream};
+use retry_machine::snapshot::{
+    GateSnapshot, LoginSnapshot, MachineSnapshot, ServiceSnapshot, SnapshotError, UpstreamSnapshot,
+};
+use retry_machine::{Idempotency, Policy, RetryMachine, Timestamp, Upstream};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -42,6 +44,7 @@ fn changed(data: &[u8]) -> Result<()> {
         machines.push((RetryMachine::new(idempotency, seed).with_limits(limits), idempotency, limits));
     }
     let mut session = Session::new(Upstream::new(first.policy()), first.clone(), machines);
+    session.give_others(1, (script.ratio(1, 4)?, script.ratio(1, 4)?));
     for _ in 0..script.int_in_range(0..=12)? {
         session.step(&mut script)?;
     }
@@ -83,8 +86,24 @@ fn restored(
         machine.unwrap_or_else(|| (RetryMachine::new(Idempotency::Idempotent, 7), Value::Null))
     };
     let machines = machines.iter().map(machine).collect();
+    if let Some((upstream, written)) = &upstream {
+        parts_agree(upstream, written, &policy, now);
+    }
     let upstream = upstream.map_or_else(|| Upstream::new(policy), |(upstream, _)| upstream);
     Session::restored(upstream, settings, machines, now)
+}
+
+/// T7, S8: each part of a stored upstream is restored alone as it is with the others.
+fn parts_agree(upstream: &Upstream, written: &Value, policy: &Policy, now: Timestamp) {
+    fn part<T: DeserializeOwned>(written: &Value) -> T {
+        serde_json::from_value(written.clone()).expect("a part of what could be read")
+    }
+    let service: ServiceSnapshot = part(&written["service"]);
+    let login: LoginSnapshot = part(&written["login"]);
+    let gate: GateSnapshot = part(&written["gate"]);
+    assert_eq!(service.restore(policy.clone(), now).as_ref(), Ok(&upstream.service), "T7");
+    assert_eq!(login.restore(policy, now).as_ref(), Ok(&upstream.login), "T7");
+    assert_eq!(gate.restore(policy, now).as_ref(), Ok(&upstream.gate), "T7");
 }
 
 /// T7: refused for a reason, or restored; with how it is written.

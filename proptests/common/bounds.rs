@@ -255,11 +255,19 @@ impl Login {
             let is_token = setup.taken(entry.request, &response) == Taken::Token && !response.is_retried_401;
             self.is_refused |= is_token && is_for_it && !is_answered_otherwise;
         }
+        // Whether the request has got a 401 just now, and whether it comes to the checks of P1 without one.
+        let has_401 = matches!(entry.ended(), Some((_, Ended::Answered(response))) if response.is_about_token());
+        let asks = match entry.before.last {
+            None => true,
+            Some(Action::Wait { .. }) => entry.input == Input::Tick,
+            _ => entry.is_repetition(),
+        };
         match entry.action.filter(|_| !entry.was_over()) {
             Some(Action::RefreshToken { lease, generation, until, .. }) => {
                 assert!(!self.is_open(at), "I6: a second lease beside {self:?}: {entry:?}");
                 assert!(self.has_token && !self.is_rejected, "K6, K9: {self:?}: {entry:?}");
                 assert!(at >= self.throttled_until, "K6: {self:?}: {entry:?}");
+                assert!(!asks || self.is_due(at, settings), "K7: {self:?}: {entry:?}");
                 assert_eq!((lease, Some(generation)), (self.leases + 1, self.generation()), "K5: {entry:?}");
                 let end = at.saturating_add(settings.refresh_timeout);
                 assert_eq!(until.as_nanos(), end, "K5: {entry:?}");
@@ -271,6 +279,7 @@ impl Login {
                 let is_held_by_it = self.lease.is_some_and(|(holder, _)| holder == entry.request);
                 let is_under_way = self.is_open(at) && entry.after.lease == Some(self.leases);
                 assert!(entry.input != Input::Tick || is_under_way && !is_held_by_it, "K8: {self:?}: {entry:?}");
+                assert!(!asks || self.is_refused || self.has_expired(at), "K3: {self:?}: {entry:?}");
                 self.settled_requests.insert(entry.request);
             }
             Some(Action::Send { generation, .. }) => {
@@ -286,6 +295,8 @@ impl Login {
             Some(Action::Fail(failure)) => {
                 let told = failure.not_before().map_or(0, |instant| instant.as_nanos());
                 assert!(at >= self.throttled_until || told >= self.throttled_until, "F8: {self:?}: {entry:?}");
+                let is_refused_lease = failure.kind() == FailureKind::TokenUnavailable && (asks || has_401);
+                assert!(!is_refused_lease || at < self.throttled_until, "K6: {self:?}: {entry:?}");
                 let is_lost = self.is_rejected || !self.has_token;
                 assert!(failure.kind() != FailureKind::TokenRejected || is_lost, "K6, K9: {self:?}: {entry:?}");
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
-use retry_machine::drive::{Canceller, Fresh, Request, Step, future};
+use retry_machine::drive::{CancelHandle, Fresh, Request, Step, future};
 use retry_machine::{BreakerPolicy, FailureKind, Idempotency, Reply, TransportErrorKind};
 
 use super::support::{exact, secs};
@@ -135,8 +135,8 @@ fn k8_a_waker_may_install_a_token() {
 fn s6_no_waker_of_a_canceller_is_called_under_a_lock() {
     bounded(|| {
         let scene = Scene::new(exact());
-        let canceller = Canceller::new();
-        let (api, of) = (scene.api.clone(), canceller.clone());
+        let handle = CancelHandle::new();
+        let (api, of) = (scene.api.clone(), handle.clone());
         let curious = Curious::new(move || {
             look(&api);
             assert!(!format!("{of:?}").is_empty());
@@ -145,7 +145,7 @@ fn s6_no_waker_of_a_canceller_is_called_under_a_lock() {
             }
         });
         let cancelled = || {
-            let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+            let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
             request_of(&scene.api, &scene.server, request)
         };
         let mut requests = [cancelled(), cancelled(), cancelled()];
@@ -153,7 +153,7 @@ fn s6_no_waker_of_a_canceller_is_called_under_a_lock() {
             request.poll_with(&curious.waker()).poll_with(&curious.waker());
         }
         requests[1].cancel();
-        canceller.cancel();
+        handle.cancel();
         for index in [0, 2] {
             assert_eq!(requests[index].poll_with(&curious.waker()).take(), Err(FailureKind::Cancelled));
         }

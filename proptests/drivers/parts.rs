@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use retry_machine::drive::future::{self, RefreshResult, Sleep};
 use retry_machine::drive::{
-    Answer, Attempt, CallResult, Canceller, Fresh, NoToken, RefreshError, Request, SendResult, Step, SystemClock,
+    Answer, Attempt, CallResult, CancelHandle, Fresh, NoToken, RefreshError, Request, SendResult, Step, SystemClock,
     blocking,
 };
 use retry_machine::{
@@ -262,9 +262,9 @@ where
     E: Send + 'static,
 {
     spawn(async move {
-        let canceller = Canceller::new();
+        let handle = CancelHandle::new();
         let mut observer = |_: &Step| {};
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller).observed_by(&mut observer);
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle).observed_by(&mut observer);
         api.call(request, send).await
     })
 }
@@ -352,7 +352,7 @@ fn t4_handles_have_names_and_are_shared_by_threads() {
             .with_login(Some(token("a")), |_| Err(RefreshError::Rejected)),
     };
     is_send_and_sync(&client);
-    is_send_and_sync(&Canceller::new());
+    is_send_and_sync(&CancelHandle::new());
     is_send_and_sync(&SystemClock::new());
     drop(spawn(client.with_token.call(Idempotency::Idempotent, |attempt| {
         ready(Ok::<_, (TransportErrorKind, ())>((attempt.read(200, [("", "")]), ())))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use retry_machine::drive::{Canceller, Clock, Request, Step, blocking};
+use retry_machine::drive::{CancelHandle, Clock, Request, Step, blocking};
 use retry_machine::{Action, FailureKind, Idempotency, Reply, Timestamp, TransportErrorKind, Upstream};
 
 use super::support::{at, exact, secs};
@@ -166,12 +166,12 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
 fn s6_a_cancelled_request_sends_no_further_attempt() {
     // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
     let clock = TestClock::default();
-    let canceller = Canceller::new();
+    let handle = CancelHandle::new();
     let api = tasks(exact(), &clock);
-    let (sent, cancel) = (Arc::new(Mutex::new(0)), canceller.clone());
+    let (sent, cancel) = (Arc::new(Mutex::new(0)), handle.clone());
     let sends = sent.clone();
     let mut task = Task::new(async move {
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
         let call = api.call(request, |_| {
             *sends.lock().unwrap() += 1;
             cancel.cancel();
@@ -199,11 +199,11 @@ fn k11_a_woken_task_that_is_not_polled_does_not_keep_the_others_waiting() {
 #[test]
 fn e1_a_request_that_is_cancelled_in_an_attempt_does_not_bring_back_an_older_error() {
     let clock = TestClock::default();
-    let canceller = Canceller::new();
+    let handle = CancelHandle::new();
     let api = tasks(exact(), &clock);
-    let cancel = canceller.clone();
+    let cancel = handle.clone();
     let mut task = Task::new(async move {
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
         let call = api.call(request, |attempt| async move {
             if attempt.number() == 1 {
                 return Err::<(_, ()), _>((TransportErrorKind::NotSent, "of the first attempt"));

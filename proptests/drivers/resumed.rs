@@ -320,11 +320,11 @@ fn t7_any_machine_can_be_cancelled_and_dropped() {
     for events in [vec![START], vec![START, reply(1, 503)], vec![START, reply(1, 401)], vec![START, reply(1, 429)]] {
         let scene = Scene::new(exact());
         let machine = earlier(idempotent(), &events);
-        let canceller = retry_machine::drive::Canceller::new();
-        let request = Request::resume(machine.clone()).unwrap().cancelled_by(&canceller);
+        let handle = retry_machine::drive::CancelHandle::new();
+        let request = Request::resume(machine.clone()).unwrap().cancelled_by(&handle);
         let mut task = request_of(&scene.api, &scene.server, request);
         task.poll();
-        canceller.cancel();
+        handle.cancel();
         if !task.has_ended() {
             task.poll();
         }
@@ -338,12 +338,12 @@ fn t7_any_machine_can_be_cancelled_and_dropped() {
 #[test]
 fn t7_a_resumed_request_that_is_cancelled_before_it_goes_on_ends_at_once() {
     bounded(|| {
-        let canceller = retry_machine::drive::Canceller::new();
-        canceller.cancel();
+        let handle = retry_machine::drive::CancelHandle::new();
+        handle.cancel();
         for events in [vec![START], vec![START, reply(1, 503)], vec![START, reply(1, 401)]] {
             let upstream = Upstream::new(exact().build().unwrap());
             let api = blocking::Api::with_upstream(upstream, ThreadClock(TestClock::default()));
-            let request = Request::resume(earlier(idempotent(), &events)).unwrap().cancelled_by(&canceller);
+            let request = Request::resume(earlier(idempotent(), &events)).unwrap().cancelled_by(&handle);
             let call = api.call(request, |_| -> Result<(Reply, ()), (_, ())> { panic!("it is not sent") });
             assert_eq!(call.unwrap_err().failure.kind(), FailureKind::Cancelled);
         }

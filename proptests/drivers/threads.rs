@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use retry_machine::drive::blocking::{Api, RefreshResult, Sender};
 use retry_machine::drive::{
-    Attempt, Canceller, Clock, Fresh, RefreshError, Request, SendResult, Step, SystemClock, blocking,
+    Attempt, CancelHandle, Clock, Fresh, RefreshError, Request, SendResult, Step, SystemClock, blocking,
 };
 use retry_machine::{
     BreakerPolicy, FailureKind, Idempotency, PolicyBuilder, Reply, RequestLimits, Timestamp, TransportErrorKind,
@@ -411,9 +411,9 @@ fn k11_a_refresh_whose_thread_cannot_be_made_counts_as_abandoned() {
 #[test]
 fn s6_a_request_that_is_cancelled_before_it_begins_is_not_sent() {
     let scene = Scene::new(exact());
-    let canceller = Canceller::new();
-    canceller.cancel();
-    let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+    let handle = CancelHandle::new();
+    handle.cancel();
+    let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
     assert_eq!(call(&scene.api, &scene.server, request), Err(FailureKind::Cancelled));
     assert_eq!(scene.server.calls(), 0);
 }
@@ -422,18 +422,18 @@ fn s6_a_request_that_is_cancelled_before_it_begins_is_not_sent() {
 fn s6_a_cancel_from_another_thread_ends_all_waits_at_once() {
     bounded(|| {
         let scene = Scene::new(exact());
-        let canceller = Canceller::new();
+        let handle = CancelHandle::new();
         let waiting = Arc::new(AtomicU32::new(0));
         let requests: Vec<_> = (0..12)
             .map(|number| {
-                let (api, canceller, waiting) = (scene.api.clone(), canceller.clone(), waiting.clone());
+                let (api, handle, waiting) = (scene.api.clone(), handle.clone(), waiting.clone());
                 thread::spawn(move || {
                     let mut observer = |step: &Step| {
                         if !step.action.is_terminal() && !step.action.short().starts_with("send") {
                             waiting.fetch_add(1, Ordering::SeqCst);
                         }
                     };
-                    let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+                    let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
                     let call = api.call(request.observed_by(&mut observer), |attempt| {
                         // In a back-off, at the gate and in the wait for a token.
                         let status = [503, 429, 401][number % 3];
@@ -444,7 +444,7 @@ fn s6_a_cancel_from_another_thread_ends_all_waits_at_once() {
             })
             .collect();
         eventually(|| waiting.load(Ordering::SeqCst) == 12);
-        canceller.cancel();
+        handle.cancel();
         for request in requests {
             assert_eq!(request.join().unwrap(), FailureKind::Cancelled);
         }
@@ -459,14 +459,14 @@ fn s6_a_cancel_from_another_thread_ends_all_waits_at_once() {
 fn s6_a_cancel_ends_the_wait_for_a_refresh_and_not_the_refresh() {
     bounded(|| {
         let scene = Scene::new(exact());
-        let canceller = Canceller::new();
-        let request = || scene.request_of(Request::new(Idempotency::Idempotent).cancelled_by(&canceller));
+        let handle = CancelHandle::new();
+        let request = || scene.request_of(Request::new(Idempotency::Idempotent).cancelled_by(&handle));
         let leader = request();
         eventually(|| scene.desk.begun() == 1);
         let follower = request();
         let patient = scene.request();
         thread::sleep(ms(2));
-        canceller.cancel();
+        handle.cancel();
         assert_eq!(leader.join().unwrap(), Err(FailureKind::Cancelled));
         assert_eq!(follower.join().unwrap(), Err(FailureKind::Cancelled));
         scene.desk.finish(0, Ok(token("new")));
@@ -479,10 +479,10 @@ fn s6_a_cancel_ends_the_wait_for_a_refresh_and_not_the_refresh() {
 fn s6_a_cancel_in_a_send_lets_it_end_and_keeps_its_answer() {
     for (status, expected) in [(200, Ok(1)), (503, Err(FailureKind::Cancelled)), (404, Err(FailureKind::NotFound))] {
         let api = threads(exact(), &TestClock::default());
-        let canceller = Canceller::new();
-        let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+        let handle = CancelHandle::new();
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
         let result = api.call(request, |attempt| {
-            canceller.cancel();
+            handle.cancel();
             Ok::<_, (TransportErrorKind, ())>((attempt.read(status, [("", "")]), attempt.number()))
         });
         assert_eq!(result.map(|answer| answer.response).map_err(|error| error.failure.kind()), expected);
@@ -494,12 +494,12 @@ fn s6_a_cancelled_thread_sends_no_further_attempt() {
     // What follows the first attempt would be sent at once: the repetition of D13, and that of K4.
     for is_401 in [false, true] {
         let scene = Scene::new(exact());
-        let canceller = Canceller::new();
+        let handle = CancelHandle::new();
         let mut sends = 0;
-        let request = Request::new(Idempotency::NonIdempotent).cancelled_by(&canceller);
+        let request = Request::new(Idempotency::NonIdempotent).cancelled_by(&handle);
         let result = scene.api.call(request, |attempt| {
             sends += 1;
-            canceller.cancel();
+            handle.cancel();
             if is_401 {
                 scene.api.token_replaced(token("new"));
                 scene.server.answer(&attempt)
@@ -610,13 +610,13 @@ fn t2_a_wait_beyond_all_time_can_be_cancelled() {
     bounded(|| {
         let api = Api::new(exact().max_server_wait(Duration::MAX).build().unwrap());
         api.close_gate(Duration::MAX);
-        let canceller = Canceller::new();
+        let handle = CancelHandle::new();
         let (waits, is_waiting) = mpsc::channel();
         let request = {
-            let canceller = canceller.clone();
+            let handle = handle.clone();
             thread::spawn(move || {
                 let mut observer = |step: &Step| waits.send(step.action.is_terminal()).unwrap();
-                let request = Request::new(Idempotency::Idempotent).cancelled_by(&canceller);
+                let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
                 let request = request.observed_by(&mut observer);
                 let call = api.call(request, |_| Ok::<_, (TransportErrorKind, ())>((Reply::new(200), ())));
                 call.unwrap_err().failure.kind()
@@ -624,7 +624,7 @@ fn t2_a_wait_beyond_all_time_can_be_cancelled() {
         };
         assert!(!is_waiting.recv().unwrap());
         thread::sleep(ms(2));
-        canceller.cancel();
+        handle.cancel();
         assert_eq!(request.join().unwrap(), FailureKind::Cancelled);
     });
 }

@@ -337,7 +337,7 @@ struct SystemState {
     /// The capacity of the budget, and its balance.
     capacity: u32,
     balance: u32,
-    /// The cases at the gate on the edge to this state.
+    /// The case on the edge to this state.
     reached: Option<Case>,
     broken: Option<&'static str>,
 }
@@ -438,7 +438,7 @@ impl Token {
     }
 }
 
-/// The cases at the gate that the search must reach.
+/// The cases at the gate and at the login that the search must reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Case {
     InQueue,
@@ -449,6 +449,10 @@ enum Case {
     TooLongInAll,
     Brake,
     FreeThrottle,
+    FollowsBeforeItSends,
+    LeadsAfterAnAbandonedLease,
+    AnOlderLeaseCounts,
+    FailsWithoutItsToken,
 }
 
 /// Two states are the same if they continue in the same way: instants count from now, and the path to a state does not
@@ -468,6 +472,8 @@ impl Hash for SystemState {
             let Seen { succeeded, unanswered, repeated, paid, end, .. } = seen;
             (succeeded, unanswered, repeated, paid, end.is_some()).hash(hasher);
         }
+        // The same state comes of the newest lease.
+        (self.reached == Some(Case::AnOlderLeaseCounts)).hash(hasher);
         // The login keeps the age of its token, which matters to no state here. The observer knows all the rest of it.
         let Token { generation, tokens, is_refused, is_rejected, leases, settled, outcome, logins, .. } = self.token;
         (generation, tokens, is_refused, is_rejected, leases, settled, outcome, logins).hash(hasher);
@@ -646,6 +652,9 @@ impl SystemState {
                 check(!token.is_open(now), I6);
                 check(now >= token.throttled_until, K6);
                 check(lease == token.leases + 1 && Some(generation) == token.generation && !token.is_rejected, K5);
+                if token.outcome == (Some(RefreshOutcome::Abandoned), token.leases) && matches!(event, Event::Tick) {
+                    self.reached = Some(Case::LeadsAfterAnAbandonedLease);
+                }
                 (self.token.leases, self.token.lease) = (lease, Some(until));
             }
             Action::Wait { until, reason, .. } => {
@@ -692,17 +701,22 @@ impl SystemState {
                 check(!refused || seen.end.is_some() || cost > self.balance, I9);
                 let too_long =
                     matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::ServerWaitTooLong);
+                let is_rejected =
+                    matches!(action, Action::Fail(failure) if failure.kind() == FailureKind::TokenRejected);
+                let failed_without_token = is_rejected && token.generation.is_none();
                 if seen.end.is_none() {
                     let gives_back = input == Input::Cancel && after.next_free < before.next_free;
                     self.reached = match too_long {
                         true if seen.sends == 0 && seen.wait.is_none() => Some(Case::TooLongForNewcomer),
                         true if seen.server_time > Duration::ZERO => Some(Case::TooLongInAll),
                         _ if gives_back => Some(Case::GivenBack),
+                        _ if failed_without_token => Some(Case::FailsWithoutItsToken),
                         _ => self.reached,
                     };
                 }
                 seen.end = Some(action);
             }
+            Action::AwaitRefresh { .. } if seen.sends == 0 => self.reached = Some(Case::FollowsBeforeItSends),
             Action::AwaitRefresh { .. } | Action::InFlight { .. } => {}
         }
         if matches!(action, Action::RefreshToken { .. } | Action::AwaitRefresh { .. }) {
@@ -724,6 +738,9 @@ impl SystemState {
                 let counted = self.upstream.login.report_refresh(self.now, lease, outcome);
                 if counted != self.token.report(self.now, lease, outcome) {
                     self.broken.get_or_insert(K5);
+                }
+                if counted && which == Which::Older {
+                    self.reached = Some(Case::AnOlderLeaseCounts);
                 }
             }
             Input::TokenReplaced => {
@@ -839,8 +856,9 @@ struct Exploration {
     idempotency: Idempotency,
     alphabet: Vec<Input>,
     depth: usize,
-    /// Whether each case at the gate must be reached.
+    /// Whether each case at the gate, or at the login, must be reached.
     is_at_the_gate: bool,
+    is_at_the_login: bool,
 }
 
 impl Model for Exploration {
@@ -901,6 +919,9 @@ impl Model for Exploration {
         if self.is_at_the_gate {
             reached!(InQueue, Head, MovedBack, GivenBack, TooLongForNewcomer, TooLongInAll, Brake, FreeThrottle);
         }
+        if self.is_at_the_login {
+            reached!(FollowsBeforeItSends, LeadsAfterAnAbandonedLease, AnOlderLeaseCounts, FailsWithoutItsToken);
+        }
         properties
     }
 }
@@ -913,8 +934,9 @@ fn explore(requests: u32, idempotency: Idempotency, alphabet: &[&[Input]], depth
     let alphabet = alphabet.concat();
     let inputs = alphabet.len();
     let started = Instant::now();
-    let is_at_the_gate = inputs == AT_THE_GATE.len();
-    let checker = Exploration { requests, idempotency, alphabet, depth, is_at_the_gate }.checker();
+    let is_at_the_gate = alphabet == AT_THE_GATE;
+    let is_at_the_login = alphabet == AT_THE_LOGIN && requests > 1;
+    let checker = Exploration { requests, idempotency, alphabet, depth, is_at_the_gate, is_at_the_login }.checker();
     let checker = checker.finish_when(HasDiscoveries::AnyFailures).target_state_count(MOST_EDGES).spawn_bfs().join();
     checker.assert_properties();
     assert!(checker.state_count() < MOST_EDGES, "the search does not end");

@@ -1,6 +1,7 @@
 //! Snapshots: a request and an upstream that are saved, written, read and restored under another clock go on as if nothing
 //! had happened (T7, I13). A snapshot that nobody saved is refused, or the restored machine follows the rules.
 
+mod clocks;
 #[path = "../reference"]
 mod reference {
     pub mod generator;

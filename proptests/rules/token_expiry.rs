@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use retry_machine::{FailureKind, RefreshOutcome, Timestamp};
 
-use crate::support::{Answer, IN_VAIN, REFRESHED, Scene, UNAVAILABLE, exact, secs};
+use crate::support::{ABANDONED, Answer, IN_VAIN, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
 /// Returns a scene in which request 0 leads a refresh until 30 s, and the others follow it.
 fn one_leads(n: u64) -> Scene {
@@ -94,6 +94,77 @@ fn k7_a_lifetime_of_zero_is_not_a_lifetime() {
     let mut scene = expiring();
     scene.upstream.login.token_expires_in(Timestamp::ZERO, Duration::ZERO);
     scene.at(1_000_000).start().is("send 1");
+}
+
+#[test]
+fn k7_after_a_vain_refresh_the_next_waits_for_half_of_the_time_that_is_left() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_000).refreshed(UNAVAILABLE).is("send 1");
+    scene.at(80_001).request(1).start().is("send 1");
+    scene.at(89_999).request(2).start().is("send 1");
+    scene.at(90_000).request(3).start().is("refresh until 120000");
+    scene.at(96_000).request(3).refreshed(UNAVAILABLE).is("send 1");
+    scene.at(97_999).request(4).start().is("send 1");
+    scene.at(98_000).request(5).start().is("refresh until 128000");
+}
+
+#[test]
+fn k7_the_time_counts_from_the_report() {
+    let mut scene = expiring();
+    scene.at(72_000).start().is("refresh until 102000");
+    assert!(scene.at(90_000).report(1, UNAVAILABLE));
+    scene.at(94_999).request(1).start().is("send 1");
+    scene.at(95_000).request(2).start().is("refresh until 125000");
+}
+
+#[test]
+fn k7_a_401_is_answered_by_a_refresh_also_in_that_time() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_000).refreshed(UNAVAILABLE).is("send 1");
+    scene.at(80_010).reply(401).is("refresh until 110010");
+}
+
+#[test]
+fn k7_an_expired_token_is_refreshed_also_in_that_time() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    // The clock of the report is behind.
+    assert!(scene.at(0).report(1, UNAVAILABLE));
+    scene.at(100_000).request(1).start().is("refresh until 130000");
+}
+
+#[test]
+fn k7_an_abandoned_refresh_asks_for_no_rest() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_000).refreshed(ABANDONED).is("send 1");
+    scene.at(80_001).request(1).start().is("refresh until 110001");
+}
+
+#[test]
+fn k7_a_new_token_ends_the_rest() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_000).refreshed(UNAVAILABLE).is("send 1");
+    scene.upstream.login.token_replaced(Timestamp::from_millis(80_000), Some(secs(2)));
+    scene.at(81_001).request(1).start().is("refresh until 111001");
+}
+
+#[test]
+fn k7_every_outcome_but_rejected_leaves_a_valid_token_in_use() {
+    for outcome in [UNAVAILABLE, ABANDONED] {
+        let mut scene = expiring();
+        scene.at(80_000).start().is("refresh until 110000");
+        scene.at(99_999).refreshed(outcome).is("send 1");
+        let mut scene = expiring();
+        scene.at(80_000).start().is("refresh until 110000");
+        scene.at(100_000).refreshed(outcome).fails(FailureKind::TokenUnavailable);
+    }
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_010).refreshed(REJECTED).fails(FailureKind::TokenRejected);
 }
 
 // ---- F5 ----

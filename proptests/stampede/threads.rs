@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
-use retry_machine::drive::{Attempt, Canceller, Request, SendResult, Step, blocking};
+use retry_machine::drive::{Attempt, CancelHandle, Request, SendResult, Step, blocking};
 use retry_machine::{Action, Idempotency, TransportErrorKind};
 
 use crate::REQUESTS;
@@ -18,7 +18,7 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
     let agent = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
     let (overtakes, overtaken) = mpsc::channel();
     let api = login(server, &account, &agent, overtakes);
-    // The cancellers of requests that lead.
+    // The cancel handles of requests that lead.
     let leaders = Mutex::new(Vec::new());
     thread::scope(|scope| {
         let start = |_| {
@@ -36,7 +36,7 @@ pub fn round(server: &Server, seed: u64, chaos: Chaos) {
             }
             for leader in leaders.lock().unwrap().drain(..) {
                 if account.chance(40) {
-                    Canceller::cancel(&leader);
+                    CancelHandle::cancel(&leader);
                 }
             }
         }
@@ -76,22 +76,20 @@ fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes
     blocking::Api::new(policy()).with_login(Some(account.log_in(server)), refresh)
 }
 
-fn request(api: &Api, account: &Account, agent: &ureq::Agent, leaders: &Mutex<Vec<Canceller>>) {
+fn request(api: &Api, account: &Account, agent: &ureq::Agent, leaders: &Mutex<Vec<CancelHandle>>) {
     if account.chaos == Chaos::All {
         thread::sleep(account.millis(1_800));
     }
-    let canceller = Canceller::new();
+    let cancel = CancelHandle::new();
     let mut observer = |step: &Step| {
         if let Action::RefreshToken { .. } = step.action {
-            leaders.lock().unwrap().push(canceller.clone());
+            leaders.lock().unwrap().push(cancel.clone());
             // K5: a panic comes between no lease and its refresh.
             assert!(!account.chance(10), "a request panics on purpose");
         }
     };
-    let request = Request::new(Idempotency::Idempotent)
-        .limits(account.limits())
-        .cancelled_by(&canceller)
-        .observed_by(&mut observer);
+    let request =
+        Request::new(Idempotency::Idempotent).limits(account.limits()).cancelled_by(&cancel).observed_by(&mut observer);
     let result = api.call(request, |attempt| send(&attempt, account, agent));
     account.judge(&result);
 }

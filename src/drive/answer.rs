@@ -31,7 +31,7 @@ pub struct RequestError<R, E> {
     /// The reason.
     pub failure: Failure,
     /// The response that the failure is about: that of the last attempt, if the request failed at once because of it. A
-    /// response before a wait is kept only by [`Request::keep_last_response`].
+    /// response before a wait is kept only by [`Request::keep_last_response`](super::Request::keep_last_response).
     pub response: Option<R>,
     /// The client's own error, if the last attempt failed in transport.
     pub error: Option<E>,

@@ -33,7 +33,7 @@ pub struct Api<T, B: Background<T>> {
 #[allow(clippy::exhaustive_enums, reason = "it has no value")]
 pub enum NoToken {}
 
-/// What all requests to one service share.
+/// The parts that all requests to one service share.
 pub(super) struct SharedService {
     /// A copy to read responses with, without the lock.
     pub(super) policy: Policy,

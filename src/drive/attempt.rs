@@ -19,7 +19,7 @@ pub struct Attempt<T> {
     pub(super) call: Arc<Call>,
 }
 
-/// What the attempts of a request share.
+/// The parts that the attempts of a request share.
 pub(super) struct Call {
     pub(super) service: Arc<SharedService>,
     /// The challenge of the last 401, for the refresh.

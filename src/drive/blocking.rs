@@ -22,7 +22,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::cell::Cell;
-use core::future::{Future, ready};
+use core::future::{Future, poll_fn, ready};
 use core::panic::AssertUnwindSafe;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll, Waker};
@@ -122,7 +122,7 @@ impl<T: Send + Sync + 'static> Api<T> {
     /// the facts of the response with the response itself, or the kind of the transport error with the client's own error.
     /// It must give up after [`Attempt::timeout`].
     ///
-    /// Waits for back-offs, for the server and for tokens end at once when a [`Canceller`](super::Canceller) says so.
+    /// Waits for back-offs, for the server and for tokens end at once when a [`CancelHandle`](super::CancelHandle) says so.
     ///
     /// # Errors
     ///
@@ -147,6 +147,26 @@ impl<T: Send + Sync + 'static> Api<T> {
     ) -> CallResult<X::Response, X::Error> {
         let timer = ParkTimer::default();
         block_on(run(self.clone(), request.into(), InPlace(sender), timer.clone()), &timer)
+    }
+}
+
+impl<T: Send + Sync + 'static> Api<T> {
+    /// Waits until no refresh is under way, at most for `limit`. Call it before the program stores its
+    /// [token](super::Api::token) and ends, since a server that rotates refresh tokens has replaced the old one. Returns
+    /// whether none is.
+    #[must_use]
+    pub fn refresh_ended(&self, limit: Duration) -> bool {
+        let timer = ParkTimer::default();
+        let (ended, limit) = (self.login.clone().refresh_ended(), timer.sleep(limit));
+        let ended = async {
+            let (mut ended, mut limit) = (pin!(ended), pin!(limit));
+            poll_fn(|context| match ended.as_mut().poll(context) {
+                Poll::Ready(()) => Poll::Ready(true),
+                Poll::Pending => limit.as_mut().poll(context).map(|()| false),
+            })
+            .await
+        };
+        block_on(ended, &timer)
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::Timestamp;
 
 /// The clock of an [`Api`](super::Api). The default is [`SystemClock`]. Implement it for a platform without
-/// [`Instant`], such as a browser, and for tests in virtual time.
+/// [`Instant`], such as a browser, and for tests in virtual time; [`pages::drivers`](crate::pages::drivers) has one.
 pub trait Clock: Send + Sync {
     /// Returns the time since an origin that never changes while the handle lives.
     fn now(&self) -> Timestamp;

@@ -36,7 +36,6 @@ use core::future::{Future, ready};
 use core::marker::PhantomData;
 use core::panic::AssertUnwindSafe;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Context, Poll, Waker};
 use std::panic::catch_unwind;
 use std::task::Wake;
@@ -51,7 +50,7 @@ pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
-use super::sync::Mutex;
+use super::sync::{AtomicBool, Mutex, Ordering};
 use super::waiters::Waiters;
 use crate::policy::Policy;
 use crate::upstream::Upstream;
@@ -59,8 +58,8 @@ use crate::upstream::Upstream;
 /// The handle of a service for async clients.
 ///
 /// `S` sleeps, `T` is the client's token type, and `R` refreshes it. Keep one in your client as `Api<S>`, or with tokens as
-/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a
-/// pointer: with tokio, `S` is `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
+/// `Api<S, T>`. To name the type of a function that sleeps, turn it into a pointer: with tokio, `S` is
+/// `fn(Duration) -> tokio::time::Sleep`, and its value is `tokio::time::sleep as S`.
 pub type Api<S, T = NoToken, R = BoxRefresh<S, T>> = super::Api<T, Tasks<S, T, R>>;
 
 /// The facts of a refresh that begins.
@@ -217,6 +216,15 @@ impl<T, A, E, F: FnMut(Attempt<T>) -> Fut, Fut: Future<Output = SendResult<A, E>
     }
 }
 
+impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
+    /// Completes when no refresh is under way: goes on with one that nobody waits for. Await it before the program stores its
+    /// [token](super::Api::token) and ends, since a server that rotates refresh tokens has replaced the old one. It takes as
+    /// long as the refresh.
+    pub fn refresh_ended(&self) -> impl Future<Output = ()> + use<S, T, R> {
+        self.login.clone().refresh_ended()
+    }
+}
+
 /// The refresh of a login, run by the tasks that wait for it.
 pub struct Tasks<S, T, R> {
     refresh: Mutex<R>,
@@ -233,7 +241,7 @@ impl<S: Sleep> Tasks<S, NoToken, BoxRefresh<S, NoToken>> {
 }
 
 impl<S, T, R> Tasks<S, T, R> {
-    fn new(refresh: R) -> Tasks<S, T, R> {
+    pub(super) fn new(refresh: R) -> Tasks<S, T, R> {
         Tasks { refresh: Mutex::new(refresh), marker: PhantomData }
     }
 }
@@ -255,7 +263,8 @@ struct JobWaker {
 
 impl Wake for JobWaker {
     fn wake(self: Arc<Self>) {
-        self.is_woken.store(true, Ordering::SeqCst);
+        // Not a store, which loom may order before a swap that does not see it.
+        self.is_woken.swap(true, Ordering::SeqCst);
         self.waiters.wake_all();
     }
 }

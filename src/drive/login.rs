@@ -142,6 +142,17 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
         slot.running.as_mut().map(|running| look(running.id, &mut running.job))
     }
 
+    /// Completes when no refresh is under way.
+    pub(super) async fn refresh_ended(self: Arc<Self>) {
+        loop {
+            let seen = self.state.lock().login.wakeups();
+            if self.with_job(|_, _| ()).is_none() {
+                return;
+            }
+            self.moved(seen).await;
+        }
+    }
+
     /// Completes when the login's counter of wake-ups differs from `seen`.
     pub(super) fn moved(&self, seen: u32) -> Moved<'_, T, B> {
         Moved { login: self, seen, key: None }

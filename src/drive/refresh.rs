@@ -1,4 +1,4 @@
-//! What a refresh is given, and what it brings.
+//! The facts that a refresh is given, and its results.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

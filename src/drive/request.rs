@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::cancel::Canceller;
+use super::cancel::CancelHandle;
 use crate::action::Action;
 use crate::event::{Event, Idempotency, RefreshOutcome};
 use crate::machine::{RequestLimits, RetryMachine};
@@ -23,7 +23,8 @@ use crate::time::Timestamp;
 pub struct Request<'a> {
     pub(super) start: Start,
     pub(super) limits: RequestLimits,
-    pub(super) canceller: Option<Canceller>,
+    pub(super) seed: Option<u64>,
+    pub(super) cancel: Option<CancelHandle>,
     pub(super) observer: Option<Observer<'a>>,
     pub(super) keeps_response: bool,
 }
@@ -41,15 +42,15 @@ pub(super) type Observer<'a> = &'a mut (dyn FnMut(&Step) + Send + 'a);
 pub struct Step {
     /// The time of the step.
     pub at: Timestamp,
-    /// What happened.
+    /// The cause of the step.
     pub trigger: StepTrigger,
-    /// What follows.
+    /// The action that follows.
     pub action: Action,
 }
 
-/// What led to a [`Step`].
+/// The cause of a [`Step`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_enums, reason = "a request hears of nothing else")]
 pub enum StepTrigger {
     /// An event.
     Event(Event),
@@ -69,7 +70,8 @@ impl<'a> Request<'a> {
     }
 
     /// Goes on with a request that began earlier, such as one from a snapshot. An attempt that was in flight counts as
-    /// broken off: its response can never come.
+    /// broken off: its response can never come. A machine that has not begun gives the request a seed of its own (rule T5),
+    /// so that a test or a record can be repeated.
     ///
     /// # Errors
     ///
@@ -83,7 +85,7 @@ impl<'a> Request<'a> {
 
     fn starting(start: Start) -> Request<'a> {
         let limits = RequestLimits::default();
-        Request { start, limits, canceller: None, observer: None, keeps_response: false }
+        Request { start, limits, seed: None, cancel: None, observer: None, keeps_response: false }
     }
 
     /// Sets limits of its own (rule D17). They do not change a request that is [resumed](Request::resume).
@@ -92,9 +94,16 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Lets a canceller end the request.
-    pub fn cancelled_by(mut self, canceller: &Canceller) -> Request<'a> {
-        self.canceller = Some(canceller.clone());
+    /// Sets its seed (rule T5), for a test that is to repeat. By default each request has one of its own. It does not change a
+    /// request that is [resumed](Request::resume).
+    pub fn seed(mut self, seed: u64) -> Request<'a> {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Lets a cancel handle end the request.
+    pub fn cancelled_by(mut self, cancel: &CancelHandle) -> Request<'a> {
+        self.cancel = Some(cancel.clone());
         self
     }
 
@@ -104,9 +113,9 @@ impl<'a> Request<'a> {
         self
     }
 
-    /// Keeps the last response through the waits, for the [`RequestError`] of a request that fails later. By default a
-    /// response that is not the answer is dropped before the next wait, since it may hold a connection. Set it where
-    /// responses are complete in memory.
+    /// Keeps the last response through the waits, for the [`RequestError`](super::RequestError) of a request that fails
+    /// later. By default a response that is not the answer is dropped before the next wait, since it may hold a connection.
+    /// Set it where responses are complete in memory.
     pub fn keep_last_response(mut self) -> Request<'a> {
         self.keeps_response = true;
         self

@@ -10,7 +10,7 @@ use core::time::Duration;
 use super::answer::{Answer, CallResult, RequestError};
 use super::api::{Api, SharedService};
 use super::attempt::{Attempt, Call};
-use super::cancel::{Cancelled, Canceller};
+use super::cancel::{CancelHandle, Cancelled};
 use super::clock::Sleep;
 use super::future::Sender;
 use super::login::{Background, SharedLogin};
@@ -30,13 +30,15 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
     mut sender: S,
     timer: impl Sleep,
 ) -> CallResult<S::Response, S::Error> {
-    let Request { start, limits, canceller, observer, keeps_response } = request;
+    let Request { start, limits, seed, cancel, observer, keeps_response } = request;
     let Api { login, gate, timer: view_timer } = api;
     // K11: whoever comes goes on with a refresh that was left.
     B::poll(&login);
     let service = login.service.clone();
     let machine = match start {
-        Start::New(idempotency) => RetryMachine::new(idempotency, service.next_seed()).with_limits(limits),
+        Start::New(idempotency) => {
+            RetryMachine::new(idempotency, seed.unwrap_or_else(|| service.next_seed())).with_limits(limits)
+        }
         Start::Resumed(machine) => machine,
     };
     let mut event = match machine.in_flight() {
@@ -47,9 +49,9 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
     let mut request = ActiveRequest { machine, login, gate, call, view_timer, observer, led: None };
     let (mut response, mut error) = (None, None);
     let mut waited = Duration::ZERO;
-    let canceller = canceller.as_ref();
+    let cancel = cancel.as_ref();
     loop {
-        let is_cancelled = || canceller.is_some_and(Canceller::is_cancelled);
+        let is_cancelled = || cancel.is_some_and(CancelHandle::is_cancelled);
         // An attempt that has ended is told before a cancel: it may be the answer.
         if is_cancelled() && matches!(event, Event::Start | Event::Tick) {
             event = Event::Cancel;
@@ -69,7 +71,7 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
         event = match next.action {
             Action::Send { attempt: number, generation, until, .. } => {
                 let attempt = Attempt { number, generation, until, token: next.token, call: request.call.clone() };
-                match first_of(sender.send(attempt), canceller, tick).await {
+                match first_of(sender.send(attempt), cancel, tick).await {
                     Ended::Done(Ok((reply, answer))) => {
                         (response, error) = (Some(answer), None);
                         Event::Reply { attempt: number, reply }
@@ -92,7 +94,7 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
             | Action::InFlight { .. } => {
                 let awaited = request.machine.lease().map(|_| request.login.clone());
                 let moved = refresh_moved(awaited, next.wakeups);
-                let ended = first_of(moved, canceller, tick).await;
+                let ended = first_of(moved, cancel, tick).await;
                 waited = waited.saturating_add(service.clock.now().saturating_duration_since(next.at));
                 if matches!(ended, Ended::Cancelled) { Event::Cancel } else { Event::Tick }
             }
@@ -252,19 +254,19 @@ async fn sleep_until(timer: impl Sleep, service: Arc<SharedService>, until: Opti
     }
 }
 
-/// Waits for the work, the canceller or the tick, whichever is first: in this order, if several are ready.
+/// Waits for the work, the cancel handle or the tick, whichever is first: in this order, if several are ready.
 async fn first_of<W>(
     work: impl Future<Output = W>,
-    canceller: Option<&Canceller>,
+    cancel: Option<&CancelHandle>,
     tick: impl Future<Output = ()>,
 ) -> Ended<W> {
     let (mut work, mut tick) = (pin!(work), pin!(tick));
-    let mut cancel = Cancelled::new(canceller);
+    let mut cancelled = Cancelled::new(cancel);
     poll_fn(|context| {
         if let Poll::Ready(result) = work.as_mut().poll(context) {
             return Poll::Ready(Ended::Done(result));
         }
-        if cancel.poll(context).is_ready() {
+        if cancelled.poll(context).is_ready() {
             return Poll::Ready(Ended::Cancelled);
         }
         tick.as_mut().poll(context).map(|()| Ended::Tick)

@@ -1,18 +1,24 @@
-//! A mutex that a panic does not poison. Under loom, which explores interleavings in tests, it is loom's.
+//! What the handle's parts are shared by. In the crate's own unit tests it is loom's, which explores the interleavings of
+//! threads (`interleavings.rs`).
 
-#[cfg(all(test, loom))]
-use loom::sync::{Mutex as StdMutex, MutexGuard};
+#[cfg(test)]
+pub(super) use loom::sync::atomic::{AtomicBool, Ordering};
+#[cfg(test)]
+use loom::sync::{Mutex as Lock, MutexGuard};
 use std::sync::PoisonError;
-#[cfg(not(all(test, loom)))]
-use std::sync::{Mutex as StdMutex, MutexGuard};
+#[cfg(not(test))]
+pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(not(test))]
+use std::sync::{Mutex as Lock, MutexGuard};
 
-/// A mutex that is held for a few instructions of the crate's own, which leave nothing half changed.
+/// A mutex that a panic does not poison: it is held for a few instructions of the crate's own, which leave nothing half
+/// changed.
 #[derive(Debug, Default)]
-pub(super) struct Mutex<T>(StdMutex<T>);
+pub(super) struct Mutex<T>(Lock<T>);
 
 impl<T> Mutex<T> {
     pub(super) fn new(value: T) -> Mutex<T> {
-        Mutex(StdMutex::new(value))
+        Mutex(Lock::new(value))
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {

@@ -141,6 +141,7 @@ impl Step<'_> {
     /// Sends with the new token. F5: after a refresh ahead of expiry that send does not check the expiry.
     fn use_new_token(&mut self) {
         self.explanation.trigger = Trigger::NewToken;
+        self.machine.flags.set(Flags::TOKEN_KEPT, false);
         self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
         self.try_send(Turn::None);
     }

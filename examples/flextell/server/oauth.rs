@@ -28,7 +28,7 @@ struct Entry {
     /// The expiry of each access token, in virtual milliseconds. Of the refresh tokens, only the one
     /// that came with the last access token is unused.
     expiries: Vec<u64>,
-    /// How often each refresh token was used. More than once is a replay.
+    /// Number of uses of each refresh token. More than one is a replay.
     uses: Vec<usize>,
     revoked: bool,
 }

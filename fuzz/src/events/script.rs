@@ -38,16 +38,36 @@ const STATUSES: [u16; 23] = [
     u16::MAX,
 ];
 
-/// Chooses an upstream with up to four requests.
+/// Chooses up to four requests to one service, mostly with one login and one gate (S8).
 pub fn player(u: &mut Unstructured<'_>) -> Result<Player> {
     let settings = settings(u)?;
     let mut requests = Vec::new();
     for _ in 0..u.int_in_range(1..=4)? {
         let idempotency = if u.arbitrary()? { Idempotency::Idempotent } else { Idempotency::NonIdempotent };
-        requests.push(Request { idempotency, limits: limits(u)?, login: 0, gate: 0 });
+        requests.push(Request { idempotency, limits: limits(u)?, login: part(u)?, gate: part(u)? });
     }
-    let first_token = if u.ratio(1, 4)? { FirstToken::For(nanos(duration(u)?)) } else { FirstToken::OfUnknownExpiry };
+    let first_token = match u.int_in_range(0..=7)? {
+        0 | 1 => FirstToken::For(nanos(duration(u)?)),
+        2 => FirstToken::None,
+        _ => FirstToken::OfUnknownExpiry,
+    };
     Ok(Player::new(Setup { settings, seed: u.arbitrary::<u8>()?.into(), first_token, requests }))
+}
+
+/// Chooses the number of a login or a gate.
+fn part(u: &mut Unstructured<'_>) -> Result<usize> {
+    if u.ratio(1, 4)? { u.int_in_range(0..=2) } else { Ok(0) }
+}
+
+/// Chooses the number of a lease: mostly the one that the request leads or follows, or else the newest.
+fn lease(u: &mut Unstructured<'_>, player: &Player, request: usize) -> Result<u32> {
+    let newest = player.newest_lease(request);
+    Ok(match u.int_in_range(0..=7)? {
+        0 => newest.wrapping_add(1),
+        1 | 2 => newest.wrapping_sub(1),
+        3 => u.int_in_range(0..=4)?,
+        _ => player.lease(request),
+    })
 }
 
 /// Chooses the limits of a request, mostly none (D17).
@@ -76,7 +96,7 @@ pub fn step(u: &mut Unstructured<'_>, player: &mut Player) -> Result<()> {
     let input = match u.int_in_range(0..=15)? {
         0 => Input::Start,
         1 => Input::Cancel,
-        2 => Input::Report(player.lease(request), outcome(u)?),
+        2 => Input::Report(lease(u, player, request)?, outcome(u)?),
         3 if u.ratio(1, 8)? => Input::TokenRemoved,
         3 => Input::TokenReplaced(if u.arbitrary()? { Some(nanos(duration(u)?)) } else { None }),
         4 if u.arbitrary()? => Input::OpenGate,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use retry_machine::{BreakerPolicy, BudgetPolicy, Charge, Jitter, Refund, StatusMeaning, ThrottleBackoff};
+use retry_machine::{BreakerPolicy, BudgetPolicy, Charge, Jitter, Refund, StatusMeaning, ThrottleBackoff, YoungToken};
 
 use super::super::common::settings::{DIALECTS, Meaning, Settings, nanos};
 
@@ -11,7 +11,7 @@ use super::super::common::settings::{DIALECTS, Meaning, Settings, nanos};
 pub fn settings(u: &mut Unstructured<'_>) -> Result<Settings> {
     let mut settings = if u.arbitrary()? { Settings::flextell() } else { Settings::common() };
     for _ in 0..u.int_in_range(0..=6)? {
-        match u.int_in_range(0..=19)? {
+        match u.int_in_range(0..=20)? {
             0 => settings.initial_backoff = nanos(duration(u)?),
             1 => settings.backoff_factor = factor(u)?,
             2 => settings.max_backoff = nanos(duration(u)?),
@@ -38,6 +38,7 @@ pub fn settings(u: &mut Unstructured<'_>) -> Result<Settings> {
                 settings.throttle_backoff = Some(ThrottleBackoff { initial_backoff, backoff_factor, max_backoff });
             }
             18 => settings.refresh_on_insufficient = u.arbitrary()?,
+            19 => settings.young_token = *u.choose(&[YoungToken::Refresh, YoungToken::Surface, YoungToken::Retry])?,
             _ => {
                 settings.refresh_timeout = nanos(duration(u)?);
                 settings.refresh_margin = nanos(duration(u)?);

@@ -61,6 +61,8 @@ fn name(u: &mut Unstructured<'_>) -> Result<Value> {
         "Backoff",
         "Gate",
         "cancelled",
+        "unavailable",
+        "abandoned",
     ];
     let until = ORIGIN.as_nanos().saturating_add(u.arbitrary()?);
     Ok(match u.int_in_range(0..=8)? {

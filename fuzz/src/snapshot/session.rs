@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use retry_machine::snapshot::{MachineSnapshot, UpstreamSnapshot};
+use retry_machine::snapshot::{GateSnapshot, LoginSnapshot, MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
-    Action, Event, FailureKind, HintSource, Idempotency, RequestLimits, RetryMachine, Timestamp, TransportErrorKind,
-    Upstream, WaitReason,
+    Action, Event, FailureKind, Gate, HintSource, Idempotency, Login, RequestLimits, RetryMachine, Scope, Timestamp,
+    TransportErrorKind, Upstream, WaitReason,
 };
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ const REPEATED: u64 = 64;
 
 pub struct Session {
     upstream: Upstream,
+    /// A second login and a second gate, which are not restored (S8).
+    other: (Login, Gate),
     settings: Settings,
     /// The latest instant that was told (T2).
     now: Timestamp,
@@ -34,6 +36,8 @@ pub struct Session {
 struct Request {
     machine: RetryMachine,
     idempotency: Idempotency,
+    /// Whether it has the second login and the second gate.
+    others: (bool, bool),
     /// The instant at which it was started or restored.
     begun: Option<Timestamp>,
     last: Option<Action>,
@@ -49,6 +53,13 @@ struct Request {
     hint: Timestamp,
 }
 
+/// Returns the parts of a request (S8).
+fn scope<'a>(upstream: &'a mut Upstream, other: &'a mut (Login, Gate), others: (bool, bool)) -> Scope<'a> {
+    let Upstream { service, login, gate } = upstream;
+    let login = if others.0 { &mut other.0 } else { login };
+    Scope { service, login, gate: if others.1 { &mut other.1 } else { gate } }
+}
+
 impl Session {
     pub fn new(
         upstream: Upstream,
@@ -58,6 +69,7 @@ impl Session {
         let request = |(machine, idempotency, limits)| Request {
             machine,
             idempotency,
+            others: (false, false),
             begun: None,
             last: None,
             sent: 0,
@@ -68,7 +80,7 @@ impl Session {
             hint: Timestamp::ZERO,
         };
         let requests = machines.into_iter().map(request).collect();
-        Session { upstream, settings, now: Timestamp::ZERO, requests }
+        Session { upstream, other: (Login::new(), Gate::new()), settings, now: Timestamp::ZERO, requests }
     }
 
     /// Takes the state, the requests with their written form if they have one.
@@ -106,6 +118,21 @@ impl Session {
         session
     }
 
+    /// Gives a request that has not begun the second login or the second gate.
+    pub fn give_others(&mut self, n: usize, others: (bool, bool)) {
+        self.requests[n].others = others;
+    }
+
+    /// Returns the login of a request.
+    fn login(&mut self, n: usize) -> &mut Login {
+        if self.requests[n].others.0 { &mut self.other.0 } else { &mut self.upstream.login }
+    }
+
+    /// Returns the gate of a request.
+    fn gate(&mut self, n: usize) -> &mut Gate {
+        if self.requests[n].others.1 { &mut self.other.1 } else { &mut self.upstream.gate }
+    }
+
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -135,7 +162,8 @@ impl Session {
                     _ => answer(last, self.now, in_flight, few_retries, habit),
                 };
                 if let (Some(Action::RefreshToken { .. } | Action::InFlight { .. }), Some(lease)) = (last, lease) {
-                    let _ = self.upstream.login.report_refresh(self.now, lease, script::habit(habit).1);
+                    let now = self.now;
+                    let _ = self.login(n).report_refresh(now, lease, script::habit(habit).1);
                 }
                 self.tell(n, now, event);
                 steps += 1;
@@ -165,22 +193,22 @@ impl Session {
                 let lease = machine.lease().unwrap_or(u.arbitrary::<u8>()?.into());
                 let outcome = outcome(u)?;
                 let now = self.advance(now);
-                let _ = self.upstream.login.report_refresh(now, lease, outcome);
+                let _ = self.login(n).report_refresh(now, lease, outcome);
                 Event::Tick
             }
             3 if u.arbitrary()? => {
                 let now = self.advance(now);
                 match u.ratio(1, 8)? {
-                    true => self.upstream.login.token_removed(),
-                    false => self.upstream.login.token_replaced(now, Some(duration(u)?)),
+                    true => self.login(n).token_removed(),
+                    false => self.login(n).token_replaced(now, Some(duration(u)?)),
                 }
                 return Ok(());
             }
             3 => {
                 let now = self.advance(now);
                 match u.arbitrary()? {
-                    true => self.upstream.gate.open(now),
-                    false => self.upstream.gate.close(now, after(now, nanos(duration(u)?))),
+                    true => self.gate(n).open(now),
+                    false => self.gate(n).close(now, after(now, nanos(duration(u)?))),
                 }
                 return Ok(());
             }
@@ -221,19 +249,21 @@ impl Session {
         self.now = self.now.max(now);
         let restored = self.restored_again(n);
         self.hear(n, response);
+        let latest = self.now;
+        let lease = self.login(n).state(latest).lease;
         let request = &mut self.requests[n];
-        let in_flight = request.machine.in_flight();
-        let action = request.machine.handle(now, event, &mut self.upstream);
-        if let Some((mut machine, mut upstream)) = restored.filter(|_| instant_of(&action) < ORIGIN) {
-            assert_eq!(machine.handle(now, event, &mut upstream), action, "I13");
+        let (in_flight, others) = (request.machine.in_flight(), request.others);
+        let action = request.machine.handle(now, event, scope(&mut self.upstream, &mut self.other, others));
+        if let Some((mut machine, mut upstream, mut other)) = restored.filter(|_| instant_of(&action) < ORIGIN) {
+            assert_eq!(machine.handle(now, event, scope(&mut upstream, &mut other, others)), action, "I13");
         }
-        self.check(n, event, response, in_flight, &action);
+        self.check(n, event, response, (in_flight, lease), &action);
         self.requests[n].begun.get_or_insert(self.now);
         self.requests[n].last = Some(action);
     }
 
     /// Stores and restores a request and its upstream. A snapshot cannot tell centuries apart.
-    fn restored_again(&self, n: usize) -> Option<(RetryMachine, Upstream)> {
+    fn restored_again(&self, n: usize) -> Option<(RetryMachine, Upstream, (Login, Gate))> {
         let machine = &self.requests[n].machine;
         let next = machine.next_tick(self.upstream.policy()).unwrap_or_default();
         if self.now.max(next) >= ORIGIN {
@@ -242,10 +272,13 @@ impl Session {
         let upstream = UpstreamSnapshot::new(&self.upstream, self.now);
         let upstream = upstream.restore(self.upstream.policy().clone(), self.now);
         let machine_again = MachineSnapshot::new(machine, self.now).restore(self.now);
-        let (Ok(machine), Ok(upstream)) = (machine_again, upstream) else {
+        let policy = self.upstream.policy();
+        let login = LoginSnapshot::new(&self.other.0, self.now).restore(policy, self.now);
+        let gate = GateSnapshot::new(&self.other.1, self.now).restore(policy, self.now);
+        let (Ok(machine), Ok(upstream), Ok(login), Ok(gate)) = (machine_again, upstream, login, gate) else {
             panic!("T7: refused at {:?}: {machine:?} {:?}", self.now, self.upstream)
         };
-        Some((machine, upstream))
+        Some((machine, upstream, (login, gate)))
     }
 
     fn hear(&mut self, n: usize, response: Option<Response>) {
@@ -259,7 +292,16 @@ impl Session {
         }
     }
 
-    fn check(&mut self, n: usize, event: Event, response: Option<Response>, in_flight: Option<u32>, action: &Action) {
+    fn check(
+        &mut self,
+        n: usize,
+        event: Event,
+        response: Option<Response>,
+        (in_flight, lease_before): (Option<u32>, Option<(u32, Timestamp)>),
+        action: &Action,
+    ) {
+        let latest = self.now;
+        let login = self.login(n).state(latest);
         let Self { settings, now, requests, .. } = self;
         let (request, now) = (&mut requests[n], *now);
         let last = request.last;
@@ -288,7 +330,9 @@ impl Session {
         // F7: only a tick ends a wait.
         let goes_on = |before: Timestamp| event != Event::Tick || now < before;
         match (*action, last) {
-            (Action::Send { .. }, _) => {
+            (Action::Send { generation, .. }, _) => {
+                assert_eq!(generation, login.generation, "K4");
+                assert!(generation.is_none() || !login.is_rejected, "K6");
                 request.sent += 1;
                 let most = settings.max_attempts(request.limits) + u64::from(request.repeated);
                 assert!(request.sent <= most, "I2");
@@ -323,8 +367,9 @@ impl Session {
                 };
                 assert!((low..=high).contains(&until), "I8: {reason:?} until {until:?}, not {low:?} to {high:?}");
             }
-            (Action::RefreshToken { until, .. }, _) => {
+            (Action::RefreshToken { lease, until, .. }, _) => {
                 assert_eq!(until, after(now, settings.refresh_timeout), "K5");
+                assert_eq!((lease_before, login.lease), (None, Some((lease, until)).filter(|_| now < until)), "I6");
             }
             (Action::AwaitRefresh { until, .. }, before) if !matches!(before, Some(Action::AwaitRefresh { .. })) => {
                 assert!(until <= after(now, settings.refresh_timeout), "K5: {until:?}");
