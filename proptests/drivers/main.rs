@@ -13,5 +13,6 @@ mod refresh;
 mod resumed;
 mod script;
 mod story;
+mod stress;
 mod threads;
 mod world;

@@ -169,6 +169,27 @@ fn t5_each_request_of_each_handle_has_its_own_seed() {
     assert_eq!(waits.len(), 16);
 }
 
+#[test]
+fn t5_a_request_with_a_seed_repeats_its_waits() {
+    let waits = |seed| {
+        let clock = TestClock::default();
+        clock.let_sleepers_move(true);
+        let api = threads(Policy::flextell().into_builder(), &clock);
+        let mut waits = Vec::new();
+        let mut observer = |step: &Step| {
+            if let Action::Wait { until, .. } = step.action {
+                waits.push(until);
+            }
+        };
+        let request = Request::new(Idempotency::Idempotent).seed(seed).observed_by(&mut observer);
+        api.call(request, |_| Ok::<_, (TransportErrorKind, ())>((Reply::new(503), ()))).unwrap_err();
+        waits
+    };
+    assert_eq!(waits(7), waits(7));
+    assert_ne!(waits(7), waits(8));
+    assert_eq!(waits(7).len(), 5);
+}
+
 // ---- What is shown ----
 
 #[test]
@@ -216,11 +237,16 @@ fn spawn<F: Future + Send + 'static>(future: F) -> F {
 fn is_send_and_sync<V: Send + Sync>(_: &V) {}
 
 /// `Send`, and nothing else.
-struct Loner(#[allow(dead_code)] Cell<u8>);
+struct Loner(Cell<u8>);
 
 impl Loner {
     fn new() -> Loner {
         Loner(Cell::new(0))
+    }
+
+    /// Uses it, so that whoever keeps it needs it.
+    fn touch(&self) {
+        self.0.set(self.0.get().wrapping_add(1));
     }
 }
 
@@ -233,12 +259,13 @@ impl Clone for LonelySleep {
     }
 }
 
-struct LonelyTimer(#[allow(dead_code)] Loner, Timer);
+struct LonelyTimer(Loner, Timer);
 
 impl Sleep for LonelySleep {
     type Future = LonelyTimer;
 
     fn sleep(&self, wait: Duration) -> LonelyTimer {
+        self.0.touch();
         LonelyTimer(Loner::new(), self.1.sleep(wait))
     }
 }
@@ -247,6 +274,7 @@ impl Future for LonelyTimer {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.touch();
         Pin::new(&mut self.1).poll(context)
     }
 }
@@ -295,19 +323,19 @@ fn t4_generic_code_can_spawn_a_call_whose_parts_are_not_sync() {
     let upstream = Upstream::new(exact().build().unwrap());
     let sleep = LonelySleep(Loner::new(), clock.clone());
     let service = future::Api::with_upstream(upstream, sleep, clock.clone());
-    let (mut in_refresh, lonely) = (Loner::new(), clock.clone());
+    let (in_refresh, lonely) = (Loner::new(), clock.clone());
     let api = service.with_login(Some(token("old")), move |_| {
-        *in_refresh.0.get_mut() += 1;
+        in_refresh.touch();
         let (wait, in_future) = (lonely.sleep(secs(1)), Loner::new());
         async move {
             wait.await;
-            drop(in_future);
+            in_future.touch();
             Ok(token("new"))
         }
     });
-    let (mut in_send, slow) = (Loner::new(), clock.clone());
+    let (in_send, slow) = (Loner::new(), clock.clone());
     let mut task = Task::new(generic(api, move |attempt| {
-        *in_send.0.get_mut() += 1;
+        in_send.touch();
         let (wait, in_future) = (slow.sleep(secs(1)), Loner::new());
         async move {
             wait.await;
@@ -316,7 +344,7 @@ fn t4_generic_code_can_spawn_a_call_whose_parts_are_not_sync() {
                 2 => 401,
                 _ => 200,
             };
-            drop(in_future);
+            in_future.touch();
             // A response that is not `Sync`.
             Ok::<_, (TransportErrorKind, Loner)>((attempt.read(status, [("", "")]), Loner::new()))
         }

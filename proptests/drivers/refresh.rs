@@ -813,3 +813,72 @@ fn k7_a_token_that_has_expired_is_refreshed_first() {
     assert_eq!(request.poll().take(), ok("new"));
     assert_eq!(server.calls(), 1);
 }
+
+// ---- The end of a program ----
+
+/// Returns a task that waits until no refresh is under way.
+fn ended(api: &Tasks) -> Task<()> {
+    let mut task = Task::new(api.refresh_ended());
+    task.poll();
+    task
+}
+
+#[test]
+fn k11_a_program_ends_when_no_refresh_is_under_way() {
+    let scene = Scene::new(exact());
+    assert!(ended(&scene.api).has_ended(), "none was");
+    // One that nobody waits for is gone on with.
+    scene.waiting().cancel();
+    let mut end = ended(&scene.api);
+    assert!(!end.has_ended());
+    scene.endpoint.wake(0);
+    scene.run_until(100_000, &mut [&mut end]);
+    assert!(!end.has_ended(), "the end of a lease is not the end of its refresh");
+    scene.endpoint.finish(0, Ok(token("new")));
+    scene.run_until(100_000, &mut [&mut end]);
+    assert!(end.has_ended());
+    assert_eq!(scene.api.token().unwrap().0, "new");
+}
+
+#[test]
+fn k11_a_program_ends_whatever_becomes_of_the_refresh() {
+    for way in 0..6 {
+        let scene = Scene::new(exact());
+        let mut request = scene.waiting();
+        let mut end = ended(&scene.api);
+        match way {
+            0 => scene.endpoint.finish(0, Err(UNAVAILABLE)),
+            1 => scene.endpoint.finish(0, Err(RefreshError::Rejected)),
+            2 => scene.endpoint.panic(0),
+            3 => scene.api.token_replaced(token("new")),
+            4 => scene.api.token_removed(),
+            _ => {
+                // The next lease goes on with it.
+                scene.run_until(31_000, &mut [&mut request]);
+                request = scene.waiting();
+                scene.endpoint.finish(0, Err(UNAVAILABLE));
+            }
+        }
+        request.cancel();
+        scene.run_until(31_000, &mut [&mut end]);
+        assert!(end.has_ended(), "way {way}");
+        assert_eq!(scene.endpoint.under_way(), 0);
+    }
+}
+
+#[test]
+fn k11_a_program_ends_though_the_last_lease_was_given_up() {
+    let scene = Scene::new(exact());
+    scene.waiting().cancel();
+    scene.clock.advance(secs(31));
+    // The next lease is given up: its request breaks before it goes on with the refresh.
+    scene.clock.on_real_time(|| panic!("the clock panics"));
+    let mut broken = scene.request();
+    catch_unwind(AssertUnwindSafe(|| broken.poll().has_ended())).unwrap_err();
+    drop(broken);
+    let mut end = ended(&scene.api);
+    // Of no lease that counts.
+    scene.endpoint.finish(0, Err(UNAVAILABLE));
+    scene.run_until(31_000, &mut [&mut end]);
+    assert!(end.has_ended());
+}

@@ -189,9 +189,9 @@ fn k11_a_thread_that_hangs_is_given_up_after_three_leases() {
         for _ in 0..3 {
             let leader = scene.request();
             eventually(|| scene.api.login_state().lease.is_some());
+            eventually(|| scene.desk.begun() == 1);
             scene.clock.advance(secs(30));
             assert_eq!(leader.join().unwrap(), NO_TOKEN);
-            assert_eq!(scene.desk.begun(), 1);
         }
         let fourth = scene.leader(1);
         // A thread cannot be ended, and what it brings is a fact (K5).
@@ -213,7 +213,7 @@ fn k11_a_failure_of_a_thread_that_was_given_up_does_not_end_its_successor() {
             let scene = Scene::new(exact());
             for _ in 0..3 {
                 let leader = scene.request();
-                eventually(|| scene.api.login_state().lease.is_some());
+                eventually(|| scene.api.login_state().lease.is_some() && scene.desk.begun() == 1);
                 scene.clock.advance(secs(30));
                 assert_eq!(leader.join().unwrap(), NO_TOKEN);
             }
@@ -374,6 +374,29 @@ fn k11_a_handle_that_is_dropped_lets_its_thread_end_and_keeps_nothing() {
         assert_eq!(alive.count(), 1, "the thread has the handle");
         go.send(()).unwrap();
         eventually(|| alive.count() == 0);
+    });
+}
+
+#[test]
+fn k11_a_program_of_threads_ends_when_no_refresh_is_under_way() {
+    bounded(|| {
+        let scene = Scene::new(exact());
+        assert!(scene.api.refresh_ended(Duration::ZERO), "none was");
+        let handle = CancelHandle::new();
+        let leader = scene.request_of(Request::new(Idempotency::Idempotent).cancelled_by(&handle));
+        eventually(|| scene.desk.begun() == 1);
+        handle.cancel();
+        assert_eq!(leader.join().unwrap(), Err(FailureKind::Cancelled));
+        let begun = Instant::now();
+        assert!(!scene.api.refresh_ended(ms(20)));
+        assert!(begun.elapsed() >= ms(20));
+        let waits = {
+            let api = scene.api.clone();
+            thread::spawn(move || api.refresh_ended(Duration::MAX))
+        };
+        scene.desk.finish(0, Ok(token("new")));
+        assert!(waits.join().unwrap());
+        assert_eq!(scene.api.token().unwrap().0, "new");
     });
 }
 
