@@ -307,10 +307,10 @@ impl<T: Send + Sync + 'static> Background<T> for Threads<T> {
             // A panic is reported like any other end, so that nobody waits for it.
             let result = catch_unwind(AssertUnwindSafe(run)).unwrap_or(Err(RefreshError::Abandoned));
             // A thread cannot be ended: what it brings after it was given up still counts while its generation is current.
-            in_thread.end(id, Some(lease), result);
+            in_thread.end(id, lease, result);
         });
         if thread.is_err() {
-            login.end(id, None, Err(RefreshError::Abandoned));
+            login.end(id, lease, Err(RefreshError::Abandoned));
         }
     }
 

@@ -294,23 +294,25 @@ impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {
-        let Some(id) = login.begin(refresh.generation, refresh.lease, Job::new(&login.waiters)) else { return };
+        let lease = refresh.lease;
+        let Some(id) = login.begin(refresh.generation, lease, Job::new(&login.waiters)) else { return };
         let begin = || Box::pin(login.background.refresh.lock().refresh(refresh));
         match catch_unwind(AssertUnwindSafe(begin)) {
             Ok(future) => put_back(login, id, future),
-            Err(_) => login.end(id, None, Err(RefreshError::Abandoned)),
+            Err(_) => login.end(id, lease, Err(RefreshError::Abandoned)),
         }
     }
 
     fn poll(login: &SharedLogin<T, Self>) {
-        let Some(Some((id, (mut future, waker)))) = login.with_job(|id, job| Some((id, job.take()?))) else { return };
+        let taken = login.with_running(|running| Some((running.id, running.lease, running.job.take()?)));
+        let Some(Some((id, lease, (mut future, waker)))) = taken else { return };
         let waker = Waker::from(waker);
         let result = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker)))) {
             Ok(Poll::Pending) => return put_back(login, id, future),
             Ok(Poll::Ready(result)) => result,
             Err(_) => Err(RefreshError::Abandoned),
         };
-        login.end(id, None, result);
+        login.end(id, lease, result);
         drop_quietly(future);
     }
 }
@@ -322,11 +324,11 @@ fn put_back<S: Sleep, T, R: Refresher<S, T>>(
     future: Pin<Box<R::Future>>,
 ) {
     let mut future = Some(future);
-    let is_woken = login.with_job(|running, job| {
-        if running == id {
-            job.future = future.take();
+    let is_woken = login.with_running(|running| {
+        if running.id == id {
+            running.job.future = future.take();
         }
-        job.waker.is_woken.load(Ordering::SeqCst)
+        running.job.waker.is_woken.load(Ordering::SeqCst)
     });
     if is_woken == Some(true) {
         login.waiters.wake_all();

@@ -204,7 +204,7 @@ fn k5_a_token_from_outside_is_not_replaced_by_a_refresh() {
         // Before the refresh, or after it: never instead of it.
         let generation = login.state.lock().login.generation().unwrap();
         assert_token(&login, generation, "user's");
-        assert!(login.with_job(|_, _| ()).is_none(), "K11: no refresh of a token that is gone");
+        assert!(login.with_running(|_| ()).is_none(), "K11: no refresh of a token that is gone");
     });
 }
 

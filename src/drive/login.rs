@@ -83,29 +83,31 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
 
     /// Ends the refresh with this id, reports its outcome, and stores its token if it counts: one step (K5, K11).
     ///
-    /// One that is not under way any more is for no lease, unless it says which.
-    pub(super) fn end(&self, id: u64, own_lease: Option<u32>, result: RefreshResult<T>) {
-        let now = self.service.clock.now();
+    /// It is reported for the newest lease that it is for. One that was given up is reported for `own_lease`: a token that it
+    /// brings counts while its generation is current.
+    pub(super) fn end(&self, id: u64, own_lease: u32, result: RefreshResult<T>) {
+        // A clock that panics must not lose the token: with an earlier time it is due sooner.
+        let now = catch_unwind(AssertUnwindSafe(|| self.service.clock.now())).unwrap_or(Timestamp::ZERO);
         let (outcome, mut token) = match result {
             Ok(Fresh { token, expires_in }) => (RefreshOutcome::Refreshed { expires_in }, Some(Arc::new(token))),
             Err(error) => (error.into(), None),
         };
         let mut slot = self.slot.lock();
         let ended = slot.end(id);
-        let Some(lease) = ended.as_ref().map(|running| running.lease).or(own_lease) else {
-            drop(slot);
-            return drop_quietly(token);
-        };
+        let lease = ended.as_ref().map_or(own_lease, |running| running.lease);
         let mut state = self.state.lock();
         let counts = state.login.report_refresh(now, lease, outcome);
         state.last_report = Some((lease, outcome));
+        let mut overtaken = None;
         if counts && token.is_some() {
             core::mem::swap(&mut state.token, &mut token);
+            // Another refresh of the old token, begun after this one was given up.
+            overtaken = slot.stop();
         }
         drop((state, slot));
         self.waiters.wake_all();
         // The client's own code runs last: the old token or one that does not count, and the refresh.
-        drop_quietly((token, ended));
+        drop_quietly((token, ended, overtaken));
     }
 
     /// Reports that the refresh of a lease never began (K5).
@@ -136,50 +138,44 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
         drop_quietly((token, stopped));
     }
 
-    /// Calls `look` with the job under way, if there is one, and its id.
-    pub(super) fn with_job<O>(&self, look: impl FnOnce(u64, &mut B::Job) -> O) -> Option<O> {
-        let mut slot = self.slot.lock();
-        slot.running.as_mut().map(|running| look(running.id, &mut running.job))
+    /// Calls `look` with the refresh under way, if there is one.
+    pub(super) fn with_running<O>(&self, look: impl FnOnce(&mut Running<B::Job>) -> O) -> Option<O> {
+        self.slot.lock().running.as_mut().map(look)
     }
 
     /// Completes when no refresh is under way.
     pub(super) async fn refresh_ended(self: Arc<Self>) {
-        loop {
-            let seen = self.state.lock().login.wakeups();
-            if self.with_job(|_, _| ()).is_none() {
-                return;
-            }
-            self.moved(seen).await;
-        }
+        let is_idle = |login: &Self| login.slot.lock().running.is_none();
+        Wait { login: &*self, is_over: is_idle, key: None }.await;
     }
 
     /// Completes when the login's counter of wake-ups differs from `seen`.
-    pub(super) fn moved(&self, seen: u32) -> Moved<'_, T, B> {
-        Moved { login: self, seen, key: None }
+    pub(super) async fn moved(&self, seen: u32) {
+        let is_moved = |login: &Self| login.state.lock().login.wakeups() != seen;
+        Wait { login: self, is_over: is_moved, key: None }.await;
     }
 }
 
-/// Waits for the outcome of a refresh, and goes on with it meanwhile.
-pub(super) struct Moved<'a, T, B: Background<T>> {
+/// Waits for something about a login, and goes on with its refresh meanwhile.
+struct Wait<'a, T, B: Background<T>, P> {
     login: &'a SharedLogin<T, B>,
-    seen: u32,
+    is_over: P,
     key: Option<u64>,
 }
 
-impl<T, B: Background<T>> Future for Moved<'_, T, B> {
+impl<T, B: Background<T>, P: Fn(&SharedLogin<T, B>) -> bool + Unpin> Future for Wait<'_, T, B, P> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let login = self.login;
-        // First, so that an outcome in between wakes.
+        // First, so that what comes in between wakes.
         self.key = Some(login.waiters.register(self.key, context.waker()));
         B::poll(login);
-        let is_moved = login.state.lock().login.wakeups() != self.seen;
-        if is_moved { Poll::Ready(()) } else { Poll::Pending }
+        if (self.is_over)(login) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-impl<T, B: Background<T>> Drop for Moved<'_, T, B> {
+impl<T, B: Background<T>, P> Drop for Wait<'_, T, B, P> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.login.waiters.remove(key);
@@ -194,13 +190,13 @@ struct Slot<J> {
 }
 
 /// The refresh that is under way, and the leases that it has run through (K11). `J` is what runs it.
-struct Running<J> {
-    id: u64,
+pub(super) struct Running<J> {
+    pub(super) id: u64,
     generation: u32,
     /// The newest lease that it is for: its outcome is reported for that one.
-    lease: u32,
+    pub(super) lease: u32,
     leases: u8,
-    job: J,
+    pub(super) job: J,
 }
 
 impl<J> Slot<J> {

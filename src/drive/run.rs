@@ -2,10 +2,13 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::future::{Future, pending, poll_fn};
+use core::panic::AssertUnwindSafe;
 use core::pin::pin;
 use core::task::Poll;
 use core::time::Duration;
+use std::panic::catch_unwind;
 
 use super::answer::{Answer, CallResult, RequestError};
 use super::api::{Api, SharedService};
@@ -46,7 +49,7 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
         None => Event::Start,
     };
     let call = Arc::new(Call { service: service.clone(), www_authenticate: Mutex::default() });
-    let mut request = ActiveRequest { machine, login, gate, call, view_timer, observer, led: None };
+    let mut request = ActiveRequest { machine, login, gate, call, view_timer, observer, led: None, sent_with: None };
     let (mut response, mut error) = (None, None);
     let mut waited = Duration::ZERO;
     let cancel = cancel.as_ref();
@@ -70,6 +73,10 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
         let tick = sleep_until(timer.clone(), service.clone(), next.tick);
         event = match next.action {
             Action::Send { attempt: number, generation, until, .. } => {
+                // An attempt that is dropped has no error.
+                error = None;
+                request.sent_with = generation;
+                request.call.www_authenticate.lock().clear();
                 let attempt = Attempt { number, generation, until, token: next.token, call: request.call.clone() };
                 match first_of(sender.send(attempt), cancel, tick).await {
                     Ended::Done(Ok((reply, answer))) => {
@@ -81,17 +88,17 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
                         Event::TransportError { attempt: number, kind }
                     }
                     Ended::Cancelled => Event::Cancel,
-                    // S4: the attempt has reached its limit, and no client error describes that.
-                    Ended::Tick => {
-                        error = None;
-                        Event::Tick
-                    }
+                    // S4: the attempt has reached its limit.
+                    Ended::Tick => Event::Tick,
                 }
             }
             Action::Wait { .. }
             | Action::AwaitRefresh { .. }
             | Action::RefreshToken { .. }
             | Action::InFlight { .. } => {
+                if let Action::Wait { .. } = next.action {
+                    request.call.www_authenticate.lock().clear();
+                }
                 let awaited = request.machine.lease().map(|_| request.login.clone());
                 let moved = refresh_moved(awaited, next.wakeups);
                 let ended = first_of(moved, cancel, tick).await;
@@ -123,6 +130,8 @@ struct ActiveRequest<'a, T, B: Background<T>> {
     observer: Option<Observer<'a>>,
     /// The lease under which the request last asked for a refresh.
     led: Option<u32>,
+    /// The generation of the newest attempt.
+    sent_with: Option<u32>,
 }
 
 /// The result of one step.
@@ -183,11 +192,17 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
             lease,
             timeout: service.clock.real_time(until.saturating_duration_since(next.at)),
             challenge,
-            www_authenticate: core::mem::take(&mut *self.call.www_authenticate.lock()),
+            www_authenticate: self.challenge_for(generation),
             api: Api { login: Arc::new(anonymous), gate: self.gate.clone(), timer: self.view_timer.clone() },
         };
         core::mem::forget(guard);
         B::begin(&self.login, refresh);
+    }
+
+    /// Takes the challenge of the last attempt, if it was sent with this generation and has not been answered by a wait.
+    fn challenge_for(&self, generation: u32) -> Vec<u8> {
+        let challenge = core::mem::take(&mut *self.call.www_authenticate.lock());
+        if self.sent_with == Some(generation) { challenge } else { Vec::new() }
     }
 
     fn observe(&mut self, event: Event, next: &Next<T>) {
@@ -206,7 +221,8 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
 impl<T, B: Background<T>> Drop for ActiveRequest<'_, T, B> {
     fn drop(&mut self) {
         if !self.machine.is_ended() {
-            self.decide(Event::Cancel);
+            // A clock that panics again must not abort the process.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.decide(Event::Cancel)));
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Those who wait for something that is shared: tasks, and threads that wait like tasks.
 
 use alloc::collections::BTreeMap;
+use core::panic::AssertUnwindSafe;
 use core::task::Waker;
+use std::panic::catch_unwind;
 
 use super::sync::Mutex;
 
@@ -38,6 +40,9 @@ impl Waiters {
     /// Wakes all who wait.
     pub(super) fn wake_all(&self) {
         let wakers = core::mem::take(&mut self.0.lock().wakers);
-        wakers.into_values().for_each(Waker::wake);
+        for waker in wakers.into_values() {
+            // A runtime that panics must not keep the others asleep.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
     }
 }

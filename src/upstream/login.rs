@@ -6,7 +6,7 @@ use crate::event::RefreshOutcome;
 use crate::policy::Policy;
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
-use crate::time::{Timestamp, nanos};
+use crate::time::{NANOS_PER_MILLI, Timestamp, nanos};
 
 /// What a token belongs to: one user's or one application's grant (rule S8). It counts tokens and never holds one (rule
 /// H9).
@@ -445,7 +445,9 @@ impl Login {
 
     fn set_lifetime(&mut self, now: Timestamp, lifetime: Option<Duration>) {
         let lifetime = lifetime.map_or(0, nanos);
-        self.expiry = (lifetime > 0).then(|| Expiry { expires: now.after(lifetime), lifetime });
+        // Less than a millisecond has passed, whatever the clock can tell.
+        let left = if lifetime < NANOS_PER_MILLI { 0 } else { lifetime };
+        self.expiry = (lifetime > 0).then(|| Expiry { expires: now.after(left), lifetime });
     }
 
     fn record(&mut self, outcome: Outcome) {
