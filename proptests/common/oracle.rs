@@ -4,7 +4,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use retry_machine::{Action, Cause, FailureKind, Idempotency, RefreshOutcome, TransportErrorKind, WaitReason};
+use retry_machine::{
+    Action, Cause, FailureKind, Idempotency, RefreshOutcome, TransportErrorKind, WaitReason, YoungToken,
+};
 
 use super::bounds::{Breaker, Budget, Gate, Login, Results, Retries, Waits};
 use super::history::{Ended, Entry, History, Input, Player};
@@ -527,8 +529,11 @@ pub fn every_request_ends(
         Order::OneByOne => count * 8 * (1 + attempts),
         Order::ByTime => count * attempts * (2 + 2 * 4 + count * attempts),
     };
-    let is_accepted = |response: &Response| {
-        matches!(response.taken(&settings, Idempotency::Idempotent), Taken::Answer | Taken::Token)
+    let is_accepted = |response: &Response| match response.taken(&settings, Idempotency::Idempotent) {
+        Taken::Answer => true,
+        // K10: it may be a retry.
+        Taken::Token => settings.young_token != YoungToken::Retry,
+        _ => false,
     };
     let mut results = results.iter().cycle();
     for events in 0.. {

@@ -221,6 +221,26 @@ pub fn plan_with_a_deadline() -> impl Strategy<Value = Plan> {
     plan_of(settings, server_bias())
 }
 
+/// Generates a plan in which the token often expires and is often refused, with little else that ends a request.
+pub fn plan_at_the_login() -> impl Strategy<Value = Plan> {
+    let settings = (settings(), 1_u64..60, 1_u64..60).prop_map(|(settings, margin, timeout)| Settings {
+        refresh_margin: margin * 4 * QUARTER,
+        refresh_timeout: timeout * 4 * QUARTER,
+        max_token_recoveries: 2,
+        max_retries: 9,
+        budget: None,
+        breaker: None,
+        deadline: None,
+        gate: false,
+        ..settings
+    });
+    let plan = plan_of(settings, Just(ServerBias::Expired));
+    (plan, 1_u64..100).prop_map(|(plan, seconds)| Plan {
+        setup: Setup { first_token: FirstToken::For(seconds * 4 * QUARTER), ..plan.setup },
+        ..plan
+    })
+}
+
 fn plan_of(
     settings: impl Strategy<Value = Settings>,
     bias: impl Strategy<Value = ServerBias>,
@@ -308,7 +328,7 @@ impl Choices {
             pushback: self.chance(6).then(|| self.pushback()),
             should_retry: self.chance(8).then(|| self.chance(2)),
             verdict: self.chance(8).then(|| self.verdict()),
-            challenge: if self.chance(8) { self.one_of(&challenges) } else { None },
+            challenge: if status == 401 && self.chance(3) || self.chance(8) { self.one_of(&challenges) } else { None },
             code: if self.chance(12) { self.one_of(&codes) } else { CodeClass::None },
         }
     }

@@ -37,7 +37,8 @@ mod support;
 use history::{FirstToken, Player, Setup};
 use oracle::Order;
 use plans::{
-    plan, plan_of_few_attempts, plan_on_a_budget, plan_with_a_breaker, plan_with_a_deadline, request, results,
+    plan, plan_at_the_login, plan_of_few_attempts, plan_on_a_budget, plan_with_a_breaker, plan_with_a_deadline,
+    request, results,
 };
 use settings::Settings;
 use strategies::config;
@@ -87,9 +88,11 @@ proptest! {
         oracle::refused_tokens_are_not_sent_again(&plan.play());
     }
 
-    /// Planted: a lease is given beside an open one; the throttled endpoint is not left alone.
+    /// Planted: those of K3 to K9 in `proptests/planted`.
     #[test]
-    fn i6_k3_at_most_one_unexpired_lease_and_nobody_sends_with_a_dead_token(plan in plan()) {
+    fn i6_k3_at_most_one_unexpired_lease_and_nobody_sends_with_a_dead_token(
+        plan in prop_oneof![plan(), plan_at_the_login()],
+    ) {
         oracle::logins_keep_the_rules(&plan.play());
     }
 

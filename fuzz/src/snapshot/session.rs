@@ -6,7 +6,7 @@ use arbitrary::{Result, Unstructured};
 use retry_machine::snapshot::{GateSnapshot, LoginSnapshot, MachineSnapshot, UpstreamSnapshot};
 use retry_machine::{
     Action, Event, FailureKind, Gate, HintSource, Idempotency, Login, RequestLimits, RetryMachine, Scope, Timestamp,
-    TransportErrorKind, Upstream, WaitReason,
+    TransportErrorKind, Upstream, WaitReason, YoungToken,
 };
 use serde_json::Value;
 
@@ -351,9 +351,11 @@ impl Session {
                         let others = request.recoveries + u32::from(request.repeated);
                         let retry = request.machine.attempts() - others;
                         // B5: counted apart, it is the nth of its kind or an earlier one.
-                        let (first, retry) = match settings.throttle_retries {
-                            Some(_) => (1, retry.saturating_add(request.throttled)),
-                            None => (retry, retry),
+                        let (first, retry) = match (settings.throttle_retries, settings.young_token) {
+                            (Some(_), _) => (1, request.machine.attempts().saturating_add(request.throttled)),
+                            // K10: a 401 may be a recovery or a retry.
+                            (None, YoungToken::Retry) => (1, request.machine.attempts()),
+                            (None, _) => (retry, retry),
                         };
                         let (first, last) = (settings.back_off(kind, first), settings.back_off(kind, retry));
                         (after(now, first.0.min(last.0)), after(now, first.1.max(last.1)))
