@@ -42,7 +42,8 @@
 //! assert!(matches!(machine.handle(until, Event::Tick, &mut upstream), Action::Send { attempt: 2, .. }));
 //! ```
 //!
-//! [`drive`] has this loop for threads and for async.
+//! [`drive`] has this loop for threads and for async: with it a client is one closure that sends an attempt.
+//! [`drive::blocking`] and [`drive::future`] show whole clients, with ureq and with reqwest.
 //!
 //! # Promises
 //!
@@ -61,7 +62,7 @@
 //!
 //! # Features
 //!
-//! - `std` (default): [`drive::SharedUpstream`](drive). It implies `alloc`.
+//! - `std` (default): the drivers, the module [`drive`]. It implies `alloc`.
 //! - `alloc`: nothing by itself; other features need an allocator.
 //! - `serde`: snapshots of requests and upstreams, the module `snapshot`.
 //! - `json`: error bodies, `ErrorBody`. It needs an allocator (`alloc`).
@@ -84,12 +85,15 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-// With the feature `std` this is the standard library, which `drive::SharedUpstream` needs; without it, `core` under that
-// name. So no `use` needs a `cfg` of its own.
+// With the feature `std` this is the standard library, which the drivers need; without it, `core` under that name. So no
+// `use` needs a `cfg` of its own.
 extern crate no_std_compat as std;
 
 mod action;
 mod backoff;
+#[cfg(feature = "std")]
+#[cfg_attr(docsrs, doc(cfg(feature = "std")))]
+pub mod drive;
 mod event;
 mod failure;
 #[cfg(any(fuzzing, feature = "fuzzing"))]

@@ -171,6 +171,11 @@ impl Reply {
         self.pushback
     }
 
+    /// Returns whether the reply is about the token, and so says nothing about a limit (rules S1, D15).
+    pub(crate) fn is_about_token(&self) -> bool {
+        self.status == 401 || self.verdict() == Some(Verdict::TokenExpired)
+    }
+
     /// Returns whether a rate limit has nothing left (rule S1).
     pub(crate) const fn is_exhausted(&self) -> bool {
         self.is_exhausted

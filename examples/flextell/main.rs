@@ -113,15 +113,15 @@ impl World {
         })?;
         let seed = 7;
         let verdict = self.end(self.play_blocking(story, seed)).await;
-        let steps = &verdict.ended.steps;
-        let trace = record::trace(seed, UNIX_ORIGIN_MS, story.idempotency(), steps);
+        let entries = &verdict.ended.entries;
+        let trace = record::trace(seed, UNIX_ORIGIN_MS, story.idempotency(), entries);
         let comment = format!("# Recorded by: cargo run --example flextell -- --record {name} FILE ({})", story.title);
         fs::write(file, format!("{comment}\n{}\n", trace.join("\n"))).map_err(|error| format!("{file}: {error}."))?;
         let replayed = record::replay(&trace).map_err(|error| format!("The trace cannot be replayed: {error}."))?;
-        if !steps.iter().map(|step| &step.action).eq(&replayed) {
+        if !entries.iter().map(|entry| &entry.step.action).eq(&replayed) {
             return Err("The replayed trace gives other actions than the recorded call.".to_owned());
         }
-        println!("{file}: {} events. The replay gives the same actions.", steps.len());
+        println!("{file}: {} events. The replay gives the same actions.", entries.len());
         Ok(verdict.is_good())
     }
 

@@ -95,7 +95,13 @@ impl Server {
     /// Returns the number of calls of the token endpoint with a refresh token of this grant. Replayed
     /// and refused tokens count, too.
     pub fn refreshes(&self, grant: &Grant) -> usize {
-        self.shared.state().ledger.refreshes(&grant.refresh_token)
+        self.uses(grant).iter().sum()
+    }
+
+    /// Returns how often each refresh token of this grant was used, in the order of their issue. A token that was used twice
+    /// has revoked its grant.
+    pub fn uses(&self, grant: &Grant) -> Vec<usize> {
+        self.shared.state().ledger.uses(&grant.refresh_token)
     }
 
     /// Returns the calls of `story` by `key` so far, in the order of their answers. Empty for an

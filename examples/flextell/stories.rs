@@ -7,9 +7,9 @@ use retry_machine::FailureKind::{
     Ambiguous, BadRequest, Conflict, Exhausted, Forbidden, NotFound, ServerWaitTooLong, TokenRejected, Unauthorized,
     UnexpectedStatus, Validation,
 };
-use retry_machine::{FailureKind, Idempotency, Policy};
+use retry_machine::{FailureKind, Idempotency, Policy, derive_seed};
 
-use crate::client::{Account, Call};
+use crate::client::{Account, Call, Tokens};
 use crate::server::{Clock, Grant, Server};
 use crate::timeline::Log;
 
@@ -119,11 +119,14 @@ impl Story {
             server.expire(&grant.access_token);
         }
         let address = if self.before == ClosePort { Server::closed_port() } else { server.addr() };
-        let account = Account::new(format!("http://{address}"), policy(), &grant, clock, entropy);
+        let tokens = Tokens::new(&grant.access_token, grant.refresh_token.clone()).expect("it is well formed");
+        let account = Account { base_url: format!("http://{address}"), policy: policy(), tokens, clock };
         let call = Call {
             method: self.method.clone(),
             path: format!("/{}/{client}", self.name),
             idempotency: self.idempotency(),
+            // As in a replay: the first request of this entropy (T5).
+            seed: derive_seed(entropy, 0),
             log: Log::default(),
         };
         (account, call, grant)

@@ -3,58 +3,58 @@
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use retry_machine::{Action, ErrorBody, Event, RefreshOutcome, Timestamp, TransportErrorKind};
+use retry_machine::drive::{Step, StepTrigger};
+use retry_machine::{Action, ErrorBody, Event, RefreshOutcome, TransportErrorKind};
 
 use crate::client::Response;
 
-/// One step of the machine.
-pub struct Step {
-    pub at: Timestamp,
-    pub event: Event,
-    /// The whole response, if the event is a reply.
+/// One step of a call.
+pub struct Entry {
+    pub step: Step,
+    /// The whole response, if a reply led to the step.
     pub response: Option<Response>,
-    pub action: Action,
 }
 
 /// The steps of one call so far.
 #[derive(Default)]
-pub struct Log(Mutex<Notes>);
+pub struct Log(Mutex<Inner>);
 
 #[derive(Default)]
-struct Notes {
+struct Inner {
     response: Option<Response>,
-    steps: Vec<Step>,
+    entries: Vec<Entry>,
 }
 
 impl Log {
     /// Keeps a response for the step that follows.
     pub fn keep(&self, response: &Response) {
-        self.with(|notes| notes.response = Some(response.clone()));
+        self.with(|log| log.response = Some(response.clone()));
     }
 
-    /// Adds a step of the machine.
-    pub fn observe(&self, at: Timestamp, event: &Event, action: &Action) {
-        self.with(|notes| {
-            let response = notes.response.take().filter(|_| matches!(event, Event::Reply { .. }));
-            notes.steps.push(Step { at, event: *event, response, action: *action });
+    /// Adds a step.
+    pub fn observe(&self, step: &Step) {
+        self.with(|log| {
+            let is_reply = matches!(step.trigger, StepTrigger::Event(Event::Reply { .. }));
+            let response = log.response.take().filter(|_| is_reply);
+            log.entries.push(Entry { step: *step, response });
         });
     }
 
-    pub fn into_steps(self) -> Vec<Step> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).steps
+    pub fn into_entries(self) -> Vec<Entry> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner).entries
     }
 
-    fn with(&self, change: impl FnOnce(&mut Notes)) {
+    fn with(&self, change: impl FnOnce(&mut Inner)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
 /// A line of the timeline, and a second one for the error in the body.
-impl fmt::Display for Step {
+impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Step { at, event, response, action } = self;
-        let at_ms = at.as_millis_ceil();
-        let (event, name) = (event_name(event), action_name(action));
+        let Entry { step, response } = self;
+        let (at_ms, action) = (step.at.as_millis_ceil(), step.action);
+        let (event, name) = (trigger_name(&step.trigger), action_name(&action));
         let attempt = action.attempt();
         write!(f, "{:>4}.{:03} s  #{attempt}  {event:<17}  {name:<13}  {action}", at_ms / 1000, at_ms % 1000)?;
         let Some(response) = response.as_ref().filter(|response| !response.status().is_success()) else {
@@ -68,8 +68,13 @@ impl fmt::Display for Step {
     }
 }
 
-/// Names an event.
-fn event_name(event: &Event) -> String {
+/// Names what led to a step.
+fn trigger_name(trigger: &StepTrigger) -> String {
+    let event = match trigger {
+        StepTrigger::Event(event) => event,
+        StepTrigger::Refreshed { outcome, .. } => return outcome_name(outcome).to_owned(),
+        _ => return String::from("other"),
+    };
     match event {
         Event::Reply { reply, .. } => return reply.status().to_string(),
         Event::Start => "start",
@@ -80,12 +85,19 @@ fn event_name(event: &Event) -> String {
         Event::TransportError { kind: TransportErrorKind::Unprocessed, .. } => "unprocessed",
         Event::TransportError { kind: TransportErrorKind::Permanent, .. } => "permanent",
         Event::TransportError { kind: TransportErrorKind::Other, .. } => "failed",
-        Event::Refreshed(RefreshOutcome::Refreshed { .. }) => "token refreshed",
-        Event::Refreshed(RefreshOutcome::Rejected) => "token rejected",
-        Event::Refreshed(RefreshOutcome::Unavailable { .. }) => "token unavailable",
         Event::Cancel => "cancel",
     }
     .to_owned()
+}
+
+/// Names the outcome of a refresh.
+fn outcome_name(outcome: &RefreshOutcome) -> &'static str {
+    match outcome {
+        RefreshOutcome::Refreshed { .. } => "token refreshed",
+        RefreshOutcome::Rejected => "token rejected",
+        RefreshOutcome::Unavailable { .. } => "token unavailable",
+        RefreshOutcome::Abandoned => "token abandoned",
+    }
 }
 
 /// Names an action.

@@ -8,7 +8,7 @@ use retry_machine::{Action, ErrorBody};
 use crate::client::{self, error_body};
 use crate::server::{Arrival, never_sooner};
 use crate::stories::{Ending, Outcome, Story};
-use crate::timeline::{Log, Step};
+use crate::timeline::{Entry, Log};
 
 /// The result that the caller got, and the steps to it.
 pub struct Ended {
@@ -17,15 +17,16 @@ pub struct Ended {
     code: Option<String>,
     /// The client's own error, in its own words.
     error: Option<String>,
-    pub steps: Vec<Step>,
+    pub entries: Vec<Entry>,
 }
 
 impl Ended {
     pub fn new<E: Error + 'static>(result: client::Result<E>, log: Log) -> Ended {
-        let steps = log.into_steps();
+        let entries = log.into_entries();
         match result {
-            Ok(response) => {
-                Ended { outcome: Outcome::Done(response.status().as_u16()), code: None, error: None, steps }
+            Ok(answer) => {
+                let outcome = Outcome::Done(answer.response.status().as_u16());
+                Ended { outcome, code: None, error: None, entries }
             }
             Err(failed) => {
                 let failure = failed.failure;
@@ -34,7 +35,7 @@ impl Ended {
                     outcome: Outcome::Fails(failure.kind(), failure.status()),
                     code: body.as_ref().and_then(ErrorBody::code).map(String::from),
                     error: failed.error.as_ref().map(|error| chain(error)),
-                    steps,
+                    entries,
                 }
             }
         }
@@ -56,7 +57,7 @@ pub struct Verdict {
 impl Verdict {
     /// Judges a call. `arrivals` and `refreshes` are the server's own records of it.
     pub fn new(story: &Story, ended: Ended, arrivals: &[Arrival], refreshes: usize) -> Verdict {
-        let attempts = ended.steps.iter().filter(|step| matches!(step.action, Action::Send { .. })).count();
+        let attempts = ended.entries.iter().filter(|entry| matches!(entry.step.action, Action::Send { .. })).count();
         let effects = arrivals.iter().filter(|arrival| arrival.applied).count();
         let got = Ending { outcome: ended.outcome, counts: [attempts, refreshes, effects] };
         let mut complaints = Vec::new();
@@ -85,8 +86,8 @@ impl Verdict {
 /// The timeline.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in &self.ended.steps {
-            writeln!(f, "{step}")?;
+        for entry in &self.ended.entries {
+            writeln!(f, "{entry}")?;
         }
         if let Some(error) = &self.ended.error {
             writeln!(f, "the client's own error: {error}")?;

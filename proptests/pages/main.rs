@@ -338,6 +338,17 @@ fn each_of_55_bugs_elsewhere_has_a_test_or_a_reason() {
     }
 }
 
+/// Holds the page to the files of the clients. The documentation of the modules includes them; the page repeats them for
+/// those who read it elsewhere.
+#[test]
+fn the_page_of_drivers_shows_the_clients_of_the_examples() {
+    for example in ["examples/ureq.rs", "examples/reqwest.rs"] {
+        let client = fs::read_to_string(root().join(example)).unwrap();
+        let block = format!("```rust,no_run\n{client}```\n");
+        assert!(page("drivers.md").contains(&block), "copy {example} into docs/drivers.md");
+    }
+}
+
 /// Each file that must name each setter of `PolicyBuilder`. The next test holds the draws to the fields of the last one.
 const VARIES_SETTINGS: [&str; 3] =
     ["src/replay/settings.rs", "proptests/golden/main.rs", "proptests/common/settings.rs"];

@@ -265,6 +265,11 @@ fn an_invalid_line_is_not_a_disagreement() {
         json!({"at_ms": 1, "event": "tick", "color": 1}),
         json!({"at_ms": 1, "event": "reply"}),
         json!({"at_ms": 1, "event": "close_gate"}),
+        json!({"at_ms": 1, "event": "token", "outcome": "lost"}),
+        json!({"at_ms": 1, "event": "token", "outcome": "refreshed", "lease": -1}),
+        json!({"at_ms": 1, "event": "start", "request": 1, "login": "a"}),
+        json!({"at_ms": 1, "event": "tick", "login": 0}),
+        json!({"at_ms": 1, "event": "token_replaced", "request": 0}),
         json!([]),
     ] {
         assert!(model.check(&bad, None).unwrap_err().starts_with("trace: "), "{bad}");
@@ -289,6 +294,8 @@ fn an_invalid_line_is_not_a_disagreement() {
         json!({"gate_spread": 100}),
         json!({"throttled": {"base": 1}}),
         json!({"max_retries": 65_536}),
+        json!({"token": null}),
+        json!({"young_token": "wait"}),
     ] {
         assert!(Model::new(&bad).is_err(), "{bad}");
     }

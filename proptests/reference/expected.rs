@@ -91,3 +91,48 @@ fn the_model_agrees_with_itself_and_with_nothing_else() {
         }
     }
 }
+
+/// Returns whether a value is as a line behind `#=` says: equal, or within `[a, b]`, or as `not` and `any` say, or key by key.
+fn holds(expected: &Value, seen: &Value) -> bool {
+    match expected {
+        Value::Array(range) => (range[0].as_f64()..=range[1].as_f64()).contains(&seen.as_f64()),
+        Value::Object(map) => map.iter().all(|(key, value)| match (key.as_str(), value) {
+            ("not", value) => seen != value,
+            ("any", value) => value.as_array().unwrap().contains(seen),
+            _ => holds(value, &seen[key]),
+        }),
+        value => value == seen,
+    }
+}
+
+#[test]
+fn every_trace_of_the_field_gives_the_actions_it_expects() {
+    let folder = std::env::var("FIELD").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/proptests/data/field").into());
+    let (mut wrong, mut expectations) = (Vec::new(), 0);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        let mut model = Model::new(&json!({})).unwrap();
+        let mut latest = (Value::Null, Value::Null);
+        for line in text.lines().filter(|line| path.extension().is_some_and(|e| e == "jsonl") && !line.is_empty()) {
+            if let Some(expected) = line.strip_prefix("#=") {
+                let expected: Value = serde_json::from_str(expected).unwrap();
+                expectations += 1;
+                if !holds(&expected, &latest.1) {
+                    wrong.push(format!("{}: {}\n  expected {expected}\n  but {}", path.display(), latest.0, latest.1));
+                }
+            } else if !line.starts_with('#') {
+                let value: Value = serde_json::from_str(line).unwrap();
+                match value.get("event") {
+                    None => model = Model::new(&crate::spelt_out(&value)).unwrap(),
+                    Some(_) => {
+                        let action = model.predict(&value).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+                        latest = (value, action.unwrap_or_default());
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(expectations > 80, "{expectations} expectations");
+}

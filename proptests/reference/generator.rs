@@ -7,7 +7,7 @@
 //! The choices come from a seed, or from the bytes of a fuzzer.
 
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The source of the choices.
 enum Choices<'a> {
@@ -66,9 +66,102 @@ pub struct Generator<'a> {
     choices: Choices<'a>,
     pub setting: Value,
     last: BTreeMap<u64, Value>,
+    refreshes: Refreshes,
     now: u64,
     left: u64,
+    theme: Theme,
+}
+
+/// What a trace is about.
+#[derive(Clone, Copy)]
+struct Theme {
     crowd: Crowd,
+    /// Many 401s, refreshes and new tokens.
+    tokens: bool,
+    /// Most refreshes hang.
+    hanging: bool,
+    /// The number of logins and of gates (S8).
+    logins: u64,
+    gates: u64,
+}
+
+impl Theme {
+    fn pick(choices: &mut Choices) -> Theme {
+        let crowd = Crowd::pick(choices);
+        let tokens = choices.one_in(if crowd == Crowd::Few { 2 } else { 5 });
+        Theme {
+            crowd,
+            tokens,
+            hanging: tokens && choices.one_in(5),
+            logins: choices.pick(&[1, 1, 2, 3]),
+            gates: choices.pick(&[1, 1, 1, 2, 3]),
+        }
+    }
+}
+
+/// What the trace has shown of refreshes and tokens.
+#[derive(Default)]
+struct Refreshes {
+    /// The requests that lead.
+    leading: BTreeSet<u64>,
+    /// The highest number of a lease.
+    newest: u64,
+    /// When something happens to a token: it is no longer young, it is due, it has expired.
+    moments: Vec<u64>,
+}
+
+impl Refreshes {
+    fn new(setting: &Value) -> Refreshes {
+        let mut refreshes = Refreshes::default();
+        refreshes.new_token(0, &setting["token_expires_in_ms"], setting);
+        refreshes.forget_others(0);
+        refreshes
+    }
+
+    /// K7, K10.
+    fn new_token(&mut self, at: u64, lifetime: &Value, setting: &Value) {
+        let lifetime = lifetime.as_u64().unwrap_or(0);
+        let margin = setting["refresh_margin_ms"].as_u64().unwrap_or(30_000);
+        let margin = if lifetime > 0 { margin.min(lifetime / 2) } else { margin };
+        let expiry = at.saturating_add(lifetime);
+        let due = expiry - margin.min(lifetime);
+        self.moments.extend([at + margin, due, due, due + (expiry - due) / 2, expiry]);
+    }
+
+    /// Keeps the moments that are soon.
+    fn forget_others(&mut self, at: u64) {
+        self.moments.retain(|t| (at..at.saturating_add(1_000_000)).contains(t));
+    }
+
+    /// Takes an event and its action.
+    fn answered(&mut self, event: &Value, action: Option<&Value>, setting: &Value) {
+        let at = event["at_ms"].as_u64().unwrap_or(0);
+        match (event["event"].as_str(), event["outcome"].as_str()) {
+            (Some("token_replaced"), _) | (Some("token"), Some("refreshed")) => {
+                self.new_token(at, &event["expires_in_ms"], setting);
+            }
+            (Some("token"), Some("unavailable")) => {
+                // K6, K7
+                let longest = setting["max_server_wait_ms"].as_u64().unwrap_or(300_000);
+                let retry_after = event["retry_after_ms"].as_u64().unwrap_or(0);
+                let halves = self.moments.iter().filter(|t| **t > at).map(|t| at + (t - at) / 2);
+                let halves: Vec<u64> = halves.collect();
+                self.moments.extend(halves);
+                self.moments.push(at.saturating_add(retry_after.min(longest)));
+            }
+            _ => {}
+        }
+        self.forget_others(at);
+        if let Some(action) = action {
+            let request = action["request"].as_u64().unwrap_or(0);
+            match action["action"].as_str() {
+                Some("refresh_token") => _ = self.leading.insert(request),
+                Some("in_flight") => {}
+                _ => _ = self.leading.remove(&request),
+            }
+            self.newest = self.newest.max(action["lease"].as_u64().unwrap_or(0));
+        }
+    }
 }
 
 /// Number of requests that meet at the gate.
@@ -103,19 +196,21 @@ impl<'a> Generator<'a> {
         for _ in 0..8 {
             choices.below(2);
         }
-        let crowd = Crowd::pick(&mut choices);
-        let setting = setting(&mut choices, crowd);
-        let left = crowd.events(&mut choices);
-        Generator { choices, setting, last: BTreeMap::new(), now: 0, left, crowd }
+        let theme = Theme::pick(&mut choices);
+        let setting = setting(&mut choices, theme);
+        let left = theme.crowd.events(&mut choices);
+        let refreshes = Refreshes::new(&setting);
+        Generator { choices, setting, last: BTreeMap::new(), refreshes, now: 0, left, theme }
     }
 
     /// Begins a trace from bytes. It ends with the bytes, or after a hundred events.
     #[allow(dead_code, reason = "only fuzzing has bytes")]
     pub fn from_bytes(bytes: &'a [u8]) -> Generator<'a> {
         let mut choices = Choices::Bytes(bytes);
-        let crowd = Crowd::pick(&mut choices);
-        let setting = setting(&mut choices, crowd);
-        Generator { choices, setting, last: BTreeMap::new(), now: 0, left: 100, crowd }
+        let theme = Theme::pick(&mut choices);
+        let setting = setting(&mut choices, theme);
+        let refreshes = Refreshes::new(&setting);
+        Generator { choices, setting, last: BTreeMap::new(), refreshes, now: 0, left: 100, theme }
     }
 
     /// Returns the next event, if the trace goes on.
@@ -124,21 +219,27 @@ impl<'a> Generator<'a> {
             return None;
         }
         self.left = self.left.checked_sub(1)?;
-        self.now = next_time(&mut self.choices, self.now, &self.last, self.crowd);
+        let moments: Vec<u64> = self.refreshes.moments.iter().copied().filter(|t| *t >= self.now).collect();
+        self.now = if !moments.is_empty() && self.choices.one_in(if self.theme.tokens { 6 } else { 40 }) {
+            (self.choices.pick(&moments) + self.choices.below(4)).saturating_sub(1)
+        } else {
+            next_time(&mut self.choices, self.now, &self.last, self.theme.crowd)
+        };
         let backwards = self.choices.one_in(25);
         let at = if backwards { self.now.saturating_sub(self.choices.below(3000)) } else { self.now };
-        Some(event(&mut self.choices, at, &self.last, &self.setting, self.crowd))
+        Some(event(&mut self.choices, at, &self.last, &self.refreshes, &self.setting, self.theme))
     }
 
     /// Takes the action that answered the event.
     pub fn answered(&mut self, event: &Value, action: Option<Value>) {
+        self.refreshes.answered(event, action.as_ref(), &self.setting);
         if let Some(action) = action {
             self.last.insert(event["request"].as_u64().unwrap_or(0), action);
         }
     }
 }
 
-fn setting(choices: &mut Choices, crowd: Crowd) -> Value {
+fn setting(choices: &mut Choices, theme: Theme) -> Value {
     let mut s = Map::new();
     let mut set = |key: &str, value: Value| _ = s.insert(key.into(), value);
     let jitter = if choices.below(10) < 7 {
@@ -259,13 +360,47 @@ fn setting(choices: &mut Choices, crowd: Crowd) -> Value {
         set("refresh_timeout_ms", json!(choices.pick(&[500, 1000, 3000, 10_000])));
     }
     if choices.one_in(3) {
-        set("token_expires_in_ms", json!(choices.pick(&[1000, 4000, 10_000, 40_000])));
+        set("token_expires_in_ms", json!(choices.pick(&[1000, 4000, 10_000, 40_000, 0])));
         set("refresh_margin_ms", json!(choices.pick(&[500, 1000, 30_000])));
     }
-    if crowd != Crowd::Few {
+    if theme.tokens || choices.one_in(4) {
+        s.insert("young_token".into(), json!(choices.pick(&["refresh", "surface", "surface", "retry", "retry"])));
+    }
+    if choices.one_in(16) {
+        s.insert("token".into(), json!(choices.one_in(6)));
+    }
+    if theme.crowd != Crowd::Few {
         let_many_meet(choices, &mut s);
     }
+    if theme.tokens {
+        let_tokens_matter(choices, &mut s);
+    }
     Value::Object(s)
+}
+
+/// Keeps requests from ending before they get a 401, or a new token.
+fn let_tokens_matter(choices: &mut Choices, s: &mut Map<String, Value>) {
+    for key in ["deadline_ms", "breaker", "on", "max_retries", "budget"] {
+        if !choices.one_in(4) {
+            s.remove(key);
+        }
+    }
+    if choices.one_in(3) {
+        s.insert("breaker".into(), Value::Null);
+    }
+    if choices.one_in(2) {
+        s.insert("max_recoveries".into(), json!(choices.pick(&[1, 2, 3, 10])));
+    }
+    if choices.one_in(8) {
+        s.insert("token".into(), json!(false));
+    }
+    if choices.one_in(2) {
+        let lifetime = choices.pick(&[0, 1, 1000, 4000, 10_000, 40_000, 3_600_000, u64::MAX]);
+        s.insert("token_expires_in_ms".into(), json!(lifetime));
+    }
+    if choices.one_in(3) {
+        s.insert("refresh_margin_ms".into(), json!(choices.pick(&[0, 1, 500, 2000, 30_000, 3_600_000])));
+    }
 }
 
 /// Keeps requests from ending before they meet at the gate.
@@ -402,7 +537,15 @@ fn next_time(choices: &mut Choices, now: u64, last: &BTreeMap<u64, Value>, crowd
     }
 }
 
-fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &Value, crowd: Crowd) -> Value {
+fn event(
+    choices: &mut Choices,
+    at: u64,
+    last: &BTreeMap<u64, Value>,
+    refreshes: &Refreshes,
+    setting: &Value,
+    theme: Theme,
+) -> Value {
+    let crowd = theme.crowd;
     let mut event = Map::new();
     event.insert("at_ms".into(), json!(at));
     let live: Vec<u64> = last
@@ -411,13 +554,19 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         .map(|(id, _)| *id)
         .collect();
     let new = last.len() as u64;
-    let (at_once, most) = if crowd == Crowd::Few { (4, 14) } else { (10, 200) };
+    let (at_once, most) = match crowd {
+        Crowd::Few if theme.tokens => (6, 30),
+        Crowd::Few => (4, 14),
+        _ => (10, 200),
+    };
     if last.is_empty() || (live.len() < at_once && new < most && choices.one_in(4)) || (live.is_empty() && new < most) {
         event.insert("event".into(), json!("start"));
         event.insert("request".into(), json!(new));
         if choices.one_in(4) {
             event.insert("repeat".into(), json!("unsafe"));
         }
+        part(choices, &mut event, "login", theme.logins);
+        part(choices, &mut event, "gate", theme.gates);
         // D17
         if choices.one_in(6) {
             event.insert("deadline_ms".into(), json!(choices.pick(&[0, 700, 2000, 8000, 60_000, 20_000])));
@@ -431,19 +580,22 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         return Value::Object(event);
     }
     match choices.below(60) {
-        0 => {
+        n if n == 0 || (theme.tokens && n >= 58) => {
             event.insert("event".into(), json!("token_replaced"));
+            part(choices, &mut event, "login", theme.logins);
             if choices.one_in(2) {
-                event.insert("expires_in_ms".into(), json!(choices.pick(&[500, 5000, 60_000])));
+                event.insert("expires_in_ms".into(), json!(lifetime(choices)));
             }
             return Value::Object(event);
         }
         1 => {
             event.insert("event".into(), json!("open_gate"));
+            part(choices, &mut event, "gate", theme.gates);
             return Value::Object(event);
         }
         2 => {
             event.insert("event".into(), json!("close_gate"));
+            part(choices, &mut event, "gate", theme.gates);
             let until =
                 (at + choices.pick(&[500, 3000, 0, 40_000, 400_000])).saturating_sub(choices.pick(&[0, 0, 1000]));
             event.insert("until_ms".into(), json!(until));
@@ -466,11 +618,15 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
     let action = &last[&request];
     let sent = action["attempt"].as_u64().unwrap_or(0);
     let name = action["action"].as_str().unwrap_or_default();
-    // Only the first action of a refresh names it. After that it is in flight like an attempt.
     let fitting = match name {
+        // Only the first action of a refresh names it.
+        "in_flight" if refreshes.leading.contains(&request) => {
+            choices.pick(&["token", "token", "tick", "tick", "tick", "cancel"])
+        }
         "send" | "in_flight" => choices.pick(&["reply", "reply", "reply", "reply", "reply", "error", "tick", "token"]),
-        "refresh_token" => choices.pick(&["token", "token", "token", "token", "tick", "tick", "reply"]),
-        "wait" | "await_token" => choices.pick(&["tick", "tick", "tick", "tick", "tick", "tick", "tick", "late"]),
+        "refresh_token" => choices.pick(&["token", "token", "token", "token", "tick", "tick", "reply", "cancel"]),
+        "await_token" => choices.pick(&["tick", "tick", "tick", "tick", "tick", "token", "late"]),
+        "wait" => choices.pick(&["tick", "tick", "tick", "tick", "tick", "tick", "tick", "late"]),
         _ => choices.pick(&["late", "token", "tick", "cancel", "error", "late"]),
     };
     let kind = match choices.below(20) {
@@ -478,6 +634,7 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
         1 if choices.one_in(2) => "cancel",
         _ => fitting,
     };
+    let kind = if kind == "token" && theme.hanging && !choices.one_in(8) { "tick" } else { kind };
     match kind {
         "reply" | "late" => {
             event.insert("event".into(), json!("reply"));
@@ -490,6 +647,8 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
             }
             if crowd != Crowd::Few && !choices.one_in(if crowd == Crowd::Steady { 60 } else { 8 }) {
                 good_reply_or_throttle(choices, &mut event, crowd);
+            } else if theme.tokens && choices.below(5) < 2 {
+                event.insert("status".into(), json!(401));
             } else {
                 reply(choices, &mut event, late, at, setting);
             }
@@ -515,18 +674,39 @@ fn event(choices: &mut Choices, at: u64, last: &BTreeMap<u64, Value>, setting: &
                 "refreshed",
                 "unavailable",
                 "rejected",
+                "abandoned",
+                "abandoned",
             ]);
             event.insert("outcome".into(), json!(outcome));
             if outcome == "refreshed" && choices.one_in(2) {
-                event.insert("expires_in_ms".into(), json!(choices.pick(&[0, 1000, 4000, 60_000])));
+                event.insert("expires_in_ms".into(), json!(lifetime(choices)));
             }
             if outcome == "unavailable" && choices.one_in(2) {
-                event.insert("retry_after_ms".into(), json!(choices.pick(&[0, 500, 3000, 20_000])));
+                let retry_after = choices.pick(&[0, 500, 3000, 20_000, 315_360_000_000, u64::MAX]);
+                event.insert("retry_after_ms".into(), json!(retry_after));
+            }
+            if choices.one_in(4) {
+                let newest = refreshes.newest;
+                let lease = choices.pick(&[newest, newest, newest.saturating_sub(1), newest + 1, 1, 0, 4_294_967_295]);
+                event.insert("lease".into(), json!(lease));
             }
         }
         other => _ = event.insert("event".into(), json!(other)),
     }
     Value::Object(event)
+}
+
+/// S8: names a login or a gate, the first one seldom.
+fn part(choices: &mut Choices, event: &mut Map<String, Value>, key: &str, parts: u64) {
+    let part = choices.below(parts);
+    if part > 0 || choices.one_in(8) {
+        event.insert(key.into(), json!(part));
+    }
+}
+
+/// K7.
+fn lifetime(choices: &mut Choices) -> u64 {
+    choices.pick(&[0, 1, 500, 4000, 5000, 30_000, 60_000, 60_000, 3_600_000, u64::MAX])
 }
 
 /// Returns a good answer or a throttle, and seldom a failure.

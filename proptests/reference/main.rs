@@ -42,19 +42,60 @@ fn spelt_out(setting: &Value) -> Value {
     }
 }
 
+/// Returns the first disagreement. A trace that one of them refuses has none.
+fn disagreement(setting: &Value, events: &[Value]) -> Option<String> {
+    let mut replay = Replay::new(&Settings::parse(&setting.to_string()).ok()?).ok()?;
+    let mut model = Model::new(&spelt_out(setting)).ok()?;
+    for event in events {
+        let record = EventRecord::parse(&event.to_string()).ok()?;
+        let action = replay.step(&record).ok()?.map(|action| action.to_json_with_facts());
+        match model.check(event, action.as_ref()) {
+            Err(why) if why.starts_with("trace: ") => return None,
+            Err(why) => return Some(why),
+            Ok(()) => {}
+        }
+    }
+    None
+}
+
+/// Leaves out whatever a disagreement does not need. Returns the trace and the disagreement.
+fn shortened(mut setting: Value, mut events: Vec<Value>) -> (Vec<Value>, String) {
+    let mut why = disagreement(&setting, &events).expect("a trace on which they disagree");
+    let mut n = events.len();
+    while n > 0 {
+        n -= 1;
+        let event = events.remove(n);
+        match disagreement(&setting, &events) {
+            Some(other) => why = other,
+            None => events.insert(n, event),
+        }
+    }
+    let keys: Vec<String> = setting.as_object().expect("an object").keys().cloned().collect();
+    for key in keys {
+        let value = setting.as_object_mut().and_then(|map| map.remove(&key)).expect("one of its keys");
+        match disagreement(&setting, &events) {
+            Some(other) => why = other,
+            None => setting[key] = value,
+        }
+    }
+    events.insert(0, setting);
+    (events, why)
+}
+
 #[test]
 fn the_crate_and_the_model_agree_on_generated_traces() {
     let traces = std::env::var("TRACES").map_or(1_500, |traces| traces.parse().unwrap());
     for seed in 0..traces {
         let mut generator = Generator::new(seed);
         let (mut replay, mut model) = start(&generator.setting);
-        let mut trace = vec![generator.setting.clone()];
+        let mut events = Vec::new();
         while let Some(event) = generator.next_event() {
-            trace.push(event.clone());
+            events.push(event.clone());
             let action = answer(&mut replay, &event);
-            if let Err(why) = model.check(&event, action.as_ref()) {
+            if model.check(&event, action.as_ref()).is_err() {
+                let (trace, why) = shortened(generator.setting, events);
                 let trace: Vec<_> = trace.iter().map(Value::to_string).collect();
-                panic!("seed {seed}: {why}\n\nThe trace:\n{}", trace.join("\n"));
+                panic!("seed {seed}: {why}\n\nThe trace, shortened:\n{}", trace.join("\n"));
             }
             generator.answered(&event, action);
         }

@@ -9,7 +9,8 @@
 //!
 //! Where two rules conflict, or the rules are silent, the model reads them as follows.
 //!
-//! 1. `token_replaced`, `open_gate` and `close_gate` carry a `now` too, and T2 heeds it.
+//! 1. S8, T2: `token_replaced`, `open_gate` and `close_gate` are told directly: their `now` counts as it comes, and the
+//!    latest `now` stays.
 //! 2. An event before the `start` of its request is an error in the trace. So is a second `start`.
 //! 3. T3: an attempt that was never sent (0, or above the newest) is late like any other, but breaker
 //!    and budget ignore it. A newest attempt that has already failed is late like any other.
@@ -34,25 +35,28 @@
 //!     that would not be retried keeps its kind, also a status that is retried if safe (`ambiguous`). `other` of a
 //!     request that is not idempotent is `ambiguous` at or after its limit, and `transport` before. So is `permanent`.
 //! 11. P2: a 401 that would be recovered from is `deadline` past the deadline; one that would not
-//!     (D12, K2) stays `unauthorized`. After an outcome that would end the request anyway
-//!     (`token_rejected`, `token_unavailable`) that kind wins over the deadline.
+//!     (K9, D12, K10, K2) stays `unauthorized`. After an outcome that would end the request anyway
+//!     (`token_rejected`, `token_unavailable`) that kind wins over the deadline. So it does where there is a newer token
+//!     that is rejected already, and for a leader after *abandoned*.
 //! 12. K1, P1: a 401 leads to its refresh at once, whatever the gate and the breaker say; they are
 //!     looked at before the send that follows.
 //! 13. K2: a K4 recovery goes before the check of `rejected`, and both after the count of recoveries.
-//! 14. K5: a lease takes one outcome. A freed lease (cancel, end of its request) counts as expired
-//!     at that instant: its holder's outcome still counts while no newer lease was granted.
-//! 15. K5: a leader whose deadline and lease end have both passed fails with `deadline`. One whose
-//!     lease has ended sends if there is a newer token; if the token is rejected, it fails with
-//!     `token_rejected`; else `token_unavailable`.
-//! 16. K6: the time before which no new lease is granted outlives a replaced token. It is not part
-//!     of `not_before` (F8 names hint, gate and probe only).
-//! 17. K7: the old token is used while `now < expiry`. A request that gave up a proactive refresh
-//!     skips the expiry check until its next send. A proactive follower is treated like a proactive
-//!     leader: unavailable, throttled or a fourth wait mean the old token, while it is valid.
-//! 18. K8: the three waits count each lease followed, per need (one 401, or one proactive refresh).
-//! 19. F5, F7: an outcome that does not count is a tick in every state. One that counts for a
-//!     request that no longer leads is not.
-//! 20. Cancel after the terminal action changes nothing, also no lease that a deadline kept.
+//! 14. K3: a reply to the attempt in flight says that the token is dead, a late one does not (T3). It says so also where
+//!     the request then fails since its recoveries are used up or its deadline has passed. A verdict of *token expired*
+//!     is such a reply. Without an open lease a dead token is sent on.
+//! 15. K3: who follows since a 401 has come for the token needs a new one, as after a 401 of its own. Who follows since it
+//!     has expired is ahead of expiry: F5 holds for it. If both are the case, it is the 401. The `challenge` is null
+//!     unless the 401 was the leader's own.
+//! 16. K10: a token that `token_replaced` brought can be young, also as a login's first. D15 stands above D12's codes, so
+//!     a *token expired* is not exempt. What K10 retries has its hints (H10) and its pushback (H11), but closes the gate no
+//!     more than any 401 (S1), and is neutral (D18).
+//! 17. K7, F5: a request that gave up a refresh ahead of expiry skips that refresh until its next send, as long as
+//!     `now < expiry`, also where a newer token has come while it waited at the gate. After one that brought a token, or met a replaced one, expiry is not checked until the next send.
+//!     A token has expired at its expiry, and is due then, whatever its margin.
+//! 18. K8: the three waits count each lease followed, per need (one 401, or one check before a send).
+//! 19. K6: the newest outcome since a lease began may be that of a later lease. It shares *unavailable* and *abandoned*
+//!     with the leader and the followers of the earlier one.
+//! 20. Cancel after the terminal action changes nothing.
 //! 21. C13: the limit is checked where a wait begins and where it is prolonged, against the later of hint and place at
 //!     the gate. Where the gate is closed and the request has no turn, the time until which it was asked to be closed
 //!     is checked before (C12). That time counts only while the gate is closed, for F8, too.
@@ -73,7 +77,7 @@
 //! 29. F2: decorrelated jitter: the previous wait is the back-off that was drawn for the previous retry. The lower
 //!     bound never exceeds the upper.
 //! 30. C8: the age of a measurement that has not begun is 0. After an opening by hand the guess counts as corrected.
-//! 31. `common` differs from `flextell` in the meanings of statuses only.
+//! 31. `common` differs from `flextell` in the meanings of statuses and in `young_token` only.
 //! 32. P1, K6: `rejected` is checked where the token is: after deadline and breaker, and before the gate.
 //! 33. P1: a hint that still binds a send (reading 7) is waited for where the gate is checked; there
 //!     `server_wait_too_long` goes before `deadline`, as in P2, also where a wait at the gate is prolonged.
@@ -109,6 +113,7 @@ mod events;
 mod gate;
 mod guesses;
 mod json;
+mod login;
 mod meaning;
 mod record;
 mod request;
@@ -131,15 +136,15 @@ use span::{Ns, from_ms};
 use std::collections::BTreeMap;
 use upstream::Upstream;
 
-/// One upstream with all its requests.
+/// One service with its logins and gates, and all requests.
 #[derive(Clone, Debug)]
 pub struct Model {
     settings: Settings,
     upstream: Upstream,
     requests: BTreeMap<u64, Request>,
-    /// T2: the latest `now` that this upstream has seen.
+    /// T2: the latest `now` that the service has seen.
     now: Ns,
-    /// C2: whether the gate was closed before the current event.
+    /// C2: whether the request's gate was closed before the current event.
     was_closed: bool,
     /// C10: whether the current event has closed the open gate by a hint.
     has_closed: bool,
@@ -152,6 +157,8 @@ pub struct Model {
 struct Prediction {
     line: Line,
     action: Option<(usize, Action)>,
+    /// K5: whether an outcome counts.
+    counted: Option<bool>,
     facts: Option<Facts>,
 }
 
@@ -233,40 +240,48 @@ impl Model {
         self.rules.clear();
         let named = self.requests.contains_key(&line.request);
         match line.event {
-            Event::TokenReplaced { .. } | Event::OpenGate | Event::CloseGate { .. } => {}
+            Event::TokenReplaced { .. } | Event::OpenGate { .. } | Event::CloseGate { .. } => {}
             Event::Start { .. } if named => return Err("trace: a second start".into()),
             Event::Start { .. } => {}
             _ if !named => return Err("trace: the request has not started".into()),
             _ => {}
         }
-        self.now = self.now.max(from_ms(line.at_ms)); // T2
-        self.was_closed = self.upstream.closed_gate(self.now).is_some();
-        self.has_closed = false;
-        let mut facts = None;
+        let at = from_ms(line.at_ms);
+        let mut prediction = Prediction { action: None, counted: None, facts: None, line };
+        // S8: told directly, a login and a gate take the time as it comes.
+        match prediction.line.event {
+            Event::TokenReplaced { login, expires_in } => {
+                self.upstream.login(login, &self.settings).install(at, expires_in);
+                return Ok(prediction);
+            }
+            Event::OpenGate { gate } => {
+                if let Some(gate) = self.upstream.gate(gate, &self.settings) {
+                    gate.open(at); // S1; F3: waits under way keep their end
+                }
+                return Ok(prediction);
+            }
+            Event::CloseGate { gate, until } => {
+                if let Some(gate) = self.upstream.gate(gate, &self.settings) {
+                    gate.close(at, until, Why::Operator); // S1
+                }
+                return Ok(prediction);
+            }
+            _ => {}
+        }
+        self.now = self.now.max(at); // T2
+        let line = &prediction.line;
         let mut r = match &line.event {
-            Event::TokenReplaced { expires_in } => {
-                self.upstream.new_token(self.now, *expires_in);
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::OpenGate => {
-                if let Some(gate) = &mut self.upstream.gate {
-                    gate.open(self.now); // S1; F3: waits under way keep their end
-                }
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::CloseGate { until } => {
-                if let Some(gate) = &mut self.upstream.gate {
-                    gate.close(self.now, *until, Why::Operator); // S1
-                }
-                return Ok(Prediction { line, action: None, facts });
-            }
-            Event::Start { idempotent, limits } => {
+            Event::Start { idempotent, limits, login, gate } => {
+                self.upstream.login(*login, &self.settings);
+                self.upstream.gate(*gate, &self.settings);
                 let tighter = [self.settings.deadline, limits.deadline].into_iter().flatten().min(); // D17
                 let deadline = tighter.map(|limit| span::after(self.now, limit));
-                Request::new(line.request, *idempotent, *limits, self.now, deadline)
+                Request::new(line.request, (*login, *gate), *idempotent, *limits, self.now, deadline)
             }
             _ => self.requests.remove(&line.request).expect("named above"),
         };
+        self.was_closed = self.upstream.closed_gate(r.gate, self.now).is_some();
+        self.has_closed = false;
         let action = match &line.event {
             Event::Start { .. } => self.try_send(&mut r, Turn::None),
             Event::Tick => self.on_tick(&mut r),
@@ -275,16 +290,20 @@ impl Model {
                 let body = response.body.as_deref();
                 let read = reading::read(response.status, &response.headers, body, wall, &self.settings.dialect);
                 let action = self.on_reply(&mut r, *attempt, response, &read);
-                facts = Some(read);
+                prediction.facts = Some(read);
                 action
             }
             Event::TransportError { attempt, error } => self.on_transport_error(&mut r, *attempt, *error),
-            Event::Refreshed(outcome) => self.on_outcome(&mut r, *outcome),
+            Event::Token { outcome, lease } => {
+                let (counts, action) = self.on_outcome(&mut r, *lease, *outcome);
+                prediction.counted = Some(counts);
+                action
+            }
             _ => self.on_cancel(&mut r),
         };
-        let attempts = r.attempts.len();
-        self.requests.insert(line.request, r);
-        Ok(Prediction { line, action: Some((attempts, action)), facts })
+        prediction.action = Some((r.attempts.len(), action));
+        self.requests.insert(r.id, r);
+        Ok(prediction)
     }
 
     fn compare(&self, prediction: &Prediction, observed: Option<&Value>) -> Result<(), String> {
@@ -356,6 +375,12 @@ impl Model {
         }
     }
 
+    /// Returns the rules that decided the latest event.
+    #[allow(dead_code, reason = "the fuzz targets do not ask")]
+    pub fn rules(&self) -> &[&'static str] {
+        &self.rules
+    }
+
     fn rule(&mut self, rule: &'static str) {
         self.rules.push(rule);
     }
@@ -368,6 +393,9 @@ impl Prediction {
         line.insert("at_ms".into(), self.line.at_ms.into()); // F7: the event's own
         line.insert("request".into(), self.line.request.into());
         line.insert("attempt".into(), (*attempts).into());
+        if let Some(counted) = self.counted {
+            line.insert("counted".into(), counted.into());
+        }
         Some(line)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::reference::generator::Generator;
 use crate::reference::model::Model;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Parts of lines, each of which must occur in this many of a thousand traces.
 const OFTEN: [(usize, &[&str]); 2] = [
@@ -49,6 +49,21 @@ const OFTEN: [(usize, &[&str]); 2] = [
             ";w=21600",
             "limit=10, remaining=0",
             r#""status":101"#,
+            r#""login":1"#,
+            r#""gate":1"#,
+            r#""token":false"#,
+            r#""young_token":"surface""#,
+            r#""young_token":"retry""#,
+            r#""outcome":"abandoned""#,
+            r#""expires_in_ms":0"#,
+            r#""expires_in_ms":18446744073709551615"#,
+            r#""retry_after_ms":315360000000"#,
+            r#""lease":0"#,
+            r#""lease":4294967295"#,
+            r#""counted":true"#,
+            r#""counted":false"#,
+            r#""generation":null"#,
+            r#""generation":2"#,
         ],
     ),
     (
@@ -88,6 +103,47 @@ const OFTEN: [(usize, &[&str]); 2] = [
     ),
 ];
 
+/// Rules that decide about tokens, each of which must decide in this many of a thousand traces.
+const RULES: [(usize, &[&str]); 2] = [
+    (
+        20,
+        &[
+            "K3 K5: lead",
+            "K3 K8: follow",
+            "K4",
+            "K5 K6: counts",
+            "K5: does not count",
+            "K5 K8: the end of the lease",
+            "K6: abandoned",
+            "K6: abandoned, the leader",
+            "K6: unavailable",
+            "K6: no new lease yet",
+            "K6 K8 F5: there is a newer token",
+            "K7 F5: the old token is used",
+            "K8: its deadline",
+            "P1 K3: a 401 has come for the old token",
+            "P1 K3: the old token is alive",
+            "P1 K3: the old token has expired",
+            "P1 K6: rejected sticks",
+            "P1 K7",
+            "K9: a login without a token",
+            "K10: surface",
+            "K10: retry",
+        ],
+    ),
+    (
+        3,
+        &[
+            "D12",
+            "K2",
+            "K6",
+            "K6 K9: no token to wait for",
+            "K7: half of the time has not passed",
+            "K8 F5: a fourth wait is not begun",
+        ],
+    ),
+];
+
 #[test]
 fn each_input_and_each_answer_occurs_often() {
     let mut occurrences: BTreeMap<&str, usize> = BTreeMap::new();
@@ -95,20 +151,29 @@ fn each_input_and_each_answer_occurs_often() {
         let mut generator = Generator::new(seed);
         let mut model = Model::new(&generator.setting).unwrap();
         let mut trace = generator.setting.to_string();
+        let mut decided: BTreeSet<&str> = BTreeSet::new();
         while let Some(event) = generator.next_event() {
             let action = model.predict(&event).unwrap();
+            decided.extend(model.rules());
             trace += &event.to_string();
             trace += &action.as_ref().map(ToString::to_string).unwrap_or_default();
             generator.answered(&event, action);
+        }
+        for rule in RULES.iter().flat_map(|(_, rules)| *rules).filter(|rule| decided.contains(*rule)) {
+            *occurrences.entry(rule).or_default() += 1;
         }
         for part in OFTEN.iter().flat_map(|(_, parts)| *parts).filter(|part| trace.contains(**part)) {
             *occurrences.entry(part).or_default() += 1;
         }
     }
-    for (least, parts) in OFTEN {
+    let mut seldom = Vec::new();
+    for (least, parts) in OFTEN.into_iter().chain(RULES) {
         for part in parts {
             let traces = occurrences.get(part).copied().unwrap_or(0);
-            assert!(traces >= least, "{traces} traces have {part}");
+            if traces < least {
+                seldom.push(format!("{traces} traces have {part}, not {least}"));
+            }
         }
     }
+    assert!(seldom.is_empty(), "{}", seldom.join("\n"));
 }

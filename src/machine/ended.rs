@@ -9,6 +9,8 @@
 //! ```
 
 use super::{Flags, Phase, RetryMachine, Step};
+#[cfg(feature = "std")]
+use crate::action::Action;
 use crate::action::Explanation;
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
@@ -58,6 +60,22 @@ impl RetryMachine {
         self.not_before = ended.not_before.unwrap_or(Timestamp::ZERO);
         self.server_time = ended.rejected.to_bits();
         self.slot = Slot(ended.successes.0.into());
+    }
+
+    /// Returns the terminal action of the request, if it has ended.
+    #[cfg(feature = "std")]
+    pub(crate) fn terminal_action(&self) -> Option<Action> {
+        match self.phase {
+            Phase::Done => Some(Action::Done { status: self.status, explanation: self.final_explanation() }),
+            Phase::Failed(kind) => Some(Action::Fail(self.failure(kind))),
+            Phase::Ready | Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => None,
+        }
+    }
+
+    /// Returns the failure of an answered request whose response is lost.
+    #[cfg(feature = "std")]
+    pub(crate) fn lost_answer(&self) -> Failure {
+        self.failure(FailureKind::Cancelled)
     }
 
     /// Returns the explanation of an answer.

@@ -14,9 +14,11 @@ impl Flags {
     pub(super) const NON_IDEMPOTENT: u16 = 1;
     /// The request has got a reply; else the status is meaningless.
     pub(super) const HAS_STATUS: u16 = 2;
+    /// K7: a refresh ahead of expiry brought no token: the next send uses the old one while it is valid.
+    pub(super) const TOKEN_KEPT: u16 = 4;
     /// K7: the request wants a token before it has got a 401.
     pub(super) const EARLY: u16 = 8;
-    /// F5: for the next send the token is settled, whatever its expiry.
+    /// F5: a refresh ahead of expiry brought the token: the next send uses it, whatever its expiry.
     pub(super) const TOKEN_SETTLED: u16 = 16;
     /// The newest attempt has neither brought a result nor been given up.
     pub(super) const UNANSWERED: u16 = 32;

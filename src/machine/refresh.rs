@@ -6,7 +6,7 @@ use crate::action::Trigger;
 use crate::failure::FailureKind;
 use crate::policy::YoungToken;
 use crate::reply::{Reply, Verdict};
-use crate::upstream::login::{LeaseStatus, Role, TokenOrLease, TokenStatus};
+use crate::upstream::login::{ExpiryCheck, LeaseStatus, Role, TokenOrLease, TokenStatus};
 
 /// K8: the greatest number of leases that a request waits for.
 const MAX_FOLLOWS: u8 = 3;
@@ -19,8 +19,12 @@ impl Step<'_> {
         if !self.login.has_token() {
             return true;
         }
-        let is_settled = self.machine.flags.has(Flags::TOKEN_SETTLED);
-        let is_early = match self.login.token_status(self.now, &self.service.policy, is_settled) {
+        let check = match &self.machine.flags {
+            flags if flags.has(Flags::TOKEN_SETTLED) => ExpiryCheck::Skipped,
+            flags if flags.has(Flags::TOKEN_KEPT) => ExpiryCheck::WithoutMargin,
+            _ => ExpiryCheck::WithMargin,
+        };
+        let is_early = match self.login.token_status(self.now, &self.service.policy, check) {
             TokenStatus::Usable => return true,
             TokenStatus::Rejected => {
                 self.fail(FailureKind::TokenRejected);
@@ -101,11 +105,8 @@ impl Step<'_> {
 
     /// Handles a tick while this request leads.
     pub(super) fn on_leader_tick(&mut self) {
-        match self.lease_status() {
-            Some(LeaseStatus::Unavailable | LeaseStatus::Abandoned | LeaseStatus::RanOut) => {
-                self.go_on_without_refresh();
-            }
-            _ => {}
+        if self.lease_status().is_some() {
+            self.go_on_without_refresh();
         }
     }
 
@@ -113,7 +114,9 @@ impl Step<'_> {
     pub(super) fn on_follower_tick(&mut self, waits: u8) {
         match self.lease_status() {
             Some(LeaseStatus::Unavailable) => self.go_on_without_refresh(),
-            Some(LeaseStatus::Abandoned | LeaseStatus::RanOut) => self.lead_or_follow(waits),
+            // Nobody begins a refresh without time for it.
+            Some(_) if self.is_past_deadline() => self.fail(FailureKind::Deadline),
+            Some(_) => self.lead_or_follow(waits),
             _ => {}
         }
     }
@@ -138,6 +141,7 @@ impl Step<'_> {
     /// Sends with the new token. F5: after a refresh ahead of expiry that send does not check the expiry.
     fn use_new_token(&mut self) {
         self.explanation.trigger = Trigger::NewToken;
+        self.machine.flags.set(Flags::TOKEN_KEPT, false);
         self.machine.flags.set(Flags::TOKEN_SETTLED, self.machine.flags.has(Flags::EARLY));
         self.try_send(Turn::None);
     }
@@ -147,7 +151,7 @@ impl Step<'_> {
     fn go_on_without_refresh(&mut self) {
         if self.machine.flags.has(Flags::EARLY) && self.login.is_valid(self.now) {
             self.explanation.trigger = Trigger::TokenKept;
-            self.machine.flags.set(Flags::TOKEN_SETTLED, true);
+            self.machine.flags.set(Flags::TOKEN_KEPT, true);
             self.try_send(Turn::None);
         } else {
             self.fail(FailureKind::TokenUnavailable);

@@ -25,15 +25,16 @@ impl Step<'_> {
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
         self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
-        let judgment = judge::judge(&self.service.policy, reply, self.is_safe());
-        // K10: not about the expiry of the token.
-        let is_retried = judgment == Judgment::RefreshToken && self.young_token(reply) == Some(YoungToken::Retry);
-        let judgment = match reply.pushback() {
-            // H11: a stop counts on a reply that would be retried.
-            Some(Pushback::Stop) if is_retried => Judgment::Fail(FailureKind::Unauthorized),
-            _ if is_retried => Judgment::Retry(Price::Retry),
-            _ => judgment,
-        };
+        let mut judgment = judge::judge(&self.service.policy, reply, self.is_safe());
+        let mut price = judge::failure_price(&self.service.policy, reply);
+        if judgment == Judgment::RefreshToken && self.young_token(reply) == Some(YoungToken::Retry) {
+            // K10: not about the expiry of the token. H11: a pushback counts.
+            judgment = match reply.pushback() {
+                Some(Pushback::Stop) => Judgment::Fail(FailureKind::Unauthorized),
+                _ => Judgment::Retry(Price::Retry),
+            };
+            price = Some(Price::Retry);
+        }
         // F8: an answer is not a failure.
         if judgment != Judgment::Answer {
             self.machine.flags.set_cause(Cause::Status);
@@ -44,7 +45,6 @@ impl Step<'_> {
         if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
-        let price = if is_retried { Some(Price::Retry) } else { judge::failure_price(&self.service.policy, reply) };
         self.charge_failure(price, hint);
         match judgment {
             Judgment::Answer => self.succeed(self.machine.attempts, status),
@@ -115,7 +115,7 @@ impl Step<'_> {
         // token.
         let closes = match judgment {
             Judgment::Retry(Price::Throttle) => true,
-            Judgment::Retry(Price::Retry) | Judgment::Fail(_) => reply.is_exhausted() && reply.status() != 401,
+            Judgment::Retry(Price::Retry) | Judgment::Fail(_) => reply.is_exhausted() && !reply.is_about_token(),
             Judgment::Answer => reply.is_exhausted() && reply.is_success(),
             Judgment::RefreshToken => false,
         };

@@ -98,7 +98,7 @@ impl Step<'_> {
         machine.send_epoch = self.service.breaker.register_send(self.now, policy.breaker);
         machine.token_or_lease = TokenOrLease::from(self.login.token());
         machine.flags.set(Flags::UNANSWERED, true);
-        machine.flags.set(Flags::TOKEN_SETTLED, false);
+        machine.flags.set(Flags::TOKEN_SETTLED | Flags::TOKEN_KEPT, false);
         machine.phase = Phase::InFlight;
         self.is_new = true;
     }

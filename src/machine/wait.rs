@@ -186,7 +186,7 @@ impl Step<'_> {
             Some(kind) => return self.fail(kind),
             None => {}
         }
-        let gate = &mut self.gate;
+        let gate = &mut *self.gate;
         let due = if is_head { gate.opens_at() } else { gate.due(self.machine.slot, self.now) };
         if due <= self.now {
             self.machine.flags.set(Flags::IN_QUEUE, false);

@@ -1,7 +1,7 @@
-//! What a 401 for a young token means.
+//! The meaning of a 401 for a young token.
 
-/// What follows a 401 for a token that came less than its margin ago (rule K10). Such a 401 is not about the token's expiry,
-/// and an endpoint that always answers 401 would cost a refresh for each request.
+/// The answer to a 401 for a token that came less than its margin ago (rule K10). Such a 401 is not about the token's
+/// expiry, and an endpoint that always answers 401 would cost a refresh for each request.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[allow(clippy::exhaustive_enums, reason = "a closed choice of the policy")]

@@ -6,7 +6,7 @@ use crate::event::RefreshOutcome;
 use crate::policy::Policy;
 #[cfg(feature = "serde")]
 use crate::time::shift::Shift;
-use crate::time::{Timestamp, nanos};
+use crate::time::{NANOS_PER_MILLI, Timestamp, nanos};
 
 /// What a token belongs to: one user's or one application's grant (rule S8). It counts tokens and never holds one (rule
 /// H9).
@@ -30,11 +30,7 @@ use crate::time::{Timestamp, nanos};
 pub struct Login {
     /// The current token, or the last one.
     token: TokenNumber,
-    has_token: bool,
-    /// K3: a 401 has come for the current token.
-    is_refused: bool,
-    /// K6: the refresh of the current token was rejected for good.
-    is_rejected: bool,
+    standing: Standing,
     /// K10: when the current token came, if that is known.
     installed_at: Option<Timestamp>,
     /// K7: the expiry of the current token, if it is known.
@@ -54,6 +50,19 @@ pub struct Login {
     /// K7: no lease ahead of expiry is given earlier.
     no_early_lease_before: Timestamp,
     wakeups: u32,
+}
+
+/// What is known of the current token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+enum Standing {
+    /// K9: there is none.
+    Missing,
+    Accepted,
+    /// K3: a 401 has come for it.
+    Refused,
+    /// K6: its refresh was rejected for good.
+    Rejected,
 }
 
 /// The number of a token: one more than its generation. Wraps around.
@@ -175,6 +184,16 @@ pub(crate) enum LeaseStatus {
     RanOut,
 }
 
+/// How the expiry of a token is checked before a send (K7, F5).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ExpiryCheck {
+    WithMargin,
+    /// A refresh was in vain.
+    WithoutMargin,
+    /// A refresh has just brought the token.
+    Skipped,
+}
+
 /// Whether a token can be sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum TokenStatus {
@@ -193,7 +212,7 @@ impl Login {
     /// Creates a login with a first token, of generation 0, whose expiry is unknown.
     #[must_use]
     pub const fn new() -> Login {
-        Login { token: TokenNumber(1), has_token: true, ..Login::without_token() }
+        Login { token: TokenNumber(1), standing: Standing::Accepted, ..Login::without_token() }
     }
 
     /// Creates a login without a token (rule K9): a 401 fails its request, and nothing else changes.
@@ -201,9 +220,7 @@ impl Login {
     pub const fn without_token() -> Login {
         Login {
             token: TokenNumber::NONE,
-            has_token: false,
-            is_refused: false,
-            is_rejected: false,
+            standing: Standing::Missing,
             installed_at: None,
             expiry: None,
             lease: Lease::NONE,
@@ -222,7 +239,7 @@ impl Login {
     /// around. `None`: the login has no token (rule K9).
     #[must_use]
     pub const fn generation(&self) -> Option<u32> {
-        if self.has_token { Some(self.token.0.wrapping_sub(1)) } else { None }
+        if self.has_token() { Some(self.token.0.wrapping_sub(1)) } else { None }
     }
 
     /// Returns a counter that changes when requests that [refresh](crate::Action::RefreshToken) or [await a
@@ -238,7 +255,7 @@ impl Login {
         LoginState {
             generation: self.generation(),
             expires: self.expiry.map(|expiry| expiry.expires),
-            is_rejected: self.is_rejected,
+            is_rejected: self.is_rejected(),
             lease: self.has_open_lease(now).then_some((self.lease.0, self.lease_end)),
         }
     }
@@ -256,7 +273,7 @@ impl Login {
     /// rejection.
     pub fn token_replaced(&mut self, now: Timestamp, expires_in: Option<Duration>) {
         self.token = TokenNumber(self.token.0.wrapping_add(1));
-        self.has_token = true;
+        self.standing = Standing::Accepted;
         self.installed_at = Some(now);
         self.set_lifetime(now, expires_in);
         self.forget_leases();
@@ -266,7 +283,7 @@ impl Login {
     /// any more, and requests that wait for a new token fail as
     /// [`TokenRejected`](crate::FailureKind::TokenRejected).
     pub fn token_removed(&mut self) {
-        self.has_token = false;
+        self.standing = Standing::Missing;
         self.installed_at = None;
         self.expiry = None;
         self.forget_leases();
@@ -293,7 +310,7 @@ impl Login {
             return false;
         }
         match outcome {
-            RefreshOutcome::Rejected => self.is_rejected = true,
+            RefreshOutcome::Rejected => self.standing = Standing::Rejected,
             RefreshOutcome::Unavailable { retry_after } => {
                 self.record(Outcome::Unavailable);
                 self.throttle = Throttle { told_at: now, until: now.after(retry_after.map_or(0, nanos)) };
@@ -310,7 +327,7 @@ impl Login {
     // ---- What requests ask and tell ----
 
     pub(crate) const fn has_token(&self) -> bool {
-        self.has_token
+        !matches!(self.standing, Standing::Missing)
     }
 
     /// Returns the number of the current token, for an attempt that is sent now (K4).
@@ -327,24 +344,26 @@ impl Login {
         self.lease_end
     }
 
-    pub(crate) const fn is_rejected(&self) -> bool {
-        self.is_rejected
+    /// Returns whether this is the newest lease and has no outcome yet, past its end or not.
+    #[cfg(feature = "std")]
+    pub(crate) const fn is_awaited(&self, lease: u32) -> bool {
+        self.lease_is_open && self.lease.0 == lease
     }
 
-    /// Returns the status of the token, if there is one. `is_settled`: its expiry does not matter to this send (F5).
-    pub(crate) fn token_status(&self, now: Timestamp, policy: &Policy, is_settled: bool) -> TokenStatus {
-        if self.is_rejected {
-            TokenStatus::Rejected
-        } else if self.has_open_lease(now) {
-            match () {
-                () if self.is_refused => TokenStatus::Refused,
-                () if !is_settled && !self.is_valid(now) => TokenStatus::Expired,
-                () => TokenStatus::Usable,
-            }
-        } else if !is_settled && self.is_due(now, policy) {
-            TokenStatus::Due
-        } else {
-            TokenStatus::Usable
+    pub(crate) const fn is_rejected(&self) -> bool {
+        matches!(self.standing, Standing::Rejected)
+    }
+
+    /// Returns the status of the token, if there is one.
+    pub(crate) fn token_status(&self, now: Timestamp, policy: &Policy, check: ExpiryCheck) -> TokenStatus {
+        let is_expired = check != ExpiryCheck::Skipped && !self.is_valid(now);
+        let is_due = is_expired || check == ExpiryCheck::WithMargin && self.is_due(now, policy);
+        match (self.standing, self.has_open_lease(now)) {
+            (Standing::Rejected, _) => TokenStatus::Rejected,
+            (Standing::Refused, true) => TokenStatus::Refused,
+            (_, true) if is_expired => TokenStatus::Expired,
+            (_, false) if is_due => TokenStatus::Due,
+            _ => TokenStatus::Usable,
         }
     }
 
@@ -360,7 +379,9 @@ impl Login {
 
     /// Records a 401 for the current token (K3).
     pub(crate) const fn note_refusal(&mut self) {
-        self.is_refused = true;
+        if let Standing::Accepted = self.standing {
+            self.standing = Standing::Refused;
+        }
     }
 
     /// Gives a request its role (K3): the first one leads, and the others follow while its lease is open.
@@ -379,7 +400,7 @@ impl Login {
 
     /// Returns the status of a lease, for a request that leads or follows it (K6, K8).
     pub(crate) fn lease_status(&self, lease: Lease, now: Timestamp) -> LeaseStatus {
-        if !self.has_token || self.is_rejected {
+        if let Standing::Missing | Standing::Rejected = self.standing {
             LeaseStatus::Rejected
         } else if !lease.is_after(self.settled) {
             LeaseStatus::NewToken
@@ -407,13 +428,13 @@ impl Login {
         self.lease_is_open && now < self.lease_end
     }
 
-    /// Returns whether a request that would be sent now refreshes first (K7). Strictly later than the expiry less the margin
-    /// (F5).
+    /// Returns whether a request that would be sent now refreshes ahead of expiry (K7). Strictly later than the expiry less
+    /// the margin (F5).
     fn is_due(&self, now: Timestamp, policy: &Policy) -> bool {
         let Some(Expiry { expires, .. }) = self.expiry else { return false };
         let due = Timestamp::from_nanos(expires.as_nanos().saturating_sub(self.margin(policy)));
-        // After a vain refresh ahead of expiry the next one waits.
-        now >= expires || now > due && now >= self.no_early_lease_before
+        // After a vain refresh the next one waits.
+        now > due && now >= self.no_early_lease_before
     }
 
     /// Returns the margin of the current token in nanoseconds (K7): at most half of its lifetime, or a short-lived token
@@ -424,7 +445,9 @@ impl Login {
 
     fn set_lifetime(&mut self, now: Timestamp, lifetime: Option<Duration>) {
         let lifetime = lifetime.map_or(0, nanos);
-        self.expiry = (lifetime > 0).then(|| Expiry { expires: now.after(lifetime), lifetime });
+        // Less than a millisecond has passed, whatever the clock can tell.
+        let left = if lifetime < NANOS_PER_MILLI { 0 } else { lifetime };
+        self.expiry = (lifetime > 0).then(|| Expiry { expires: now.after(left), lifetime });
     }
 
     fn record(&mut self, outcome: Outcome) {
@@ -433,8 +456,6 @@ impl Login {
 
     /// Forgets what belongs to the token before: its leases, their outcomes, and what they told.
     fn forget_leases(&mut self) {
-        self.is_refused = false;
-        self.is_rejected = false;
         self.lease_is_open = false;
         self.settled = self.lease;
         self.outcome_of = self.lease;

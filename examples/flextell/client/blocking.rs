@@ -1,74 +1,54 @@
 //! A blocking client: ureq, driven by `drive::blocking`.
 
 use std::io::ErrorKind;
-use std::thread;
 use std::time::Duration;
 
-use retry_machine::drive::{Attempt, blocking};
-use retry_machine::{Action, Event, RefreshOutcome, Reply, Timestamp, TransportErrorKind};
+use retry_machine::drive::{Fresh, RefreshError, blocking};
+use retry_machine::{TransportErrorKind, Upstream};
 use ureq::{Agent, Error, Timeout};
 
-use super::{Account, BODY_LIMIT, Call, Request, Response};
+use super::{Account, BODY_LIMIT, Call, Request, Response, Tokens};
 
 pub struct Client {
     agent: Agent,
-    account: Account,
+    base_url: String,
+    api: blocking::Api<Tokens>,
 }
 
 impl Client {
     pub fn new(account: Account) -> Client {
+        let Account { base_url, policy, tokens, clock } = account;
         // A 4xx or 5xx is a response like any other: its headers count. Loopback needs no proxy.
         let agent = Agent::config_builder().http_status_as_error(false).proxy(None).build().new_agent();
-        Client { agent, account }
+        let refresh = {
+            let (agent, base_url) = (agent.clone(), base_url.clone());
+            move |refresh: blocking::Refresh<Tokens>| {
+                let request = refresh.token().refresh_request(&base_url);
+                let response = exchange(&agent, request, Some(refresh.timeout()));
+                let response = response.map_err(|_| RefreshError::UNAVAILABLE)?;
+                refresh.token().refreshed(&response, &refresh.read(response.status().as_u16(), response.headers()))
+            }
+        };
+        let first = Fresh { token: tokens, expires_in: None };
+        let api = blocking::Api::with_upstream(Upstream::new(policy), clock).with_login(Some(first), refresh);
+        Client { agent, base_url, api }
     }
 
     pub fn call(&self, call: &Call) -> super::Result<Error> {
-        blocking::run(self.account.machine(call), &self.account.upstream, &Driven { client: self, call })
-            .map_err(Box::new)
-    }
-
-    /// Sends a request and reads the whole response, or gives up at `until`.
-    fn exchange(&self, request: Request, until: Option<Timestamp>) -> Result<Response, Error> {
-        let limit = until.map(|until| self.account.remaining(until));
-        let request = self.agent.configure_request(request).timeout_global(limit).build();
-        let (head, mut body) = self.agent.run(request)?.into_parts();
-        Ok(Response::from_parts(head, body.with_config().limit(BODY_LIMIT as u64).read_to_vec()?))
+        let send = |attempt| {
+            let request = call.request(&self.base_url, &attempt);
+            let response = exchange(&self.agent, request, attempt.timeout()).map_err(|error| (kind(&error), error))?;
+            Ok((call.reply(&attempt, &response), response))
+        };
+        self.api.call(call.start(&mut |step| call.log.observe(step)), send)
     }
 }
 
-/// A call under way.
-struct Driven<'a> {
-    client: &'a Client,
-    call: &'a Call,
-}
-
-impl blocking::Client for Driven<'_> {
-    type Response = Response;
-    type Error = Error;
-
-    fn now(&self) -> Timestamp {
-        self.client.account.now()
-    }
-
-    fn sleep(&self, wait: Duration) {
-        thread::sleep(self.client.account.real(wait));
-    }
-
-    fn send(&self, attempt: Attempt) -> Result<(Reply, Response), (TransportErrorKind, Error)> {
-        let request = self.client.account.request(self.call);
-        let response = self.client.exchange(request, attempt.until).map_err(|error| (kind(&error), error))?;
-        self.call.log.keep(&response);
-        Ok((self.client.account.reply(&response), response))
-    }
-
-    fn refresh(&self, until: Timestamp) -> RefreshOutcome {
-        let response = self.client.exchange(self.client.account.refresh_request(), Some(until));
-        self.client.account.refreshed(response.as_ref().ok())
-    }
-
-    fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
-        self.call.log.observe(now, event, action);
-    }
+/// Sends a request and reads the whole response, or gives up after `timeout`.
+fn exchange(agent: &Agent, request: Request, timeout: Option<Duration>) -> Result<Response, Error> {
+    let request = agent.configure_request(request).timeout_global(timeout).build();
+    let (head, mut body) = agent.run(request)?.into_parts();
+    Ok(Response::from_parts(head, body.with_config().limit(BODY_LIMIT as u64).read_to_vec()?))
 }
 
 /// Classifies an error by how far the request may have come (D13). If in doubt, the server may have it: then the

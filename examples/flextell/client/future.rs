@@ -2,43 +2,61 @@
 
 use std::time::Duration;
 
-use retry_machine::drive::{Attempt, future};
-use retry_machine::{Action, Event, RefreshOutcome, Reply, Timestamp, TransportErrorKind};
+use retry_machine::drive::{Attempt, Fresh, RefreshError, future};
+use retry_machine::{TransportErrorKind, Upstream};
 
-use super::{Account, BODY_LIMIT, Call, Request, Response};
+use super::{Account, BODY_LIMIT, Call, Request, Response, Tokens};
+
+type Sleep = fn(Duration) -> tokio::time::Sleep;
 
 pub struct Client {
     http: reqwest::Client,
-    account: Account,
+    base_url: String,
+    api: future::Api<Sleep, Tokens>,
 }
 
 impl Client {
     pub fn new(account: Account) -> Client {
+        let Account { base_url, policy, tokens, clock } = account;
         let http = reqwest::Client::builder().no_proxy().build().expect("a client without TLS");
-        Client { http, account }
+        let refresh = {
+            let (http, base_url) = (http.clone(), base_url.clone());
+            move |refresh: future::Refresh<Sleep, Tokens>| {
+                let exchange = exchange(http.clone(), refresh.token().refresh_request(&base_url));
+                async move {
+                    let response = exchange.await.map_err(|_| RefreshError::UNAVAILABLE)?;
+                    refresh.token().refreshed(&response, &refresh.read(response.status().as_u16(), response.headers()))
+                }
+            }
+        };
+        let first = Fresh { token: tokens, expires_in: None };
+        let api = future::Api::with_upstream(Upstream::new(policy), tokio::time::sleep as Sleep, clock);
+        Client { http, base_url, api: api.with_login(Some(first), refresh) }
     }
 
     pub async fn call(&self, call: &Call) -> super::Result<Error> {
-        future::run(self.account.machine(call), &self.account.upstream, &Driven { client: self, call })
-            .await
-            .map_err(Box::new)
+        let send = |attempt: Attempt<Tokens>| async move {
+            let request = call.request(&self.base_url, &attempt);
+            let response = exchange(self.http.clone(), request).await.map_err(|error| (kind(&error), error))?;
+            Ok((call.reply(&attempt, &response), response))
+        };
+        self.api.call(call.start(&mut |step| call.log.observe(step)), send).await
     }
+}
 
-    /// Sends a request and reads the whole response. It needs no time limit: the driver drops it at the limit.
-    async fn exchange(&self, request: Request) -> Result<Response, Error> {
-        let request = reqwest::Request::try_from(request)?;
-        let mut answer = self.http.execute(request).await?;
-        let mut response = Response::default();
-        *response.status_mut() = answer.status();
-        std::mem::swap(response.headers_mut(), answer.headers_mut());
-        while let Some(chunk) = answer.chunk().await? {
-            if response.body().len() + chunk.len() > BODY_LIMIT {
-                return Err(Error::BodyTooLong);
-            }
-            response.body_mut().extend_from_slice(&chunk);
+/// Sends a request and reads the whole response. It needs no time limit: the driver drops it at the limit.
+async fn exchange(http: reqwest::Client, request: Request) -> Result<Response, Error> {
+    let mut answer = http.execute(request.try_into()?).await?;
+    let mut response = Response::default();
+    *response.status_mut() = answer.status();
+    std::mem::swap(response.headers_mut(), answer.headers_mut());
+    while let Some(chunk) = answer.chunk().await? {
+        if response.body().len() + chunk.len() > BODY_LIMIT {
+            return Err(Error::BodyTooLong);
         }
-        Ok(response)
+        response.body_mut().extend_from_slice(&chunk);
     }
+    Ok(response)
 }
 
 /// The reason why there is no whole response.
@@ -48,41 +66,6 @@ pub enum Error {
     Http(#[from] reqwest::Error),
     #[error("the body is longer than {BODY_LIMIT} bytes")]
     BodyTooLong,
-}
-
-/// A call under way.
-struct Driven<'a> {
-    client: &'a Client,
-    call: &'a Call,
-}
-
-impl future::Client for Driven<'_> {
-    type Response = Response;
-    type Error = Error;
-
-    fn now(&self) -> Timestamp {
-        self.client.account.now()
-    }
-
-    async fn sleep(&self, wait: Duration) {
-        tokio::time::sleep(self.client.account.real(wait)).await;
-    }
-
-    async fn send(&self, _: Attempt) -> Result<(Reply, Response), (TransportErrorKind, Error)> {
-        let request = self.client.account.request(self.call);
-        let response = self.client.exchange(request).await.map_err(|error| (kind(&error), error))?;
-        self.call.log.keep(&response);
-        Ok((self.client.account.reply(&response), response))
-    }
-
-    async fn refresh(&self, _: Timestamp) -> RefreshOutcome {
-        let response = self.client.exchange(self.client.account.refresh_request()).await;
-        self.client.account.refreshed(response.as_ref().ok())
-    }
-
-    fn observe(&self, now: Timestamp, event: &Event, action: &Action) {
-        self.call.log.observe(now, event, action);
-    }
 }
 
 /// Classifies an error by how far the request may have come (D13). Several of these questions may be true of an error,

@@ -1,68 +1,66 @@
-//! The token store.
+//! The tokens of an account, and their refresh (RFC 6749 §6).
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::HeaderValue;
-use retry_machine::RefreshOutcome;
+use http::header::CONTENT_TYPE;
+use retry_machine::Reply;
+use retry_machine::drive::{Fresh, RefreshError};
 use serde::Deserialize;
 
-use crate::client::Response;
-use crate::server::Grant;
+use super::{Request, Response, error_body};
 
-/// The newest tokens of an account. Without `Debug`, so that no log shows them (H9).
-///
-/// A program that can restart must keep them on disk: a refresh token is good for one refresh.
-pub struct TokenStore(Mutex<Tokens>);
-
-struct Tokens {
+/// The tokens of an account. Without `Debug`, so that no log shows them (H9).
+pub struct Tokens {
     bearer: HeaderValue,
     refresh_token: String,
 }
 
-impl TokenStore {
-    pub fn new(grant: &Grant) -> TokenStore {
-        let bearer = bearer(&grant.access_token).expect("the first token is well formed");
-        TokenStore(Mutex::new(Tokens { bearer, refresh_token: grant.refresh_token.clone() }))
+impl Tokens {
+    /// Returns `None` if a header cannot have the access token.
+    pub fn new(access_token: &str, refresh_token: String) -> Option<Tokens> {
+        let mut bearer = HeaderValue::try_from(format!("Bearer {access_token}")).ok()?;
+        // So that `Debug` of a request does not show it.
+        bearer.set_sensitive(true);
+        Some(Tokens { bearer, refresh_token })
     }
 
-    /// Returns the value of `Authorization`.
-    pub fn bearer(&self) -> HeaderValue {
-        self.lock().bearer.clone()
+    /// Returns the value of `Authorization` (RFC 6750 §2.1).
+    pub fn bearer(&self) -> &HeaderValue {
+        &self.bearer
     }
 
-    /// Returns the form that asks for new tokens (RFC 6749 §6). Encode the token if it can have characters other than
-    /// letters, digits and hyphens.
-    pub fn refresh_form(&self) -> String {
-        format!("grant_type=refresh_token&refresh_token={}", self.lock().refresh_token)
+    /// Builds the request for new tokens. Encode the refresh token if it can have characters other than letters, digits
+    /// and hyphens.
+    pub fn refresh_request(&self, base_url: &str) -> Request {
+        let form = format!("grant_type=refresh_token&refresh_token={}", self.refresh_token);
+        http::Request::post(format!("{base_url}/oauth/token"))
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.into())
+            .expect("the URL is well formed")
     }
 
-    /// Stores the tokens of a successful response. Returns `None` if it has none.
-    pub fn store(&self, response: &Response) -> Option<RefreshOutcome> {
+    /// Reads the token endpoint's response. A program that can restart stores the new tokens here: a refresh token is good
+    /// for one refresh.
+    pub fn refreshed(&self, response: &Response, reply: &Reply) -> Result<Fresh<Tokens>, RefreshError> {
+        match (self.renewed(response), error_body(response)) {
+            (Some(fresh), _) => Ok(fresh),
+            // For good: until the token is replaced, every call of the account fails without being sent (K6).
+            (_, Some(body)) if body.code() == Some("invalid_grant") => Err(RefreshError::Rejected),
+            _ => Err(RefreshError::unavailable(reply)),
+        }
+    }
+
+    fn renewed(&self, response: &Response) -> Option<Fresh<Tokens>> {
         if !response.status().is_success() {
             return None;
         }
         let new: NewTokens = serde_json::from_slice(response.body()).ok()?;
-        let mut tokens = self.lock();
-        tokens.bearer = bearer(&new.access_token)?;
         // Without a new refresh token, the old one stays valid.
-        if let Some(refresh_token) = new.refresh_token {
-            tokens.refresh_token = refresh_token;
-        }
-        Some(RefreshOutcome::Refreshed { expires_in: new.expires_in.map(Duration::from_secs) })
+        let refresh_token = new.refresh_token.unwrap_or_else(|| self.refresh_token.clone());
+        let token = Tokens::new(&new.access_token, refresh_token)?;
+        Some(Fresh { token, expires_in: new.expires_in.map(Duration::from_secs) })
     }
-
-    fn lock(&self) -> MutexGuard<'_, Tokens> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Builds the header's value (RFC 6750 §2.1). Returns `None` if a header cannot have this value.
-fn bearer(access_token: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::try_from(format!("Bearer {access_token}")).ok()?;
-    // So that `Debug` of a request does not show it.
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// RFC 6749 §5.1.

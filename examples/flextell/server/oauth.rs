@@ -28,14 +28,15 @@ struct Entry {
     /// The expiry of each access token, in virtual milliseconds. Of the refresh tokens, only the one
     /// that came with the last access token is unused.
     expiries: Vec<u64>,
-    refreshes: usize,
+    /// Number of uses of each refresh token. More than one is a replay.
+    uses: Vec<usize>,
     revoked: bool,
 }
 
 impl Ledger {
     pub(super) fn open(&mut self, lifetime: Duration, now_ms: u64) -> Grant {
         let grant = self.grants.len();
-        self.grants.push(Entry { lifetime, expiries: Vec::new(), refreshes: 0, revoked: false });
+        self.grants.push(Entry { lifetime, expiries: Vec::new(), uses: Vec::new(), revoked: false });
         self.grants[grant].issue(grant, now_ms)
     }
 
@@ -57,8 +58,8 @@ impl Ledger {
         }
     }
 
-    pub(super) fn refreshes(&mut self, refresh_token: &str) -> usize {
-        self.find(REFRESH, refresh_token).map_or(0, |(entry, ..)| entry.refreshes)
+    pub(super) fn uses(&mut self, refresh_token: &str) -> Vec<usize> {
+        self.find(REFRESH, refresh_token).map_or_else(Vec::new, |(entry, ..)| entry.uses.clone())
     }
 
     /// Answers a call of the token endpoint (RFC 6749 §6), with the error bodies of the Flextell guide.
@@ -80,7 +81,7 @@ impl Ledger {
 
         let (entry, grant, serial) =
             self.find(REFRESH, token).ok_or(("invalid_grant", "The refresh token is unknown."))?;
-        entry.refreshes += 1;
+        entry.uses[serial] += 1;
         // A token that is used twice may have been stolen.
         entry.revoked |= serial + 1 != entry.expiries.len();
         if entry.revoked {
@@ -115,6 +116,7 @@ impl Entry {
         let serial = self.expiries.len();
         let lifetime_ms = u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX);
         self.expiries.push(now_ms.saturating_add(lifetime_ms));
+        self.uses.push(0);
         Grant { access_token: format!("{ACCESS}{grant}-{serial}"), refresh_token: format!("{REFRESH}{grant}-{serial}") }
     }
 }

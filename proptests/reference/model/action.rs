@@ -4,11 +4,13 @@ use super::super::reading::Source;
 use super::span::{Ns, Span, ceil_ms};
 use serde_json::{Map, Value, json};
 
+/// K5: a refresh has the number of its lease and the generation that it replaces. K9: a send has no generation where there is no
+/// token.
 #[derive(Clone, Debug)]
 pub enum Action {
-    Send { generation: u64, until: Option<Ns> },
+    Send { generation: Option<u64>, until: Option<Ns> },
     Wait { until: Span, reason: Reason },
-    RefreshToken { until: Ns, challenge: Option<&'static str> },
+    RefreshToken { until: Ns, lease: u64, generation: u64, challenge: Option<&'static str> },
     AwaitRefresh { until: Ns },
     InFlight { until: Option<Ns> },
     Done { status: u64 },
@@ -50,9 +52,10 @@ impl Action {
             Action::Wait { until, reason } => {
                 json!({"action": "wait", "until_ms": ceil_ms(pick(*until)), "reason": reason.name()})
             }
-            Action::RefreshToken { until, challenge } => {
-                json!({"action": "refresh_token", "until_ms": ceil_ms(*until), "challenge": challenge})
-            }
+            Action::RefreshToken { until, lease, generation, challenge } => json!({
+                "action": "refresh_token", "until_ms": ceil_ms(*until), "lease": lease, "generation": generation,
+                "challenge": challenge,
+            }),
             Action::AwaitRefresh { until } => {
                 json!({"action": "await_token", "until_ms": ceil_ms(*until)})
             }

@@ -6,7 +6,7 @@ use super::event::TransportErrorKind;
 use super::gate::Why;
 use super::meaning::Class;
 use super::record::Answered;
-use super::request::{Attempt, AttemptResult, Need, Request, State};
+use super::request::{Attempt, AttemptResult, Request, State};
 use super::span::{Ns, Span, after};
 use super::upstream::{Health, Permit};
 use super::wait::{Held, Own, Retry};
@@ -38,13 +38,8 @@ impl Model {
             self.rule("P1 S3: breaker");
             return self.fail(r, "breaker_open");
         }
-        if self.upstream.rejected {
-            self.rule("P1 K6: rejected sticks");
-            return self.fail(r, "token_rejected");
-        }
-        if !r.skip_expiry && self.upstream.token_is_due(self.now, self.settings.refresh_margin) {
-            self.rule("P1 K7");
-            return self.lead_or_follow(r, Need::Proactive, 0);
+        if let Some(action) = self.look_at_token(r) {
+            return action;
         }
         let held = match self.held(r, turn) {
             Ok(held) => held,
@@ -56,7 +51,7 @@ impl Model {
             let own = Own { end: Span::exactly(end), jitter: Span::exactly(0), reason };
             return self.wait(r, own, held, None);
         }
-        if let (Turn::None, Some(gate)) = (turn, &mut self.upstream.gate) {
+        if let (Turn::None, Some(gate)) = (turn, self.upstream.gates.get_mut(&r.gate)) {
             gate.pass(self.now);
         }
         self.send(r)
@@ -65,7 +60,7 @@ impl Model {
     /// C9, C12, C14: returns whether a request that would be sent is held at the gate.
     fn held(&mut self, r: &Request, turn: Turn) -> Result<Held, &'static str> {
         let left = self.server_wait_left(r);
-        let Some(gate) = &mut self.upstream.gate else {
+        let Some(gate) = self.upstream.gates.get_mut(&r.gate) else {
             return Ok(Held::No);
         };
         let is_closed = gate.is_closed(self.now);
@@ -95,9 +90,10 @@ impl Model {
             let expires = after(self.now, settings.open);
             breaker.permit = Some(Permit { request: r.id, attempt: r.attempts.len(), expires });
         }
-        let generation = self.upstream.generation;
+        let generation = self.upstream.logins[&r.login].generation();
         r.attempts.push(Attempt { generation, limit, openings: breaker.openings, result: AttemptResult::Open });
         r.skip_expiry = false;
+        r.uses_old_token = false;
         r.state = State::InFlight;
         Action::Send { generation, until: limit }
     }
@@ -173,7 +169,7 @@ impl Model {
             return self.fail(r, "exhausted");
         }
         let own = self.own_wait(r, throttled, hint);
-        let held = match self.upstream.closed_gate(self.now) {
+        let held = match self.upstream.closed_gate(r.gate, self.now) {
             None => Held::No,
             Some(_) if self.has_closed || r.has_queued => Held::AsHead, // C10
             Some(_) => Held::InQueue,
@@ -184,11 +180,11 @@ impl Model {
 
     /// C11: while somebody queues, closes the gate for the back-off of the request's next retry.
     fn brake(&mut self, r: &mut Request, throttled: bool) {
-        if self.upstream.gate.as_ref().is_some_and(|gate| gate.is_queuing(self.now)) {
+        if self.upstream.gates.get(&r.gate).is_some_and(|gate| gate.is_queuing(self.now)) {
             self.rule("C11: the brake");
             let backoff = self.draw_backoff(r, throttled);
             r.drawn = Some(backoff);
-            let gate = self.upstream.gate.as_mut().expect("looked at above");
+            let gate = self.upstream.gates.get_mut(&r.gate).expect("looked at above");
             gate.close(self.now, after(self.now, backoff), Why::Brake);
         }
     }

@@ -12,17 +12,18 @@ pub struct Line {
     pub event: Event,
 }
 
+/// The `lease` of an outcome is `None` for the newest one of the request's login.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Start { idempotent: bool, limits: Limits },
+    Start { idempotent: bool, limits: Limits, login: u64, gate: u64 },
     Tick,
     Reply { attempt: Option<u64>, response: Response },
     TransportError { attempt: Option<u64>, error: TransportErrorKind },
-    Refreshed(Outcome),
+    Token { outcome: Outcome, lease: Option<u64> },
     Cancel,
-    TokenReplaced { expires_in: Option<Ns> },
-    OpenGate,
-    CloseGate { until: Ns },
+    TokenReplaced { login: u64, expires_in: Option<Ns> },
+    OpenGate { gate: u64 },
+    CloseGate { gate: u64, until: Ns },
 }
 
 /// D17: the limits of one request.
@@ -70,6 +71,7 @@ pub enum Outcome {
     Refreshed { expires_in: Option<Ns> },
     Rejected,
     Unavailable { retry_after: Option<Ns> },
+    Abandoned,
 }
 
 /// D17: 49 days.
@@ -82,16 +84,17 @@ impl Line {
         let need = |key: &str| get(key).ok_or_else(|| format!("{key}: missing"));
         let optional = |key: &str| get(key).map_or(Ok(None), |v| whole_or_null(v, key));
         let ms = |key: &str| Ok::<_, String>(optional(key)?.map(from_ms));
+        let part = |key: &str| Ok::<_, String>(optional(key)?.unwrap_or(0)); // S8
         let name = text(need("event")?, "event")?;
         let own: &[&str] = match name {
-            "start" => &["request", "repeat", "deadline_ms", "max_retries", "attempt_timeout_ms"],
+            "start" => &["request", "repeat", "deadline_ms", "max_retries", "attempt_timeout_ms", "login", "gate"],
             "tick" | "cancel" => &["request"],
             "reply" => &["request", "attempt", "status", "headers", "body", "body_base64", "verdict", "hint_ms"],
             "transport_error" => &["request", "attempt", "kind"],
-            "token" => &["request", "outcome", "expires_in_ms", "retry_after_ms"],
-            "token_replaced" => &["expires_in_ms"],
-            "open_gate" => &[],
-            "close_gate" => &["until_ms"],
+            "token" => &["request", "outcome", "expires_in_ms", "retry_after_ms", "lease"],
+            "token_replaced" => &["expires_in_ms", "login"],
+            "open_gate" => &["gate"],
+            "close_gate" => &["until_ms", "gate"],
             other => return Err(format!("event: {other} is unknown")),
         };
         keys(map, &[&["at_ms", "event"], own].concat())?;
@@ -107,6 +110,8 @@ impl Line {
                     max_retries: optional("max_retries")?,
                     attempt_timeout: ms("attempt_timeout_ms")?.map(|limit| limit.min(LONGEST)),
                 },
+                login: part("login")?,
+                gate: part("gate")?,
             },
             "tick" => Event::Tick,
             "cancel" => Event::Cancel,
@@ -145,15 +150,21 @@ impl Line {
                     other => return Err(format!("kind: {other} is unknown")),
                 },
             },
-            "token" => Event::Refreshed(match text(need("outcome")?, "outcome")? {
-                "refreshed" => Outcome::Refreshed { expires_in: ms("expires_in_ms")? },
-                "rejected" => Outcome::Rejected,
-                "unavailable" => Outcome::Unavailable { retry_after: ms("retry_after_ms")? },
-                other => return Err(format!("outcome: {other} is unknown")),
-            }),
-            "token_replaced" => Event::TokenReplaced { expires_in: ms("expires_in_ms")? },
-            "close_gate" => Event::CloseGate { until: from_ms(whole(need("until_ms")?, "until_ms")?) },
-            _ => Event::OpenGate,
+            "token" => Event::Token {
+                outcome: match text(need("outcome")?, "outcome")? {
+                    "refreshed" => Outcome::Refreshed { expires_in: ms("expires_in_ms")? },
+                    "rejected" => Outcome::Rejected,
+                    "unavailable" => Outcome::Unavailable { retry_after: ms("retry_after_ms")? },
+                    "abandoned" => Outcome::Abandoned,
+                    other => return Err(format!("outcome: {other} is unknown")),
+                },
+                lease: optional("lease")?,
+            },
+            "token_replaced" => Event::TokenReplaced { login: part("login")?, expires_in: ms("expires_in_ms")? },
+            "close_gate" => {
+                Event::CloseGate { gate: part("gate")?, until: from_ms(whole(need("until_ms")?, "until_ms")?) }
+            }
+            _ => Event::OpenGate { gate: part("gate")? },
         };
         let request = optional("request")?.unwrap_or(0);
         Ok(Line { at_ms: whole(need("at_ms")?, "at_ms")?, request, event })

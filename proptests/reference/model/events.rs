@@ -7,7 +7,7 @@ use super::decide::{Cause, Turn};
 use super::event::{Outcome, Response, TransportErrorKind};
 use super::meaning::{Class, Taken};
 use super::record::Answered;
-use super::request::{Need, Request, State};
+use super::request::{Request, State};
 use super::span::{Ns, Span, after};
 use super::upstream::Health;
 
@@ -34,18 +34,8 @@ impl Model {
                 }
                 self.pending_action(r)
             }
-            State::Leading { lease, need } => {
-                if r.past_deadline(self.now) {
-                    self.rule("P1 K5: the lease is kept");
-                    return self.fail(r, "deadline");
-                }
-                if self.now >= self.upstream.leases[lease].end {
-                    self.rule("K5: the end of the lease");
-                    return self.on_lease_end(r, lease, need);
-                }
-                self.pending_action(r)
-            }
-            State::Following { lease, need, waits } => self.on_follower_tick(r, lease, need, waits),
+            State::Leading { lease, need } => self.look_at_login(r, lease, need, None),
+            State::Following { lease, need, waits } => self.look_at_login(r, lease, need, Some(waits)),
             State::Starting | State::Ended(_) => self.pending_action(r),
         }
     }
@@ -56,7 +46,7 @@ impl Model {
             self.rule("T3: before the first send");
             return self.pending_action(r);
         }
-        self.apply_hints_to_gate(response.status, taken, facts);
+        self.apply_hints_to_gate(r, response.status, taken, facts);
         self.late_reply(r, response.status, taken)
     }
 
@@ -95,7 +85,7 @@ impl Model {
         let answered = if is_answer { Answered::With2xx } else { Answered::Otherwise };
         if !in_flight {
             self.record_late(r, k, answered, taken.health, taken.charge.map(|throttled| (throttled, taken.hint)));
-            self.apply_hints_to_gate(status, &taken, facts); // S1, H10
+            self.apply_hints_to_gate(r, status, &taken, facts); // S1, H10
             return self.late_reply(r, status, &taken);
         }
 
@@ -106,7 +96,7 @@ impl Model {
         r.last_hint = taken.hint.map(|(hint, _)| after(self.now, hint)); // H10
         r.late_hints.clear();
         self.record(r, k, taken.health, answered);
-        self.apply_hints_to_gate(status, &taken, facts); // S1, H10
+        self.apply_hints_to_gate(r, status, &taken, facts); // S1, H10
         if taken.class != Class::Answer {
             r.cause = Some("status");
         }
@@ -115,7 +105,7 @@ impl Model {
                 self.rule("D1");
                 self.end(r, Action::Done { status })
             }
-            Class::Unauthorized => self.on_unauthorized(r, facts, taken.has_verdict),
+            Class::Unauthorized => self.on_unauthorized(r, facts, &taken),
             Class::Retry | Class::RetryIfSafe | Class::Throttle => {
                 if let Some((wait, reason)) = taken.hint.filter(|(wait, _)| *wait > 0) {
                     r.raise_not_before(after(self.now, wait), reason); // L1
@@ -162,38 +152,15 @@ impl Model {
         self.retry_or_fail(r, Cause::TransportError(error), None)
     }
 
-    /// K5, K6.
-    pub(super) fn on_outcome(&mut self, r: &mut Request, outcome: Outcome) -> Action {
-        let Some(lease) = self.upstream.counting_lease(r.id) else {
-            self.rule("K5 F5: does not count, acts as a tick");
-            if let State::Leading { lease, need } = r.state {
-                if self.upstream.leases[lease].generation != self.upstream.generation {
-                    return self.on_lease_end(r, lease, need); // F5: then it sends
-                }
-            }
-            return self.on_tick(r);
+    /// K5, F5: returns whether the outcome counts, too.
+    pub(super) fn on_outcome(&mut self, r: &mut Request, lease: Option<u64>, outcome: Outcome) -> (bool, Action) {
+        let counts = self.upstream.login(r.login, &self.settings).report(self.now, lease, outcome);
+        self.rule(if counts { "K5 K6: counts" } else { "K5: does not count" });
+        let action = match r.state {
+            State::Leading { .. } | State::Following { .. } => self.on_tick(r), // F5
+            _ => self.pending_action(r),                                        // F7
         };
-        self.rule("K5 K6: counts");
-        self.upstream.leases[lease].outcome = Some(outcome);
-        match outcome {
-            Outcome::Refreshed { expires_in } => self.upstream.new_token(self.now, expires_in),
-            Outcome::Rejected => self.upstream.rejected = true,
-            Outcome::Unavailable { retry_after } => {
-                let until = after(self.now, retry_after.unwrap_or(0));
-                self.upstream.throttled_until = self.upstream.throttled_until.max(until);
-            }
-        }
-        let State::Leading { need, .. } = r.state else {
-            return self.pending_action(r); // F7: no tick
-        };
-        match outcome {
-            Outcome::Refreshed { .. } => {
-                r.skip_expiry = need == Need::Proactive; // K7, F5
-                self.try_send(r, Turn::None)
-            }
-            Outcome::Rejected => self.fail(r, "token_rejected"),
-            Outcome::Unavailable { .. } => self.go_on_without_refresh(r, need),
-        }
+        (counts, action)
     }
 
     /// S6.

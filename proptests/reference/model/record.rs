@@ -19,7 +19,7 @@ pub enum Answered {
 
 impl Model {
     /// H6, H10: a reply closes the gate until its effective hint and until nothing else.
-    pub(super) fn apply_hints_to_gate(&mut self, status: u64, taken: &Taken, facts: &Facts) {
+    pub(super) fn apply_hints_to_gate(&mut self, r: &Request, status: u64, taken: &Taken, facts: &Facts) {
         let closes = match taken.class {
             Class::Throttle => true,
             Class::Retry | Class::RetryIfSafe => facts.nothing_remains,
@@ -27,7 +27,7 @@ impl Model {
             Class::Surface => facts.nothing_remains && status != 401,
             Class::Unauthorized => false,
         };
-        if let (true, Some((hint, _)), Some(gate)) = (closes, taken.hint, &mut self.upstream.gate) {
+        if let (true, Some((hint, _)), Some(gate)) = (closes, taken.hint, self.upstream.gates.get_mut(&r.gate)) {
             self.has_closed = gate.close(self.now, after(self.now, hint), Why::Hint);
             self.rule("H6: closes the gate");
         }
@@ -78,7 +78,7 @@ impl Model {
             Answered::With2xx => AttemptResult::Succeeded,
             Answered::Otherwise => AttemptResult::Over,
         };
-        if let Some(gate) = &mut self.upstream.gate {
+        if let Some(gate) = self.upstream.gates.get_mut(&r.gate) {
             gate.attempt_ended(self.now, success);
         }
         if let Some(settings) = &self.settings.breaker {
@@ -106,11 +106,8 @@ impl Model {
     }
 
     pub(super) fn end(&mut self, r: &mut Request, action: Action) -> Action {
-        if let State::Leading { lease, .. } = r.state {
-            self.upstream.leases[lease].freed = true; // F5
-        }
         self.upstream.breaker.release(r.id, r.attempts.len().wrapping_sub(1)); // S6
-        if let (Some(Place::Queue(slot)), Some(gate)) = (r.place.take(), &mut self.upstream.gate) {
+        if let (Some(Place::Queue(slot)), Some(gate)) = (r.place.take(), self.upstream.gates.get_mut(&r.gate)) {
             gate.give_back(slot); // C9
         }
         r.state = State::Ended(action.clone());
@@ -119,9 +116,6 @@ impl Model {
 
     /// E1, F8.
     pub(super) fn fail(&mut self, r: &mut Request, kind: &'static str) -> Action {
-        if kind == "deadline" && matches!(r.state, State::Leading { .. }) {
-            r.state = State::Starting; // F5: a deadline keeps the lease
-        }
         self.upstream.breaker.release(r.id, r.attempts.len().wrapping_sub(1));
         let failure = Failure {
             kind,
@@ -141,7 +135,8 @@ impl Model {
     pub(super) fn not_before(&mut self, r: &Request) -> Option<Span> {
         let now = self.now;
         let hint = r.not_before.map(|(until, _)| Span::exactly(until));
-        let gate = self.upstream.closed_gate(now).map(|gate| Span::exactly(gate.asked));
+        let gate = self.upstream.closed_gate(r.gate, now).map(|gate| Span::exactly(gate.asked));
+        let endpoint = self.upstream.logins[&r.login].throttled_until(self.settings.max_server_wait); // K6
         let probe = self.upstream.breaker.next_probe(now);
         let probe = probe.filter(|probe| self.guesses.ask(probe.hi > now, probe.lo <= now));
         // A late hint that does not bind may count or not.
@@ -152,7 +147,7 @@ impl Model {
             }
         }
         let last = last.map(Span::exactly);
-        [hint, last, r.refused, gate, probe]
+        [hint, last, r.refused, gate, probe, Some(Span::exactly(endpoint))]
             .into_iter()
             .flatten()
             .filter(|span| span.hi > now)
@@ -161,16 +156,13 @@ impl Model {
 
     /// Returns the action that repeats after an event without effect on this request (T3, T4).
     pub(super) fn pending_action(&mut self, r: &Request) -> Action {
+        let end = |lease: &usize| self.upstream.logins[&r.login].leases[*lease].end;
         match &r.state {
             State::Ended(action) => action.clone(),
             State::Waiting { until, reason, .. } => Action::Wait { until: *until, reason: *reason },
             State::InFlight => Action::InFlight { until: r.attempts.last().and_then(|a| a.limit) },
-            State::Leading { lease, .. } => {
-                Action::InFlight { until: Some(r.or_deadline(self.upstream.leases[*lease].end)) }
-            }
-            State::Following { lease, .. } => {
-                Action::AwaitRefresh { until: r.or_deadline(self.upstream.leases[*lease].end) }
-            }
+            State::Leading { lease, .. } => Action::InFlight { until: Some(r.or_deadline(end(lease))) },
+            State::Following { lease, .. } => Action::AwaitRefresh { until: r.or_deadline(end(lease)) },
             State::Starting => Action::InFlight { until: Some(END) },
         }
     }

@@ -7,6 +7,9 @@ use super::span::{Ns, Span};
 #[derive(Clone, Debug)]
 pub struct Request {
     pub id: u64,
+    /// S8.
+    pub login: u64,
+    pub gate: u64,
     /// D14: whether the request is idempotent.
     pub idempotent: bool,
     pub started: Ns,
@@ -48,8 +51,10 @@ pub struct Request {
     pub has_queued: bool,
     /// C11: the back-off that the brake has drawn for the next retry.
     pub drawn: Option<Ns>,
-    /// F5: the expiry check is skipped for the next send.
+    /// F5: expiry is not checked for the next send: a refresh ahead of it has brought a token.
     pub skip_expiry: bool,
+    /// K7: the next send uses the token that there is while it is valid: a refresh ahead of expiry has brought nothing.
+    pub uses_old_token: bool,
     /// E1: the last reply in flight.
     pub status: Option<u64>,
     pub code: Option<String>,
@@ -83,15 +88,18 @@ pub enum Place {
 /// Why a request wants a new token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// K1: after a 401.
+    /// K1: after its own 401.
     Recovery,
-    /// K7: the token expires soon.
-    Proactive,
+    /// K3: another request got a 401, and its refresh is under way.
+    Shared,
+    /// K7: the token expires soon, or has expired.
+    Ahead,
 }
 
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    pub generation: u64,
+    /// K4, K9.
+    pub generation: Option<u64>,
     /// F1: the earlier of attempt limit and deadline.
     pub limit: Option<Ns>,
     /// Number of openings of the breaker before the send.
@@ -110,9 +118,20 @@ pub enum AttemptResult {
 }
 
 impl Request {
-    pub fn new(id: u64, idempotent: bool, limits: Limits, started: Ns, deadline: Option<Ns>) -> Request {
+    /// `parts`: the login and the gate (S8).
+    pub fn new(
+        id: u64,
+        parts: (u64, u64),
+        idempotent: bool,
+        limits: Limits,
+        started: Ns,
+        deadline: Option<Ns>,
+    ) -> Request {
+        let (login, gate) = parts;
         Request {
             id,
+            login,
+            gate,
             idempotent,
             started,
             deadline,
@@ -135,6 +154,7 @@ impl Request {
             has_queued: false,
             drawn: None,
             skip_expiry: false,
+            uses_old_token: false,
             status: None,
             code: None,
             message: None,

@@ -45,6 +45,14 @@ pub struct Growth {
     pub cap: Ns,
 }
 
+/// K10: what follows a 401 for a young token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum YoungToken {
+    Refresh,
+    Surface,
+    Retry,
+}
+
 /// S2: when a retry is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
@@ -105,6 +113,9 @@ pub struct Settings {
     pub on: BTreeMap<u64, On>,
     pub dialect: Dialect,
     pub refresh_on_insufficient: bool,
+    /// K9: whether a login begins with a token.
+    pub token: bool,
+    pub young_token: YoungToken,
     /// S1: whether there is a gate.
     pub gate: bool,
     pub budget: Option<Budget>,
@@ -124,6 +135,7 @@ impl Settings {
             None | Some("flextell") => {}
             Some("common") => {
                 settings.on = common();
+                settings.young_token = YoungToken::Surface; // K10
                 (retried, ambiguous) = (vec![408, 425, 429, 500, 502, 503, 504], true);
             }
             Some(other) => return Err(format!("preset: {other} is unknown")),
@@ -170,6 +182,8 @@ impl Settings {
             on: BTreeMap::from([(429, on(Meaning::Throttle)), (500, on(Meaning::Retry)), (503, on(Meaning::Retry))]),
             dialect: Dialect { reset: Reset::Auto, fields: Vec::new() },
             refresh_on_insufficient: false,
+            token: true,
+            young_token: YoungToken::Refresh, // K10
             gate: true,
             budget: Some(Budget {
                 capacity: 25, // C1
@@ -239,6 +253,15 @@ impl Settings {
             }
             "refresh_on_insufficient" => {
                 self.refresh_on_insufficient = value.as_bool().ok_or("refresh_on_insufficient: not a boolean")?;
+            }
+            "token" => self.token = value.as_bool().ok_or("token: not a boolean")?,
+            "young_token" => {
+                self.young_token = match text(value, key)? {
+                    "refresh" => YoungToken::Refresh,
+                    "surface" => YoungToken::Surface,
+                    "retry" => YoungToken::Retry,
+                    other => return Err(format!("young_token: {other} is unknown")),
+                }
             }
             "gate" => self.gate = value.as_bool().ok_or("gate: not a boolean")?,
             "budget" => self.budget = part(value, key)?.map(Budget::read).transpose()?,

@@ -1,46 +1,21 @@
-//! The state that all requests of one upstream share: token, gate, budget, breaker.
+//! The state that requests share (S8): the budget and the breaker of the service, its logins, its gates.
 
-use super::event::Outcome;
 use super::gate::Gate;
+use super::login::Login;
 use super::settings::{BreakerSettings, Budget, Charge, Refund, Settings};
-use super::span::{Ns, Span, after};
+use super::span::{Ns, Span};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug)]
 pub struct Upstream {
-    /// K4.
-    pub generation: u64,
-    /// K7: when the token expires and its lifetime, if the driver reported them.
-    pub expiry: Option<Expiry>,
-    /// K6: the current generation's refresh was rejected.
-    pub rejected: bool,
-    /// K6: no new lease before this instant.
-    pub throttled_until: Ns,
-    /// Every lease, oldest first.
-    pub leases: Vec<Lease>,
-    /// S1, unless the policy turns it off.
-    pub gate: Option<Gate>,
+    /// Those that an event has named.
+    pub logins: BTreeMap<u64, Login>,
+    /// S1: those that an event has named, unless the policy turns them off.
+    pub gates: BTreeMap<u64, Gate>,
     /// S2, unless the policy turns it off.
     pub balance: Option<Balance>,
     /// S3.
     pub breaker: Breaker,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Expiry {
-    pub at: Ns,
-    pub lifetime: Ns,
-}
-
-/// K5.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    pub holder: u64,
-    pub end: Ns,
-    /// The generation that the refresh replaces.
-    pub generation: u64,
-    pub outcome: Option<Outcome>,
-    /// Given back before its end.
-    pub freed: bool,
 }
 
 /// S2.
@@ -82,46 +57,27 @@ pub enum Health {
 impl Upstream {
     pub fn new(settings: &Settings) -> Upstream {
         Upstream {
-            generation: 0, // F5
-            expiry: settings.token_expires_in.map(|lifetime| Expiry { at: lifetime, lifetime }),
-            rejected: false,
-            throttled_until: 0,
-            leases: Vec::new(),
-            gate: settings.gate.then(|| Gate::new(settings.max_server_wait)),
+            logins: BTreeMap::new(),
+            gates: BTreeMap::new(),
             balance: settings.budget.clone().map(Balance::full),
             breaker: Breaker::default(),
         }
     }
 
-    /// Installs a new token, from a refresh or from the user (K4, K6, K7).
-    pub fn new_token(&mut self, now: Ns, expires_in: Option<Ns>) {
-        self.generation += 1;
-        self.expiry = expires_in.map(|lifetime| Expiry { at: after(now, lifetime), lifetime });
-        self.rejected = false;
+    /// S8: returns a login, which begins when it is first named.
+    pub fn login(&mut self, login: u64, settings: &Settings) -> &mut Login {
+        self.logins.entry(login).or_insert_with(|| Login::new(settings))
     }
 
-    /// K7, F5: returns whether `now` is strictly later than the expiry less the margin, which is at most half the lifetime.
-    pub fn token_is_due(&self, now: Ns, margin: Ns) -> bool {
-        self.expiry.is_some_and(|e| now > e.at - margin.min(e.lifetime / 2))
-    }
-
-    /// Returns the newest lease while it has neither ended nor got an outcome (I6). Replacing the token ends it (F5).
-    pub fn active_lease(&self, now: Ns) -> Option<usize> {
-        let lease = self.leases.last()?;
-        let active = !lease.freed && lease.outcome.is_none() && lease.generation == self.generation && now < lease.end;
-        active.then(|| self.leases.len() - 1)
-    }
-
-    /// K5: returns the lease for which this request's outcome counts.
-    pub fn counting_lease(&self, request: u64) -> Option<usize> {
-        let lease = self.leases.last()?;
-        let counts = lease.holder == request && lease.outcome.is_none() && lease.generation == self.generation;
-        counts.then(|| self.leases.len() - 1)
+    /// S8: returns a gate, which begins when it is first named, unless the policy has none.
+    pub fn gate(&mut self, gate: u64, settings: &Settings) -> Option<&mut Gate> {
+        let begin = || Gate::new(settings.max_server_wait);
+        settings.gate.then(|| self.gates.entry(gate).or_insert_with(begin))
     }
 
     /// S1: returns the gate while it is closed.
-    pub fn closed_gate(&self, now: Ns) -> Option<&Gate> {
-        self.gate.as_ref().filter(|gate| gate.is_closed(now))
+    pub fn closed_gate(&self, gate: u64, now: Ns) -> Option<&Gate> {
+        self.gates.get(&gate).filter(|gate| gate.is_closed(now))
     }
 }
 

@@ -130,7 +130,7 @@ impl Model {
         }
 
         // S7: the gate. `turn` is what the request was told, `gate_end` has the jitter on top.
-        let (held, turn) = match (held, &mut self.upstream.gate) {
+        let (held, turn) = match (held, self.upstream.gates.get_mut(&r.gate)) {
             (Held::InQueue, Some(gate)) => {
                 let is_open = !gate.is_closed(now);
                 let free = gate.next_free(now);
@@ -202,8 +202,7 @@ impl Model {
         }
 
         // C10: the slot is taken before breaker and budget are asked.
-        let gate = &mut self.upstream.gate;
-        let place = match (held, gate) {
+        let place = match (held, self.upstream.gates.get_mut(&r.gate)) {
             (At::Slot { .. }, Some(gate)) => Some(Place::Queue(gate.take_slot())),
             (At::Head, Some(gate)) => {
                 gate.take_head();
@@ -250,7 +249,7 @@ impl Model {
             r.place = None; // C10: the slot stays empty
             return self.fail(r, "breaker_open");
         }
-        let gate = self.upstream.gate.as_mut().expect("nobody waits where there is none");
+        let gate = self.upstream.gates.get_mut(&r.gate).expect("nobody waits where there is none");
         let turn = match place {
             Place::Queue(slot) => gate.turn(slot, self.now),
             Place::Head => gate.opens,

@@ -1,0 +1,188 @@
+//! What a round knows: its users' grants, what may go wrong, and what must hold in the end.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use retry_machine::drive::{CallResult, Fresh, RefreshError};
+use retry_machine::{FailureKind, Policy, RequestLimits};
+use serde_json::Value;
+
+use crate::flextell::server::{Grant, Server};
+
+/// What goes wrong in a round.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Chaos {
+    None,
+    All,
+}
+
+/// The lease of a refresh. Short, so that a round sees several of them end.
+const LEASE: Duration = Duration::from_millis(150);
+
+pub fn policy() -> Policy {
+    // No queue, no budget and no breaker: the round is about the token.
+    let policy = Policy::flextell().into_builder().refresh_timeout(LEASE).gate(false).budget(None).breaker(None);
+    policy.build().unwrap()
+}
+
+/// How long a storm lasts: requests begin, and users log in and out.
+pub const STORM: Duration = Duration::from_millis(2_000);
+
+/// A refresh's fate.
+#[derive(Clone, Copy, Debug)]
+pub struct Fate {
+    /// How long it takes before its call.
+    pub before: Duration,
+    /// How long it takes after its call.
+    pub after: Duration,
+    /// Whether it panics before its call.
+    pub panics: bool,
+    /// Whether a user logs in during its call.
+    pub is_overtaken: bool,
+}
+
+/// What a user does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deed {
+    LogIn,
+    LogOut,
+    /// Nothing: the server lets the newest token expire.
+    Expire,
+}
+
+pub struct Account {
+    pub url: String,
+    pub chaos: Chaos,
+    rng: Mutex<fastrand::Rng>,
+    /// All grants of the login, in the order in which their users logged in.
+    grants: Mutex<Vec<Grant>>,
+    /// The access tokens that were sent, by their generation.
+    sent: Mutex<BTreeMap<u32, String>>,
+}
+
+impl Account {
+    pub fn new(server: &Server, seed: u64, chaos: Chaos) -> Account {
+        Account {
+            url: format!("http://{}", server.addr()),
+            chaos,
+            rng: Mutex::new(fastrand::Rng::with_seed(seed)),
+            grants: Mutex::default(),
+            sent: Mutex::default(),
+        }
+    }
+
+    pub fn chance(&self, percent: u32) -> bool {
+        self.chaos == Chaos::All && self.rng.lock().unwrap().u32(0..100) < percent
+    }
+
+    pub fn millis(&self, limit: u64) -> Duration {
+        Duration::from_millis(self.rng.lock().unwrap().u64(0..limit))
+    }
+
+    /// Logs a user in. The access token has expired when it is issued, in most of the cases.
+    pub fn log_in(&self, server: &Server) -> Fresh<Grant> {
+        // In a storm no token is valid for long, and nobody says so.
+        let lifetime = if self.chaos == Chaos::None { Duration::from_secs(3_600) } else { Duration::from_millis(60) };
+        let grant = server.grant(lifetime);
+        if self.chaos == Chaos::None || self.chance(70) {
+            server.expire(&grant.access_token);
+        }
+        self.grants.lock().unwrap().push(grant.clone());
+        Fresh { token: grant, expires_in: None }
+    }
+
+    /// Expires the token that was sent last, so that many get a 401 again.
+    pub fn expire_newest(&self, server: &Server) {
+        if let Some((_, token)) = self.sent.lock().unwrap().last_key_value() {
+            server.expire(token);
+        }
+    }
+
+    /// Returns how long nothing happens to the login: sometimes long enough for several leases.
+    pub fn calm(&self) -> Duration {
+        if self.chance(40) { self.millis(600) } else { self.millis(60) }
+    }
+
+    pub fn deed(&self) -> Deed {
+        match self.rng.lock().unwrap().u32(0..10) {
+            0..2 => Deed::LogOut,
+            2..6 => Deed::LogIn,
+            _ => Deed::Expire,
+        }
+    }
+
+    pub fn fate(&self) -> Fate {
+        if self.chaos == Chaos::None {
+            return Fate { before: Duration::ZERO, after: Duration::ZERO, panics: false, is_overtaken: false };
+        }
+        // Some exceed their lease, before or after the call.
+        let slow = |usual| if self.chance(10) { LEASE + self.millis(150) } else { self.millis(usual) };
+        Fate { before: slow(20), after: slow(120), panics: self.chance(10), is_overtaken: self.chance(20) }
+    }
+
+    /// Some requests have a deadline, which can end them in their refresh.
+    pub fn limits(&self) -> RequestLimits {
+        let deadline = self.chance(50).then(|| Duration::from_millis(20) + self.millis(120));
+        RequestLimits { deadline, ..RequestLimits::default() }
+    }
+
+    /// Records what an attempt sends.
+    pub fn bearer(&self, generation: Option<u32>, token: Option<&Grant>) -> String {
+        let (Some(generation), Some(token)) = (generation, token) else {
+            assert!(generation.is_none() && token.is_none(), "K9: both or neither");
+            return String::from("none");
+        };
+        let mut sent = self.sent.lock().unwrap();
+        let first = sent.entry(generation).or_insert_with(|| token.access_token.clone());
+        assert_eq!(*first, token.access_token, "K4: one token for each generation");
+        format!("Bearer {}", token.access_token)
+    }
+
+    pub fn form(token: &Grant) -> String {
+        format!("grant_type=refresh_token&refresh_token={}", token.refresh_token)
+    }
+
+    pub fn token_of(answer: &[u8]) -> Result<Fresh<Grant>, RefreshError> {
+        let answer: Value = serde_json::from_slice(answer).unwrap();
+        let text = |key: &str| answer[key].as_str().map(String::from).ok_or(RefreshError::Rejected);
+        let token = Grant { access_token: text("access_token")?, refresh_token: text("refresh_token")? };
+        Ok(Fresh { token, expires_in: None })
+    }
+
+    /// Asserts that a request ended as it may.
+    pub fn judge<E>(&self, result: &CallResult<u16, E>) {
+        match result {
+            Ok(answer) => assert_eq!(answer.response, 200),
+            Err(error) => {
+                use FailureKind::{Cancelled, Deadline, TokenRejected, TokenUnavailable, Unauthorized};
+                let kind = error.failure.kind();
+                // Unauthorized: a second 401, or a request of a user who had logged out.
+                let may = [Cancelled, Deadline, TokenRejected, TokenUnavailable, Unauthorized];
+                assert!(self.chaos == Chaos::All && may.contains(&kind), "{}", error.failure);
+            }
+        }
+    }
+
+    /// Asserts what must hold when all requests have ended.
+    pub fn settle(&self, server: &Server) {
+        let grants = self.grants.lock().unwrap();
+        let calls: usize = grants.iter().flat_map(|grant| server.uses(grant)).sum();
+        println!("{} logins, {calls} calls of the token endpoint", grants.len());
+        for (n, grant) in grants.iter().enumerate() {
+            let uses = server.uses(grant);
+            assert!(uses.iter().all(|uses| *uses <= 1), "grant {n}: a refresh token was replayed: {uses:?}");
+            if self.chaos == Chaos::None {
+                assert_eq!(uses, [1, 0], "one call of the token endpoint");
+            }
+        }
+        // K5: the token of a user who was logged out is not stored over that of the next one.
+        let logins: Vec<_> = self.sent.lock().unwrap().values().map(|token| login_of(token)).collect();
+        assert!(logins.is_sorted(), "a token of another login was sent: {logins:?}");
+    }
+}
+
+/// Returns the number of the grant in the text of a token: `at-3-0` is the first one of grant 3.
+fn login_of(token: &str) -> u64 {
+    token.split('-').nth(1).and_then(|grant| grant.parse().ok()).unwrap()
+}
