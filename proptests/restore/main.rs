@@ -329,7 +329,18 @@ fn t7_an_impossible_state_is_refused() {
         let _ = machine.handle(Timestamp::ZERO, Event::Reply { attempt: 1, reply: Reply::new(status) }, &mut upstream);
         assert_eq!(changed(machine, Timestamp::ZERO, &[]).restore(Timestamp::ZERO).as_ref(), Ok(&*machine));
     }
-    let impossible: [(&RetryMachine, &[(&str, Value)]); 3] = [
+    let mut leading = RetryMachine::new(Idempotency::Idempotent, 7);
+    upstream.login.token_expires_in(Timestamp::ZERO, Duration::from_nanos(1));
+    let _ = leading.handle(Timestamp::from_nanos(1), Event::Start, &mut upstream);
+    let mut refused = RetryMachine::new(Idempotency::Idempotent, 8);
+    upstream.login.token_replaced(Timestamp::from_nanos(1), None);
+    let _ = refused.handle(Timestamp::from_nanos(1), Event::Start, &mut upstream);
+    let _ =
+        refused.handle(Timestamp::from_nanos(1), Event::Reply { attempt: 1, reply: Reply::new(401) }, &mut upstream);
+    let impossible: [(&RetryMachine, &[(&str, Value)]); 5] = [
+        // B5: no attempt that was throttled.
+        (&leading, &[("throttled_retries", 1.into())]),
+        (&refused, &[("throttled_retries", 1.into())]),
         (&waiting, &[("recoveries", 2.into())]),
         (&waiting, &[("first_since_opening", 2.into())]),
         (&done, &[("attempts", 0.into()), ("first_since_opening", 0.into())]),

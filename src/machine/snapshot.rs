@@ -71,7 +71,8 @@ impl RetryMachine {
             && matches!(self.flags.cause(), Some(Cause::TimedOut | Cause::Broken | Cause::Permanent | Cause::Other));
         // I2: each recovery and each repeat without a price follows an attempt. A retry is counted before it is sent.
         let recoveries = u32::from(self.recoveries) + u32::from(self.flags.has(Flags::REPEATED));
-        let retries = self.retries().saturating_add(u32::from(!matches!(self.phase, Phase::InFlight)));
+        let sends = self.attempts.saturating_add(u32::from(!matches!(self.phase, Phase::InFlight)));
+        let retries = sends.saturating_sub(1 + recoveries);
         let counts_are_possible = recoveries <= self.attempts
             && self.first_since_opening <= self.attempts
             && u32::from(self.throttled_retries) <= retries
