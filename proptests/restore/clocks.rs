@@ -315,6 +315,24 @@ fn t7_a_longer_wait_than_the_policy_allows_is_clamped() {
     assert_eq!(restored.state(at(77)).lease, Some((1, at(2_077))));
 }
 
+#[test]
+fn t7_k5_a_lease_that_was_not_given_is_neither_settled_nor_has_an_outcome() {
+    for field in ["settled", "outcome_of"] {
+        let (upstream, _) = leading();
+        let mut stored = serde_json::to_value(LoginSnapshot::new(&upstream.login, at(HOUR))).unwrap();
+        stored["login"][field] = 200.into();
+        let stored: LoginSnapshot = serde_json::from_value(stored).unwrap();
+        let mut upstream = Upstream { login: stored.restore(&policy(), at(0)).unwrap(), ..Upstream::new(policy()) };
+        // The lease runs out, the next request leads, and its outcome counts.
+        let (mut machine, _) = start(&mut upstream, 8, 30_000);
+        let action = reply(&mut machine, &mut upstream, 30_000, Reply::new(401));
+        assert!(matches!(action, Action::RefreshToken { lease: 2, .. }), "{field}: {action}");
+        let action = machine.handle(at(30_010), Event::Tick, &mut upstream);
+        assert!(matches!(action, Action::InFlight { .. }), "{field}: {action}");
+        assert!(upstream.login.report_refresh(at(30_020), 2, RefreshOutcome::Refreshed { expires_in: None }));
+    }
+}
+
 /// Replaces each number and each flag of a login's stored form with hostile ones. What can be read does no harm: requests end,
 /// and no second lease is open (I6, I7).
 #[test]

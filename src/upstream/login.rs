@@ -468,10 +468,17 @@ impl Login {
         self.wakeups = self.wakeups.wrapping_add(1);
     }
 
-    /// Clamps the end of a stored lease to that of one given now (T7, K5).
+    /// Clamps the end of a stored lease to that of one given now, and the numbers of leases to those that were given (T7,
+    /// K5).
     #[cfg(feature = "serde")]
     pub(crate) fn clamp(&mut self, now: Timestamp, policy: &Policy) {
         self.lease_end = self.lease_end.min(now.after(policy.refresh_timeout));
+        // A lease that has not been given is neither settled nor has an outcome.
+        for lease in [&mut self.settled, &mut self.outcome_of] {
+            if lease.is_after(self.lease) {
+                *lease = self.lease;
+            }
+        }
     }
 
     /// Moves the instants to another clock (T7).
