@@ -337,7 +337,7 @@ fn k11_the_leader_alone_sees_its_refresh_end() {
     assert_eq!(steps[2], (at(3_000), StepTrigger::Refreshed { lease: 1, outcome }));
     assert_eq!(steps.iter().filter(|step| refreshed(step)).count(), 1);
     let steps = follower.take();
-    assert!(!steps.iter().any(|step| refreshed(step)), "{steps:?}");
+    assert!(!steps.iter().any(refreshed), "{steps:?}");
     assert_eq!(steps[1], (at(3_000), StepTrigger::Event(Event::Tick)));
 }
 
