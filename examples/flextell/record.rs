@@ -32,7 +32,6 @@ fn request_event(idempotency: Idempotency, entry: &Entry) -> RequestEvent {
     let event = match entry.step.trigger {
         StepTrigger::Event(event) => event,
         StepTrigger::Refreshed { lease, outcome } => return RequestEvent::Refreshed { lease: Some(lease), outcome },
-        _ => unreachable!("this version of the driver has no other trigger"),
     };
     match event {
         Event::Start => RequestEvent::Start { idempotency, limits: RequestLimits::default(), login: 0, gate: 0 },

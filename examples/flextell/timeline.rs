@@ -73,7 +73,6 @@ fn trigger_name(trigger: &StepTrigger) -> String {
     let event = match trigger {
         StepTrigger::Event(event) => event,
         StepTrigger::Refreshed { outcome, .. } => return outcome_name(outcome).to_owned(),
-        _ => return String::from("other"),
     };
     match event {
         Event::Reply { reply, .. } => return reply.status().to_string(),

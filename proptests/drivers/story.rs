@@ -1,14 +1,16 @@
 //! Both drivers with the same scripts: how they carry out each action, and what they return (T4, E1, S4, B4).
 
 use std::error::Error;
+use std::future::{pending, ready};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use retry_machine::drive::{RefreshError, SendResult};
-use retry_machine::{Cause, FailureKind, Idempotency, TransportErrorKind};
+use retry_machine::drive::{CancelHandle, Clock, RefreshError, Request, SendResult, Step, StepTrigger, future};
+use retry_machine::{Cause, Event, FailureKind, Idempotency, RefreshOutcome, Timestamp, TransportErrorKind, Upstream};
 
 use super::script::{BOTH, Script, Send, with_tasks, with_threads};
-use super::support::{exact, ms, secs};
-use super::world::{TestClock, UNAVAILABLE, threads};
+use super::support::{at, exact, ms, secs};
+use super::world::{Alive, Scene, Sleeper, Task, TestClock, UNAVAILABLE, run, threads, token_for};
 
 #[test]
 fn t4_e1_both_drivers_carry_out_each_action() {
@@ -268,4 +270,133 @@ fn t4_b4_timers_that_fire_early_are_harmless() {
     assert_eq!(calm.log, hasty.log);
     assert_eq!((calm.answer(), calm.end), (hasty.answer(), hasty.end));
     assert_eq!(with_threads(Script::new(limited(), &sends).refreshes(&[(20_000, Ok("b"))])).log, calm.log);
+}
+
+/// A clock that shows the past once after each time that it was asked.
+struct Unsteady(TestClock, AtomicU64);
+
+impl Clock for Unsteady {
+    fn now(&self) -> Timestamp {
+        let behind = (self.1.fetch_add(1, Ordering::SeqCst) % 2) * 1_500_000_000;
+        Timestamp::from_nanos(self.0.time().as_nanos().saturating_sub(behind))
+    }
+
+    fn unix_time(&self) -> Option<Duration> {
+        None
+    }
+}
+
+#[test]
+fn t2_a_clock_that_steps_back_ends_nothing_early_and_hangs_nobody() {
+    for first in 0..2 {
+        let clock = TestClock::default();
+        let unsteady = Unsteady(clock.clone(), AtomicU64::new(first));
+        let upstream = Upstream::new(limited().max_retries(2).build().unwrap());
+        let api = future::Api::with_upstream(upstream, Sleeper { clock: clock.clone(), is_hasty: false }, unsteady);
+        let mut task = Task::new(async move {
+            let call = api.call(Idempotency::Idempotent, |attempt| async move {
+                match attempt.number() {
+                    1 => pending().await,
+                    2 => Ok((attempt.read(503, [("Retry-After", "20")]), ())),
+                    _ => Ok::<_, (TransportErrorKind, ())>((attempt.read(200, [("", "")]), ())),
+                }
+            });
+            call.await.map(|answer| answer.attempts).map_err(|error| error.failure.kind())
+        });
+        run(&clock, &mut [&mut task]);
+        assert_eq!(task.take(), Ok(3));
+        assert!(clock.time() >= at(23_000) && clock.time() < at(40_000), "{:?}", clock.time());
+    }
+}
+
+// ---- What an observer sees ----
+
+#[test]
+fn k11_the_leader_alone_sees_its_refresh_end() {
+    let scene = Scene::new(exact());
+    let observed = || {
+        let (api, server) = (scene.api.clone(), scene.server.clone());
+        let mut task = Task::new(async move {
+            let mut triggers = Vec::new();
+            let mut observer = |step: &Step| triggers.push((step.at, step.trigger));
+            let request = Request::new(Idempotency::Idempotent).observed_by(&mut observer);
+            api.call(request, |attempt| ready(server.answer(&attempt))).await.unwrap();
+            triggers
+        });
+        task.poll();
+        task
+    };
+    let (mut leader, mut follower) = (observed(), observed());
+    scene.clock.advance(secs(3));
+    scene.endpoint.finish(0, Ok(token_for("new", 600)));
+    scene.run(&mut [&mut leader, &mut follower]);
+    let refreshed = |step: &(Timestamp, StepTrigger)| matches!(step.1, StepTrigger::Refreshed { .. });
+    let steps = leader.take();
+    assert_eq!(steps.len(), 4, "{steps:?}");
+    let outcome = RefreshOutcome::Refreshed { expires_in: Some(secs(600)) };
+    assert_eq!(steps[2], (at(3_000), StepTrigger::Refreshed { lease: 1, outcome }));
+    assert_eq!(steps.iter().filter(|step| refreshed(step)).count(), 1);
+    let steps = follower.take();
+    assert!(!steps.iter().any(refreshed), "{steps:?}");
+    assert_eq!(steps[1], (at(3_000), StepTrigger::Event(Event::Tick)));
+}
+
+// ---- Cancelling tasks ----
+
+#[test]
+fn s6_a_cancel_ends_each_wait_of_a_task_and_drops_its_send() {
+    // In a send, in a back-off, at the gate, and in the wait for a token, as leader and as follower.
+    for place in 0..5 {
+        let scene = Scene::new(exact());
+        let (handle, alive) = (CancelHandle::new(), Alive::default());
+        if place == 2 {
+            scene.api.close_gate(secs(100));
+        }
+        let leader = (place == 4).then(|| scene.waiting());
+        let (api, sends, cancel) = (scene.api.clone(), alive.clone(), handle.clone());
+        let mut task = Task::new(async move {
+            let request = Request::new(Idempotency::Idempotent).cancelled_by(&cancel);
+            let call = api.call(request, |attempt| {
+                let living = sends.one();
+                async move {
+                    let _living = living;
+                    match place {
+                        0 => pending().await,
+                        1 => Ok::<_, (TransportErrorKind, ())>((attempt.read(503, [("", "")]), ())),
+                        _ => Ok((attempt.read(401, [("", "")]), ())),
+                    }
+                }
+            });
+            call.await.map_err(|error| error.failure.kind())
+        });
+        task.poll();
+        assert_eq!((task.has_ended(), alive.count()), (false, u32::from(place == 0)));
+        handle.cancel();
+        assert!(task.is_woken(), "place {place}");
+        assert_eq!(task.poll().take().unwrap_err(), FailureKind::Cancelled);
+        assert_eq!(alive.count(), 0);
+        drop(leader);
+    }
+}
+
+#[test]
+fn s6_an_answer_that_has_come_wins_over_a_cancel() {
+    let scene = Scene::new(exact());
+    let handle = CancelHandle::new();
+    let (api, cancel, clock) = (scene.api.clone(), handle.clone(), scene.clock.clone());
+    let mut task = Task::new(async move {
+        let request = Request::new(Idempotency::Idempotent).cancelled_by(&cancel);
+        let call = api.call(request, |attempt| {
+            let wait = clock.sleep(secs(1));
+            async move {
+                wait.await;
+                Ok::<_, (TransportErrorKind, ())>((attempt.read(200, [("", "")]), ()))
+            }
+        });
+        call.await.is_ok()
+    });
+    task.poll();
+    scene.clock.advance(secs(1));
+    handle.cancel();
+    assert!(task.poll().take());
 }
