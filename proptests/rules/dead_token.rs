@@ -140,7 +140,7 @@ fn k3_following_uses_no_recovery() {
     scene.at(10).request(1).start().is("await until 30000");
     scene.at(20).refreshed(REFRESHED).is("send 2 token 1");
     scene.at(30).request(1).tick().is("send 1 token 1");
-    // Request 0 has used its own. K3: what is refused now is refused for all.
+    // Request 0 has used its own. K3: a token that is refused now is refused for all.
     scene.at(40).reply(401).fails(FailureKind::Unauthorized);
     scene.at(50).request(1).reply(401).is("refresh until 30050");
     scene.at(60).request(1).refreshed(REFRESHED).is("send 2 token 2");

@@ -99,7 +99,7 @@ fn k5_a_request_of_no_lease_reports_for_another() {
     scene.at(0).request(1).start().is("send 1");
     scene.at(0).start().is("send 1");
     scene.at(0).reply(401).is("refresh until 30000");
-    // It is in flight: the outcome counts, and is no tick for it (F5).
+    // It is in flight: the outcome counts, and is not a tick for it (F5).
     scene.at(10).request(1).refreshed(REFRESHED).is("in flight");
     scene.at(20).tick().is("send 2 token 1");
 }

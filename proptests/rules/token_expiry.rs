@@ -225,7 +225,7 @@ fn k5_f5_replacing_the_token_ends_the_lease_and_its_leader_then_sends() {
     scene.at(15).request(2).start().is("send 1 token 1");
     scene.at(20).request(1).tick().is("send 2 token 1");
     scene.at(20).request(2).reply(401).is("refresh until 30020");
-    // K3: the new token has been refused meanwhile.
+    // K3: the new token has been refused since then.
     scene.at(25).tick().is("await until 30020");
     for outcome in [REFRESHED].into_iter().chain(IN_VAIN) {
         let mut scene = one_leads(1);

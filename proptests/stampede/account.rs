@@ -1,4 +1,4 @@
-//! What a round knows: its users' grants, what may go wrong, and what must hold in the end.
+//! The account of a round: its users' grants, the ways in which it goes wrong, and the checks at its end.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::flextell::server::{Grant, Server};
 
-/// What goes wrong in a round.
+/// The mishaps of a round.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Chaos {
     None,
@@ -26,15 +26,15 @@ pub fn policy() -> Policy {
     policy.build().unwrap()
 }
 
-/// How long a storm lasts: requests begin, and users log in and out.
+/// The length of a storm: in it requests begin, and users log in and out.
 pub const STORM: Duration = Duration::from_millis(2_000);
 
 /// A refresh's fate.
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
-    /// How long it takes before its call.
+    /// The time before its call.
     pub before: Duration,
-    /// How long it takes after its call.
+    /// The time after its call.
     pub after: Duration,
     /// Whether it panics before its call.
     pub panics: bool,
@@ -42,7 +42,7 @@ pub struct Fate {
     pub is_overtaken: bool,
 }
 
-/// What a user does.
+/// A deed of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deed {
     LogIn,
@@ -99,7 +99,7 @@ impl Account {
         }
     }
 
-    /// Returns how long nothing happens to the login: sometimes long enough for several leases.
+    /// Returns the time in which nothing happens to the login: sometimes long enough for several leases.
     pub fn calm(&self) -> Duration {
         if self.chance(40) { self.millis(600) } else { self.millis(60) }
     }
@@ -121,7 +121,7 @@ impl Account {
         Fate { before: slow(20), after: slow(120), panics: self.chance(10), is_overtaken: self.chance(20) }
     }
 
-    /// Some requests have a deadline, which can end them in their refresh.
+    /// Returns the limits of a request: some have a deadline, which can end them in their refresh.
     pub fn limits(&self) -> RequestLimits {
         let deadline = self.chance(50).then(|| Duration::from_millis(20) + self.millis(120));
         RequestLimits { deadline, ..RequestLimits::default() }
