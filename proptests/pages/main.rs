@@ -342,7 +342,7 @@ fn each_of_55_bugs_elsewhere_has_a_test_or_a_reason() {
 /// those who read it elsewhere.
 #[test]
 fn the_page_of_drivers_shows_the_clients_of_the_examples() {
-    for example in ["examples/ureq.rs", "examples/reqwest.rs"] {
+    for example in ["examples/ureq.rs", "examples/reqwest.rs", "examples/oauth.rs"] {
         let client = fs::read_to_string(root().join(example)).unwrap();
         let block = format!("```rust,no_run\n{client}```\n");
         assert!(page("drivers.md").contains(&block), "copy {example} into docs/drivers.md");

@@ -26,8 +26,10 @@
 //! # while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
 //! ```
 //!
-//! A whole client, with reqwest on tokio and with tokens of OAuth:
+//! A whole client, with reqwest on tokio:
 #![doc = concat!("```rust,no_run\n", include_str!("../../examples/reqwest.rs"), "```")]
+//! The same with OAuth tokens:
+#![doc = concat!("```rust,no_run\n", include_str!("../../examples/oauth.rs"), "```")]
 //! [`pages::drivers`](crate::pages::drivers) says what a client must get right, and has the other cases.
 
 use alloc::boxed::Box;
