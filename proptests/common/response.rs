@@ -226,7 +226,9 @@ impl Response {
     pub fn closes_gate_for(&self, settings: &Settings, idempotency: Idempotency) -> Option<u64> {
         let closing = match self.taken(settings, idempotency) {
             Taken::Retried(Kind::Throttle) => self.effective_hint(),
-            Taken::Retried(Kind::Other) => self.effective_hint().filter(|_| self.is_exhausted && self.status != 401),
+            Taken::Retried(Kind::Other) => {
+                self.effective_hint().filter(|_| self.is_exhausted && !self.is_about_token())
+            }
             Taken::Surfaced | Taken::Ambiguous => self.hint.filter(|_| self.is_exhausted && self.status != 401),
             Taken::Answer => self.hint.filter(|_| self.is_exhausted && self.is_success()),
             Taken::Token => None,
