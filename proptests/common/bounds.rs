@@ -188,7 +188,7 @@ impl Login {
         self.expiry.is_some_and(|(expires, _)| at >= expires)
     }
 
-    /// K7: returns whether the token is to be refreshed before it is sent.
+    /// K7: returns whether the token must be refreshed before it is sent.
     fn is_due(&self, at: u64, settings: &Settings) -> bool {
         let due = |(expires, lifetime): (u64, u64)| {
             at > expires.saturating_sub(settings.refresh_margin.min(lifetime / 2)) && at >= self.no_early_lease_before

@@ -24,7 +24,7 @@ pub struct Setup {
     pub requests: Vec<Request>,
 }
 
-/// What every login begins with.
+/// The first token of every login.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FirstToken {
     /// K9.

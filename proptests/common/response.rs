@@ -226,10 +226,8 @@ impl Response {
     pub fn closes_gate_for(&self, settings: &Settings, idempotency: Idempotency) -> Option<u64> {
         let closing = match self.taken(settings, idempotency) {
             Taken::Retried(Kind::Throttle) => self.effective_hint(),
-            Taken::Retried(Kind::Other) => {
-                self.effective_hint().filter(|_| self.is_exhausted && !self.is_about_token())
-            }
-            Taken::Surfaced | Taken::Ambiguous => self.hint.filter(|_| self.is_exhausted && self.status != 401),
+            Taken::Retried(Kind::Other) => self.effective_hint().filter(|_| self.is_exhausted && self.may_close()),
+            Taken::Surfaced | Taken::Ambiguous => self.hint.filter(|_| self.is_exhausted && self.may_close()),
             Taken::Answer => self.hint.filter(|_| self.is_exhausted && self.is_success()),
             Taken::Token => None,
         };
@@ -261,6 +259,11 @@ impl Response {
             (None, StatusMeaning::Retry | StatusMeaning::RetryIfSafe) => failure,
             (Some(Verdict::Final), _) | (None, StatusMeaning::Surface) => other,
         }
+    }
+
+    /// S1: a 401 and a *token expired* say nothing about a limit.
+    fn may_close(&self) -> bool {
+        self.status != 401 && self.verdict != Some(Verdict::TokenExpired)
     }
 
     /// Returns whether the reply is about the token (D3, D15).

@@ -15,7 +15,7 @@ use super::world::{Endpoint, Scene, Sleeper, Task, Tasks, TestClock, bounded, re
 
 // ---- Wakers ----
 
-/// What a waker calls, and how often each of its functions was called.
+/// The call of a waker, and the number of calls of each of its functions.
 struct Curious {
     look: Box<dyn Fn() + Send + Sync>,
     clones: AtomicU32,
@@ -132,7 +132,7 @@ fn k8_a_waker_may_install_a_token() {
 }
 
 #[test]
-fn s6_no_waker_of_a_canceller_is_called_under_a_lock() {
+fn s6_no_waker_of_a_cancel_handle_is_called_under_a_lock() {
     bounded(|| {
         let scene = Scene::new(exact());
         let handle = CancelHandle::new();

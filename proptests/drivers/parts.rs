@@ -1,4 +1,4 @@
-//! The parts of a handle: what is shared and what is not (S8), what is shown (H9), and what client code can do with the types.
+//! The parts of a handle: shared state (S8), its `Debug` forms (H9), and what client code can do with the types.
 
 use std::cell::Cell;
 use std::future::{Future, Ready, ready};
@@ -297,7 +297,7 @@ where
     })
 }
 
-/// The same with a refresh of any type.
+/// Returns the same with a refresh of any type.
 fn generic_refresh<S, T, F, Fut, R>(api: &future::Api<S>, first: Fresh<T>, refresh: F, other: R) -> future::Api<S, T, R>
 where
     S: Sleep<Future: Send> + Send + 'static,

@@ -47,7 +47,7 @@ fn k11_a_refresh_goes_on_if_its_request_is_lost_before_it_waits() {
 }
 
 #[test]
-fn k11_a_refresh_goes_on_if_its_request_is_dropped_meanwhile() {
+fn k11_a_refresh_goes_on_if_its_request_is_dropped_during_it() {
     let scene = Scene::new(exact());
     let mut leader = scene.waiting();
     let mut follower = scene.waiting();
@@ -202,7 +202,7 @@ fn k11_a_refresh_that_wakes_itself_gives_the_runtime_its_turn() {
     assert_eq!(polls.load(Ordering::SeqCst), 10);
 }
 
-/// What a test does to requests that wait for a refresh.
+/// An act of a test on requests that wait for a refresh.
 #[derive(Clone, Copy, Debug)]
 enum Move {
     Poll(usize),
@@ -214,7 +214,7 @@ enum Move {
 const MOVES: [Move; 8] =
     [Move::Poll(0), Move::Poll(1), Move::Poll(2), Move::Drop(0), Move::Drop(1), Move::Drop(2), Move::Wake, Move::Begin];
 
-/// A runtime modeled by hand, in every order: no wake-up is lost, whoever is polled or dropped.
+/// Models a runtime by hand, in every order: no wake-up is lost, whoever is polled or dropped.
 #[test]
 fn k11_no_order_of_polls_drops_and_wake_ups_loses_a_wake_up() {
     for order in 0..8_usize.pow(5) {
@@ -482,7 +482,7 @@ fn k11_a_refresh_that_hangs_is_dropped_after_three_leases() {
     }
     let mut fourth = scene.waiting();
     assert_eq!((scene.endpoint.begun(), scene.endpoint.under_way()), (2, 1), "the first one was dropped");
-    // What the first one brings now finds nobody.
+    // Nobody waits for the outcome of the first one.
     scene.endpoint.finish(0, Ok(token("stale")));
     assert!(!fourth.poll().has_ended());
     scene.endpoint.finish(1, Ok(token("new")));
@@ -654,7 +654,7 @@ fn k11_a_follower_that_leads_later_has_its_own_challenge() {
 
 #[test]
 fn k11_a_challenge_that_was_answered_otherwise_is_not_given_to_a_later_refresh() {
-    // K4: the first attempt's 401 is about a token that was replaced meanwhile. Then the new one is due (K7).
+    // K4: the first attempt's 401 is about a token that was replaced since then. Then the new one is due (K7).
     let endpoint = Endpoint::new();
     let clock = TestClock::default();
     let api = tasks(exact(), &clock).with_login(Some(token("old")), endpoint.refresh());

@@ -13,7 +13,7 @@ use retry_machine::{
 use super::support::{Answer as _, at, exact, ms, secs};
 use super::world::{Scene, Sleeper, Task, TestClock, ThreadClock, bounded, request_of, run, tasks, threads, token};
 
-/// What became of a request: its answer and the number of its attempts, and its steps.
+/// The end of a request: its answer and the number of its attempts, and its steps.
 type Resumed = (Result<(u16, u32), Box<RequestError<u16, ()>>>, Vec<String>);
 
 /// Resumes a machine with one of the drivers, on a service without tokens whose clock shows `now`.

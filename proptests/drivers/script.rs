@@ -12,7 +12,7 @@ use retry_machine::{Action, Idempotency, PolicyBuilder, TransportErrorKind};
 use super::support::{Answer as _, ms};
 use super::world::{Alive, BoxRefresh, Living, SCALE, Sleeper, Task, TestClock, Token, run, threads, token};
 
-/// What becomes of an attempt.
+/// The end of an attempt.
 #[derive(Clone, Copy)]
 pub enum Send {
     /// It is answered after some milliseconds, with this status.
@@ -53,7 +53,7 @@ impl std::fmt::Debug for Body {
 
 pub type Ended = CallResult<Body, Unplugged>;
 
-/// What a request does, and how.
+/// The script of a request.
 pub struct Script {
     pub sends: Vec<Send>,
     pub refreshes: Vec<Refresh>,
@@ -81,7 +81,7 @@ impl Script {
     }
 }
 
-/// What came of it.
+/// The result.
 pub struct Played {
     pub ended: Ended,
     /// Each step, in few words.
@@ -116,7 +116,7 @@ pub type Play = fn(Script) -> Played;
 
 pub const BOTH: [Play; 2] = [with_threads, with_tasks];
 
-/// What a script's sends and refreshes share with its test.
+/// The state that a script's sends and refreshes share with its test.
 struct Stage {
     clock: TestClock,
     sends: Mutex<VecDeque<Send>>,

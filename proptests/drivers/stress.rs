@@ -126,7 +126,7 @@ fn draw(seed: &mut u64) -> u64 {
     *seed >> 33
 }
 
-/// The policy of a service that asks for much: without a breaker and a budget, which would end the test.
+/// Returns the policy of a service that asks for much: without a breaker and a budget, which would end the test.
 fn policy() -> retry_machine::PolicyBuilder {
     exact().breaker(None).budget(None).deadline(Some(secs(200)))
 }

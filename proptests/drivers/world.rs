@@ -270,7 +270,7 @@ impl<R> Task<R> {
     }
 }
 
-/// What the executor runs.
+/// A future that the executor runs.
 pub trait Run {
     /// Polls the future if it was woken. Returns whether it was.
     fn run(&mut self) -> bool;
@@ -523,7 +523,7 @@ impl Scene {
         Scene::with_refresh(policy, endpoint, |_| refresh)
     }
 
-    /// The same with a refresh that needs to know the clock.
+    /// Returns the same with a refresh that needs to know the clock.
     pub fn with_refresh(
         policy: PolicyBuilder,
         endpoint: Endpoint,

@@ -454,7 +454,7 @@ fn the_tests_give_every_event() {
     }
 }
 
-/// What a login and a gate are told directly.
+/// The calls that tell a login and a gate something directly.
 const TOLD_DIRECTLY: [&str; 5] = [".report_refresh(", ".token_replaced(", ".token_removed(", ".open(", ".close("];
 
 #[test]

@@ -72,7 +72,7 @@ pub struct Generator<'a> {
     theme: Theme,
 }
 
-/// What a trace is about.
+/// The subject of a trace.
 #[derive(Clone, Copy)]
 struct Theme {
     crowd: Crowd,
@@ -99,7 +99,7 @@ impl Theme {
     }
 }
 
-/// What the trace has shown of refreshes and tokens.
+/// The refreshes and tokens that the trace has shown.
 #[derive(Default)]
 struct Refreshes {
     /// The requests that lead.

@@ -44,11 +44,11 @@
 //! 14. K3: a reply to the attempt in flight says that the token is dead, a late one does not (T3). It says so also where
 //!     the request then fails since its recoveries are used up or its deadline has passed. A verdict of *token expired*
 //!     is such a reply. Without an open lease a dead token is sent on.
-//! 15. K3: who follows since a 401 has come for the token needs a new one, as after a 401 of its own. Who follows since it
+//! 15. K3: who follows since a 401 has come for the token needs a new one, as after a 401 of its own. One that follows since it
 //!     has expired is ahead of expiry: F5 holds for it. If both are the case, it is the 401. The `challenge` is null
 //!     unless the 401 was the leader's own.
-//! 16. K10: a token that `token_replaced` brought can be young, also as a login's first. D15 stands above D12's codes, so
-//!     a *token expired* is not exempt. What K10 retries has its hints (H10) and its pushback (H11), but closes the gate no
+//! 16. K10: a token that `token_replaced` brought can be young, also as a login's first. D15 overrides D12's codes, so
+//!     a *token expired* is not exempt. A reply that K10 retries has its hints (H10) and its pushback (H11), but closes the gate no
 //!     more than any 401 (S1), and is neutral (D18).
 //! 17. K7, F5: a request that gave up a refresh ahead of expiry skips that refresh until its next send, as long as
 //!     `now < expiry`, also where a newer token has come while it waited at the gate. After one that brought a token, or met a replaced one, expiry is not checked until the next send.

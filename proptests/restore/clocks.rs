@@ -333,7 +333,7 @@ fn t7_k5_a_lease_that_was_not_given_is_neither_settled_nor_has_an_outcome() {
     }
 }
 
-/// Replaces each number and each flag of a login's stored form with hostile ones. What can be read does no harm: requests end,
+/// Replaces each number and each flag of a login's stored form with hostile ones. Any form that can be read does no harm: requests end,
 /// and no second lease is open (I6, I7).
 #[test]
 fn t7_i11_hostile_forms_of_a_login_do_no_harm() {

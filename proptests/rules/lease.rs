@@ -99,7 +99,7 @@ fn k5_a_request_of_no_lease_reports_for_another() {
     scene.at(0).request(1).start().is("send 1");
     scene.at(0).start().is("send 1");
     scene.at(0).reply(401).is("refresh until 30000");
-    // It is in flight: the outcome counts, and is no tick for it (F5).
+    // It is in flight: the outcome counts, and is not a tick for it (F5).
     scene.at(10).request(1).refreshed(REFRESHED).is("in flight");
     scene.at(20).tick().is("send 2 token 1");
 }
@@ -201,6 +201,26 @@ fn k5_who_knows_that_it_never_began_reports_it_abandoned() {
     scene.at(20).request(1).tick().is("await until 30000");
     assert!(scene.at(30).report(1, ABANDONED));
     scene.at(40).request(1).tick().is("refresh until 30040");
+}
+
+#[test]
+fn k8_what_the_login_says_comes_before_the_deadline_and_that_before_a_turn() {
+    let outcomes = [
+        (REFRESHED, "fail Deadline"),
+        (REJECTED, "fail TokenRejected"),
+        (UNAVAILABLE, "fail TokenUnavailable"),
+        // Nobody begins a refresh without time for it.
+        (ABANDONED, "fail Deadline"),
+    ];
+    for (outcome, expected) in outcomes {
+        let mut scene = Scene::with(exact().deadline(Some(secs(10))));
+        for request in 0..2 {
+            let _ = scene.at(0).request(request).start();
+            let _ = scene.at(0).request(request).reply(401);
+        }
+        assert!(scene.at(9_000).report(1, outcome));
+        scene.at(10_000).request(1).tick().is(expected);
+    }
 }
 
 // ---- K6 ----

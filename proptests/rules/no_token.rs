@@ -118,7 +118,7 @@ fn k9_a_token_that_is_removed_takes_its_rejection_and_its_expiry_along() {
 }
 
 #[test]
-fn k9_a_refreshs_own_calls_use_a_login_without_a_token() {
+fn k9_the_calls_of_a_refresh_use_a_login_without_a_token() {
     let mut scene = Scene::with(exact());
     scene.logins.insert(1, Login::without_token());
     scene.at(0).start().is("send 1");

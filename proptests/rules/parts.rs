@@ -179,7 +179,7 @@ fn s6_a_cancel_gives_back_the_slot_and_the_probe_and_keeps_the_lease() {
 }
 
 #[test]
-fn f5_an_outcome_is_no_tick_for_a_request_that_waits_or_sends() {
+fn f5_an_outcome_does_not_tick_a_request_that_waits_or_sends() {
     let mut scene = Scene::with(exact().attempt_timeout(Some(ms(500))));
     scene.at(0).start().is("send 1 until 500");
     scene.at(0).request(1).start().is("send 1 until 500");

@@ -87,9 +87,11 @@ fn login(
         let (account, http, overtakes) = (keeper.clone(), http.clone(), overtakes.clone());
         async move {
             let fate = account.fate();
+            account.begins(refresh.generation(), refresh.token());
             tokio::time::sleep(fate.before).await;
             assert!(!fate.panics, "a refresh panics on purpose");
             let form = Account::form(refresh.token());
+            account.calls(refresh.generation());
             // K9: the refresh calls through its own handle.
             let answer = refresh.api().call(Idempotency::NonIdempotent, |attempt| {
                 let request = http.post(format!("{}/oauth/token", account.url)).body(form.clone());
@@ -101,7 +103,10 @@ fn login(
             });
             let answer = match answer.await {
                 Ok(answer) => answer.response,
-                Err(error) => error.response.unwrap(),
+                Err(error) => {
+                    account.gives_up(refresh.token());
+                    error.response.unwrap()
+                }
             };
             let answer = answer.bytes().await.unwrap();
             if fate.is_overtaken {

@@ -53,9 +53,11 @@ fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes
     let refresh = move |refresh: blocking::Refresh<Grant>| {
         let account = &keeper;
         let fate = account.fate();
+        account.begins(refresh.generation(), refresh.token());
         thread::sleep(fate.before);
         assert!(!fate.panics, "a refresh panics on purpose");
         let form = Account::form(refresh.token());
+        account.calls(refresh.generation());
         // K9: the refresh calls through its own handle.
         let answer = refresh.api().call(Idempotency::NonIdempotent, |attempt| {
             let request = agent.post(format!("{}/oauth/token", account.url));
@@ -64,7 +66,10 @@ fn login(server: &Server, account: &Arc<Account>, agent: &ureq::Agent, overtakes
         });
         let mut answer = match answer {
             Ok(answer) => answer.response,
-            Err(error) => error.response.unwrap(),
+            Err(error) => {
+                account.gives_up(refresh.token());
+                error.response.unwrap()
+            }
         };
         let answer = answer.body_mut().read_to_vec().unwrap();
         if fate.is_overtaken {

@@ -283,7 +283,7 @@ impl<T> Threads<T> {
         Threads { refresh }
     }
 
-    /// The refresh of a login without a token, which is never called.
+    /// Returns the refresh of a login without a token, which is never called.
     fn without_refresh() -> Threads<T> {
         Threads::new(Box::new(|_| Err(RefreshError::Abandoned)))
     }

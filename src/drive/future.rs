@@ -228,12 +228,12 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
 /// The refresh of a login, run by the tasks that wait for it.
 pub struct Tasks<S, T, R> {
     refresh: Mutex<R>,
-    /// What it is for.
+    /// Its types.
     marker: PhantomData<fn(S, T)>,
 }
 
 impl<S: Sleep> Tasks<S, NoToken, BoxRefresh<S, NoToken>> {
-    /// The refresh of a login without a token, which is never called.
+    /// Returns the refresh of a login without a token, which is never called.
     fn without_refresh() -> Self {
         let never = |_| -> BoxedFuture<NoToken> { Box::pin(ready(Err(RefreshError::Abandoned))) };
         Tasks::new(BoxRefresh(Box::new(never)))
@@ -256,7 +256,7 @@ pub struct Job<F> {
 /// The waker of a refresh: one of those who wait goes on with it. All of them are woken, since a task that is woken need not
 /// be polled soon.
 struct JobWaker {
-    /// Whether the refresh is to be polled.
+    /// Whether the refresh must be polled.
     is_woken: AtomicBool,
     waiters: Arc<Waiters>,
 }
@@ -275,7 +275,7 @@ impl<F> Job<F> {
         Job { future: None, waker: Arc::new(waker) }
     }
 
-    /// Takes the future, if it is to be polled.
+    /// Takes the future, if it must be polled.
     fn take(&mut self) -> Option<(Pin<Box<F>>, Arc<JobWaker>)> {
         if self.future.is_none() || !self.waker.is_woken.swap(false, Ordering::SeqCst) {
             return None;
@@ -317,7 +317,7 @@ impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     }
 }
 
-/// Puts a refresh back into its slot, for whoever is woken to go on with it. It is dropped if it was stopped meanwhile.
+/// Puts a refresh back into its slot, for whoever is woken to go on with it. It is dropped if it was stopped since then.
 fn put_back<S: Sleep, T, R: Refresher<S, T>>(
     login: &SharedLogin<T, Tasks<S, T, R>>,
     id: u64,

@@ -98,7 +98,7 @@ fn explore(name: &str, preemptions: usize, scene: impl Fn() + Send + Sync + 'sta
     println!("{name}: {} interleavings", count.load(StdOrdering::Relaxed));
 }
 
-/// A login whose token has expired, and a request that leads its refresh.
+/// Returns a login whose token has expired, and the facts of its refresh.
 fn login(answer: &Answer) -> (Arc<Login>, Facts) {
     let service = Arc::new(SharedService::new(Service::new(Policy::flextell()), Arc::new(Still)));
     let first = Fresh { token: String::from("first"), expires_in: None };

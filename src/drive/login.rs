@@ -39,9 +39,9 @@ pub(super) struct State<T> {
 
 /// How a refresh is run: in a thread of its own, or by the tasks that wait for it.
 pub trait Background<T>: Sized {
-    /// What lets time pass.
+    /// Lets time pass.
     type Timer: Clone;
-    /// What runs a refresh.
+    /// The runner of one refresh.
     type Job;
     /// The same for a login without a token.
     type Anonymous: Background<NoToken, Timer = Self::Timer>;
@@ -68,7 +68,7 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
     }
 
     /// Makes room for the refresh of a lease. Returns its id, if one is to begin: not if another one goes on for it, and not
-    /// if the lease has ended meanwhile, by an outcome or a token from outside.
+    /// if the lease has ended since it was given, by an outcome or a token from outside.
     pub(super) fn begin(&self, generation: u32, lease: u32, job: B::Job) -> Option<u64> {
         let mut slot = self.slot.lock();
         if !self.state.lock().login.is_awaited(lease) {
@@ -156,7 +156,7 @@ impl<T, B: Background<T>> SharedLogin<T, B> {
     }
 }
 
-/// Waits for something about a login, and goes on with its refresh meanwhile.
+/// Waits for something about a login, and goes on with its refresh.
 struct Wait<'a, T, B: Background<T>, P> {
     login: &'a SharedLogin<T, B>,
     is_over: P,

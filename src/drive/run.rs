@@ -109,7 +109,7 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
                 let attempts = request.machine.attempts();
                 return match response {
                     Some(response) => Ok(Answer { response, attempts, waited, explanation }),
-                    // Only a response that has just come ends a request. Defined all the same.
+                    // Only a response that has just come ends a request. Defined anyway.
                     _ => {
                         Err(Box::new(RequestError { failure: request.machine.lost_answer(), response, error, waited }))
                     }

@@ -1,4 +1,4 @@
-//! What the handle's parts are shared by. In the crate's own unit tests it is loom's, which explores the interleavings of
+//! The mutex that the handle's parts are shared by. In the crate's own unit tests it is loom's, which explores the interleavings of
 //! threads (`interleavings.rs`).
 
 #[cfg(test)]

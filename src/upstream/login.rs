@@ -8,7 +8,7 @@ use crate::policy::Policy;
 use crate::time::shift::Shift;
 use crate::time::{NANOS_PER_MILLI, Timestamp, nanos};
 
-/// What a token belongs to: one user's or one application's grant (rule S8). It counts tokens and never holds one (rule
+/// The owner of a token: one user's or one application's grant (rule S8). It counts tokens and never holds one (rule
 /// H9).
 ///
 /// Most programs have one for each service, in an [`Upstream`](crate::Upstream). A server that calls a service for many
@@ -52,7 +52,7 @@ pub struct Login {
     wakeups: u32,
 }
 
-/// What is known of the current token.
+/// The standing of the current token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 enum Standing {
@@ -202,7 +202,7 @@ pub(crate) enum TokenStatus {
     Refused,
     /// K3: it has expired, and somebody refreshes it.
     Expired,
-    /// K7: it is to be refreshed first.
+    /// K7: it must be refreshed first.
     Due,
     /// K6: its refresh was rejected for good.
     Rejected,
@@ -294,7 +294,7 @@ impl Login {
     /// own. Then tick the requests that refresh or await a refresh.
     ///
     /// Returns whether the outcome counts. Store the new token if it does, in one step with the report, and drop it if it
-    /// does not: the user may have logged in again meanwhile.
+    /// does not: the user may have logged in again since then.
     #[must_use = "the new token may be stored only if the outcome counts"]
     pub fn report_refresh(&mut self, now: Timestamp, lease: u32, outcome: RefreshOutcome) -> bool {
         let lease = Lease(lease);

@@ -1,4 +1,4 @@
-//! What the requests of one login share: its token and its leases (K3 to K10).
+//! The state that the requests of one login share: its token and its leases (K3 to K10).
 
 use super::event::Outcome;
 use super::settings::Settings;
@@ -12,7 +12,7 @@ pub struct Login {
     pub leases: Vec<Lease>,
 }
 
-/// One generation of the token. What is known of it ends with it.
+/// One generation of the token. All knowledge of it ends with it.
 #[derive(Clone, Debug)]
 pub struct Token {
     /// K4.
@@ -130,7 +130,7 @@ impl Login {
         self.leases[lease..].iter().rev().find_map(|lease| lease.outcome)
     }
 
-    /// K6: returns until when the token endpoint is to be left alone.
+    /// K6: returns until when the token endpoint must be left alone.
     pub fn throttled_until(&self, longest: Ns) -> Ns {
         let unavailable = self.token.as_ref().and_then(|token| token.unavailable);
         unavailable.map_or(0, |report| after(report.at, report.retry_after.min(longest)))

@@ -45,7 +45,7 @@ pub struct Growth {
     pub cap: Ns,
 }
 
-/// K10: what follows a 401 for a young token.
+/// K10: the answer to a 401 for a young token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum YoungToken {
     Refresh,
