@@ -151,27 +151,28 @@ pub struct Login {
     /// K7: before that no lease ahead of expiry is given.
     no_early_lease_before: u64,
     wakeups: u32,
-    /// The requests that have led or followed since their last attempt: the expiry does not matter to their next one (F5).
-    settled_requests: BTreeSet<usize>,
+    /// The requests that have led or followed since their last attempt, with the number of tokens at that time. To their next
+    /// one the margin does not matter, and with a new token the expiry does not (K7, F5).
+    waited: BTreeMap<usize, u32>,
 }
 
 impl Login {
     pub fn new(first: FirstToken) -> Login {
-        let expiry = if let FirstToken::For(lifetime) = first { Some((left(lifetime), lifetime)) } else { None };
+        let expiry = if let FirstToken::For(lifetime) = first { expiry(0, lifetime) } else { None };
         let has_token = first != FirstToken::None;
         Login {
             tokens: u32::from(has_token),
             has_token,
             is_refused: false,
             is_rejected: false,
-            expiry: expiry.filter(|(_, lifetime)| *lifetime > 0),
+            expiry,
             leases: 0,
             settled: 0,
             lease: None,
             throttled_until: 0,
             no_early_lease_before: 0,
             wakeups: 0,
-            settled_requests: BTreeSet::new(),
+            waited: BTreeMap::new(),
         }
     }
 
@@ -205,8 +206,7 @@ impl Login {
     fn install(&mut self, at: u64, lifetime: Option<u64>) {
         self.tokens += 1;
         self.has_token = true;
-        let lifetime = lifetime.filter(|lifetime| *lifetime > 0);
-        self.expiry = lifetime.map(|lifetime| (at.saturating_add(left(lifetime)), lifetime));
+        self.expiry = lifetime.and_then(|lifetime| expiry(at, lifetime));
         self.forget_leases();
     }
 
@@ -273,22 +273,27 @@ impl Login {
                 assert_eq!(until.as_nanos(), end, "K5: {entry:?}");
                 self.leases += 1;
                 self.lease = Some((entry.request, end));
-                self.settled_requests.insert(entry.request);
+                self.waited.insert(entry.request, self.tokens);
             }
             Some(Action::AwaitRefresh { .. }) => {
                 let is_held_by_it = self.lease.is_some_and(|(holder, _)| holder == entry.request);
                 let is_under_way = self.is_open(at) && entry.after.lease == Some(self.leases);
                 assert!(entry.input != Input::Tick || is_under_way && !is_held_by_it, "K8: {self:?}: {entry:?}");
                 assert!(!asks || self.is_refused || self.has_expired(at), "K3: {self:?}: {entry:?}");
-                self.settled_requests.insert(entry.request);
+                // Any other event repeats the action, also after the outcome.
+                if asks || has_401 || entry.input == Input::Tick {
+                    self.waited.insert(entry.request, self.tokens);
+                }
             }
             Some(Action::Send { generation, .. }) => {
                 assert_eq!(generation, self.generation(), "K4: {self:?}: {entry:?}");
                 assert!(!self.has_token || !self.is_rejected, "K6: {self:?}: {entry:?}");
-                let is_settled = self.settled_requests.remove(&entry.request);
-                let is_dead = self.is_refused || !is_settled && self.has_expired(at);
+                let waited = self.waited.remove(&entry.request);
+                let has_expired = self.has_expired(at) && waited.is_none_or(|tokens| tokens == self.tokens);
+                let is_dead = self.is_refused || has_expired;
                 assert!(!self.has_token || !self.is_open(at) || !is_dead, "K3: {self:?}: {entry:?}");
-                let is_due = !is_settled && self.is_due(at, settings) && !self.is_open(at);
+                let is_due = has_expired || waited.is_none() && self.is_due(at, settings);
+                let is_due = is_due && !self.is_open(at);
                 let can_refresh = at >= self.throttled_until || self.has_expired(at);
                 assert!(!self.has_token || !is_due || !can_refresh, "K7: {self:?}: {entry:?}");
             }
@@ -310,6 +315,12 @@ impl Login {
         let expected = (self.expiry.map(|(expires, _)| expires), self.is_rejected, self.wakeups);
         assert_eq!((expires, shown.is_rejected, entry.after.wakeups), expected, "K6, K7, K8: {self:?}: {entry:?}");
     }
+}
+
+/// K7: returns the expiry of a token and its lifetime. Zero is not a lifetime, and less than a millisecond has passed.
+fn expiry(at: u64, lifetime: u64) -> Option<(u64, u64)> {
+    let left = if lifetime < 1_000_000 { 0 } else { lifetime };
+    (lifetime > 0).then(|| (at.saturating_add(left), lifetime))
 }
 
 /// The retries of one request, as B5 counts them.
@@ -753,9 +764,4 @@ impl Budget {
             Refund::Paid => self.paid[request].saturating_add(amount),
         };
     }
-}
-
-/// K7: a lifetime of less than a millisecond has passed at once.
-fn left(lifetime: u64) -> u64 {
-    if lifetime < 1_000_000 { 0 } else { lifetime }
 }

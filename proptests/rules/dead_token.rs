@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use retry_machine::{BreakerPolicy, FailureKind, PolicyBuilder, Timestamp};
+use retry_machine::{BreakerPolicy, Event, FailureKind, PolicyBuilder, Reply, RequestLimits, Timestamp, Verdict};
 
 use crate::support::{ABANDONED, Answer, REFRESHED, REJECTED, Scene, UNAVAILABLE, exact, secs};
 
@@ -97,6 +97,31 @@ fn k3_a_401_that_a_refresh_does_not_answer_says_nothing_about_the_token() {
     scene.at(80_000).start().is("refresh until 110000");
     scene.at(80_010).request(1).reply_with(401, &scope).fails(FailureKind::Unauthorized);
     scene.at(80_020).request(2).start().is("send 1");
+}
+
+#[test]
+fn k3_a_401_past_the_deadline_of_its_request_is_one_for_the_token_too() {
+    let mut scene = Scene::exact();
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(100));
+    let limits = RequestLimits { deadline: Some(secs(85)), ..RequestLimits::default() };
+    scene.at(0).request(1).start_with(limits).is("send 1 until 85000");
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(85_000).request(1).reply(401).fails(FailureKind::Deadline);
+    scene.at(85_010).request(2).start().is("await until 110000");
+}
+
+#[test]
+fn k3_a_late_or_a_final_401_says_nothing_about_the_token() {
+    let mut scene = Scene::with(exact().attempt_timeout(Some(secs(79))));
+    scene.upstream.login.token_expires_in(Timestamp::ZERO, secs(100));
+    scene.at(0).request(1).start().is("send 1 until 79000");
+    scene.at(0).request(2).start().is("send 1 until 79000");
+    scene.at(79_000).request(1).tick().is("wait 80000 backoff");
+    scene.at(79_000).start().is("refresh until 109000");
+    scene.at(79_010).request(1).reply_to(1, 401, &[]).is("wait 80000 backoff");
+    let is_final = Event::Reply { attempt: 1, reply: Reply::new(401).with_verdict(Verdict::Final) };
+    scene.at(79_020).request(2).tell(is_final).fails(FailureKind::Unauthorized);
+    scene.at(79_030).request(3).start().is("send 1 until 158030");
 }
 
 #[test]

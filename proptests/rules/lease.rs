@@ -203,6 +203,26 @@ fn k5_who_knows_that_it_never_began_reports_it_abandoned() {
     scene.at(40).request(1).tick().is("refresh until 30040");
 }
 
+#[test]
+fn k8_what_the_login_says_comes_before_the_deadline_and_that_before_a_turn() {
+    let outcomes = [
+        (REFRESHED, "fail Deadline"),
+        (REJECTED, "fail TokenRejected"),
+        (UNAVAILABLE, "fail TokenUnavailable"),
+        // Nobody begins a refresh without time for it.
+        (ABANDONED, "fail Deadline"),
+    ];
+    for (outcome, expected) in outcomes {
+        let mut scene = Scene::with(exact().deadline(Some(secs(10))));
+        for request in 0..2 {
+            let _ = scene.at(0).request(request).start();
+            let _ = scene.at(0).request(request).reply(401);
+        }
+        assert!(scene.at(9_000).report(1, outcome));
+        scene.at(10_000).request(1).tick().is(expected);
+    }
+}
+
 // ---- K6 ----
 
 #[test]

@@ -167,6 +167,46 @@ fn k7_every_outcome_but_rejected_leaves_a_valid_token_in_use() {
     scene.at(80_010).refreshed(REJECTED).fails(FailureKind::TokenRejected);
 }
 
+#[test]
+fn k7_a_kept_token_is_used_as_long_as_it_is_valid() {
+    // The gate holds the request after a vain refresh, and opens before or after the expiry.
+    for (opening, expected) in [(99_999, "send 1"), (100_000, "refresh until 130000")] {
+        let mut scene = expiring();
+        scene.at(80_000).start().is("refresh until 110000");
+        scene.at(80_000).close_gate(opening);
+        scene.at(80_010).refreshed(ABANDONED).is(&format!("wait {opening} gate"));
+        scene.at(opening).tick().is(expected);
+    }
+}
+
+#[test]
+fn k7_a_kept_token_is_kept_for_one_send() {
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_010).refreshed(ABANDONED).is("send 1");
+    scene.at(80_020).reply(503).is("wait 81020 backoff");
+    scene.at(81_020).tick().is("refresh until 111020");
+}
+
+#[test]
+fn k7_f5_a_new_token_is_sent_whatever_its_expiry() {
+    // The gate holds the request beyond the expiry of the token that its refresh brought.
+    let mut scene = expiring();
+    scene.at(80_000).start().is("refresh until 110000");
+    scene.at(80_000).close_gate(99_000);
+    scene.at(80_010).refreshed(expires_in(1)).is("wait 99000 gate");
+    scene.at(99_000).tick().is("send 1 token 1");
+}
+
+#[test]
+fn k7_a_lifetime_of_less_than_a_millisecond_has_passed_at_once() {
+    for (lifetime, expected) in [(999_999, "refresh until 30000"), (1_000_000, "send 1")] {
+        let mut scene = Scene::exact();
+        scene.upstream.login.token_expires_in(Timestamp::ZERO, Duration::from_nanos(lifetime));
+        scene.at(0).start().is(expected);
+    }
+}
+
 // ---- F5 ----
 
 #[test]

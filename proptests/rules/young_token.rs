@@ -1,8 +1,8 @@
 //! A 401 for a token that has just come: K10.
 
 use retry_machine::{
-    DialectField, FailureKind, FieldMeaning, Login, Policy, PolicyBuilder, RefreshOutcome, Reply, TimeUnit, Verdict,
-    YoungToken,
+    DialectField, Event, FailureKind, FieldMeaning, Login, Policy, PolicyBuilder, RefreshOutcome, Reply, TimeUnit,
+    Verdict, YoungToken,
 };
 
 use crate::support::{Answer, REFRESHED, Scene, at, exact, secs};
@@ -156,7 +156,7 @@ fn k10_d15_token_expired_is_as_a_401() {
     ] {
         let mut scene = young(answer);
         scene.at(0).start().is("send 1 token 1");
-        scene.at(0).tell(retry_machine::Event::Reply { attempt: 1, reply }).is(expected);
+        scene.at(0).tell(Event::Reply { attempt: 1, reply }).is(expected);
     }
 }
 
@@ -238,6 +238,16 @@ fn k10_d12_a_401_that_the_switch_answers_is_exempt() {
 }
 
 #[test]
+fn k10_d15_token_expired_stands_above_a_scope() {
+    let policy = exact().refresh_on_insufficient(true);
+    let reply = Policy::flextell().read(401, [(CHALLENGE, r#"Bearer error="insufficient_scope""#)]);
+    let mut scene = young_with(policy, YoungToken::Retry);
+    scene.at(0).start().is("send 1 token 1");
+    let expired = Event::Reply { attempt: 1, reply: reply.with_verdict(Verdict::TokenExpired) };
+    scene.at(10).tell(expired).is("wait 1010 backoff");
+}
+
+#[test]
 fn k10_d12_a_401_that_no_refresh_helps_fails_and_is_not_retried() {
     for error in ["insufficient_scope", "insufficient_claims", "token_revoked"] {
         let mut scene = young(YoungToken::Retry);
@@ -252,5 +262,5 @@ fn k10_d15_a_final_401_fails() {
     let mut scene = young(YoungToken::Retry);
     scene.at(0).start().is("send 1 token 1");
     let reply = Reply::new(401).with_verdict(Verdict::Final);
-    scene.at(0).tell(retry_machine::Event::Reply { attempt: 1, reply }).is("fail Unauthorized");
+    scene.at(0).tell(Event::Reply { attempt: 1, reply }).is("fail Unauthorized");
 }
