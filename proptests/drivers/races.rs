@@ -4,15 +4,15 @@ use std::future::{pending, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Poll;
 use std::time::Duration;
 
-use retry_machine::drive::{CancelHandle, Clock, Request, Step, blocking};
+use retry_machine::drive::{CancelHandle, Clock, Request, Step, blocking, future};
 use retry_machine::{Action, FailureKind, Idempotency, Reply, Timestamp, TransportErrorKind, Upstream};
 
 use super::support::{at, exact, secs};
-use super::world::{Called, Endpoint, Scene, Task, TestClock, run, run_until, tasks, token};
+use super::world::{Called, Endpoint, Scene, Task, TestClock, bounded, eventually, run, run_until, tasks, token};
 
 #[test]
 fn k11_a_result_that_is_being_reported_still_belongs_to_its_refresh() {
@@ -164,7 +164,7 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
 
 #[test]
 fn s6_a_cancelled_request_sends_no_further_attempt() {
-    // The cancel comes while the first attempt is under way. The next attempt would be sent at once.
+    // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
     let clock = TestClock::default();
     let handle = CancelHandle::new();
     let api = tasks(exact(), &clock);
@@ -305,4 +305,77 @@ fn s6_a_clock_that_panics_for_good_does_not_abort_the_process() {
     let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("1 passed"), "{}\n{said}", output.status);
+}
+
+#[test]
+fn b4_a_sleep_that_is_over_at_once_gives_the_runtime_its_turn() {
+    #[derive(Clone)]
+    struct Sleepless;
+    impl future::Sleep for Sleepless {
+        type Future = std::future::Ready<()>;
+        fn sleep(&self, _: Duration) -> Self::Future {
+            ready(())
+        }
+    }
+    bounded(|| {
+        let clock = TestClock::default();
+        let upstream = Upstream::new(exact().build().unwrap());
+        let api = future::Api::with_upstream(upstream, Sleepless, clock.clone());
+        let (handle, cancel) = (CancelHandle::new(), CancelHandle::new());
+        let call = |handle: &CancelHandle| {
+            let (api, handle) = (api.clone(), handle.clone());
+            Task::new(async move {
+                let request = Request::new(Idempotency::Idempotent).cancelled_by(&handle);
+                let call = api.call(request, |attempt| {
+                    let status = if attempt.number() == 1 { 503 } else { 200 };
+                    ready(Ok::<_, (TransportErrorKind, ())>((attempt.read(status, [("", "")]), ())))
+                });
+                call.await.map_err(|error| error.failure.kind())
+            })
+        };
+        let (mut one, mut other) = (call(&handle), call(&cancel));
+        assert!(!one.poll().has_ended() && !other.poll().has_ended());
+        assert!(one.is_woken() && other.is_woken(), "they look again");
+        cancel.cancel();
+        assert_eq!(other.poll().take().unwrap_err(), FailureKind::Cancelled);
+        clock.advance(secs(1));
+        assert!(one.poll().take().is_ok());
+    });
+}
+
+#[test]
+fn k11_a_refresh_that_hangs_before_its_future_is_made_hangs_nobody_else() {
+    bounded(|| {
+        let begun = Arc::new(AtomicU32::new(0));
+        let (go, gone) = mpsc::channel::<()>();
+        let count = begun.clone();
+        let scene = Scene::with_refresh(exact(), Endpoint::new(), |_| {
+            Box::new(move |_| {
+                if count.fetch_add(1, Ordering::SeqCst) == 0 {
+                    // By mistake it blocks.
+                    let _ = gone.recv();
+                }
+                Box::pin(ready(Ok(token("new"))))
+            })
+        });
+        let mut first = scene.request();
+        let hangs = std::thread::spawn(move || first.poll().has_ended());
+        eventually(|| begun.load(Ordering::SeqCst) == 1);
+        for _ in 0..2 {
+            scene.clock.advance(secs(31));
+            scene.waiting().cancel();
+        }
+        scene.clock.advance(secs(31));
+        let mut fourth = scene.request();
+        let (done, is_done) = mpsc::channel();
+        let goes_on = std::thread::spawn(move || {
+            fourth.poll();
+            done.send(fourth).unwrap();
+        });
+        let fourth = is_done.recv_timeout(secs(5));
+        go.send(()).unwrap();
+        goes_on.join().unwrap();
+        hangs.join().unwrap();
+        assert!(fourth.is_ok(), "its thread hangs, too");
+    });
 }

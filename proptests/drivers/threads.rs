@@ -1,4 +1,4 @@
-//! The blocking driver with real threads: cancelling, refreshes in threads of their own, and deadlines during them.
+//! The blocking driver with real threads: cancelling, refreshes in threads of their own, and deadlines meanwhile.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -400,7 +400,7 @@ fn k11_a_program_of_threads_ends_when_no_refresh_is_under_way() {
     });
 }
 
-/// Limits the process to its present threads.
+/// A process that cannot have another thread.
 #[test]
 fn k11_a_refresh_whose_thread_cannot_be_made_counts_as_abandoned() {
     const CHILD: &str = "RETRY_MACHINE_WITHOUT_THREADS";
@@ -514,7 +514,7 @@ fn s6_a_cancel_in_a_send_lets_it_end_and_keeps_its_answer() {
 
 #[test]
 fn s6_a_cancelled_thread_sends_no_further_attempt() {
-    // The next attempt would be sent at once: the repetition of D13, and that of K4.
+    // What follows the first attempt would be sent at once: the repetition of D13, and that of K4.
     for is_401 in [false, true] {
         let scene = Scene::new(exact());
         let handle = CancelHandle::new();
@@ -625,6 +625,30 @@ fn t4_a_thread_sleeps_in_real_time_and_does_not_spin() {
         let answer = answer.unwrap();
         assert!(answer.waited >= ms(40) && answer.waited <= begun.elapsed());
         assert!(asked.load(Ordering::SeqCst) < 20, "it looked at the clock {} times", asked.load(Ordering::SeqCst));
+    });
+}
+
+#[test]
+fn k8_threads_that_wait_for_a_token_are_woken_in_real_time() {
+    bounded(|| {
+        let desk = Desk::default();
+        let api = Api::new(exact().build().unwrap()).with_login(Some(token("old")), desk.refresh());
+        let server = Server::accepting("new");
+        let begun = Instant::now();
+        let requests: Vec<_> = (0..4)
+            .map(|_| {
+                let (api, server) = (api.clone(), server.clone());
+                thread::spawn(move || call(&api, &server, Idempotency::Idempotent))
+            })
+            .collect();
+        eventually(|| desk.begun() == 1);
+        thread::sleep(ms(20));
+        desk.finish(0, Ok(token("new")));
+        for request in requests {
+            assert_eq!(request.join().unwrap(), ok("new"));
+        }
+        // Else they look again when the lease ends, after 30 s.
+        assert!(begun.elapsed() < secs(15));
     });
 }
 

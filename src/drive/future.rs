@@ -229,7 +229,8 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
 
 /// The refresh of a login, run by the tasks that wait for it.
 pub struct Tasks<S, T, R> {
-    refresh: Mutex<R>,
+    /// `None` while it begins a refresh: that runs a client's code.
+    refresh: Mutex<Option<R>>,
     /// Its types.
     marker: PhantomData<fn(S, T)>,
 }
@@ -244,7 +245,7 @@ impl<S: Sleep> Tasks<S, NoToken, BoxRefresh<S, NoToken>> {
 
 impl<S, T, R> Tasks<S, T, R> {
     pub(super) fn new(refresh: R) -> Tasks<S, T, R> {
-        Tasks { refresh: Mutex::new(refresh), marker: PhantomData }
+        Tasks { refresh: Mutex::new(Some(refresh)), marker: PhantomData }
     }
 }
 
@@ -298,8 +299,12 @@ impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {
         let lease = refresh.lease;
         let Some(id) = login.begin(refresh.generation, lease, Job::new(&login.waiters)) else { return };
-        let begin = || Box::pin(login.background.refresh.lock().refresh(refresh));
-        match catch_unwind(AssertUnwindSafe(begin)) {
+        let taken = login.background.refresh.lock().take();
+        // It hangs where it should return a future, for three leases.
+        let Some(mut refresher) = taken else { return login.end(id, lease, Err(RefreshError::Abandoned)) };
+        let future = catch_unwind(AssertUnwindSafe(|| Box::pin(refresher.refresh(refresh))));
+        *login.background.refresh.lock() = Some(refresher);
+        match future {
             Ok(future) => put_back(login, id, future),
             Err(_) => login.end(id, lease, Err(RefreshError::Abandoned)),
         }

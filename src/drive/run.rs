@@ -259,15 +259,32 @@ async fn refresh_moved<T, B: Background<T>>(login: Option<Arc<SharedLogin<T, B>>
 /// Completes at an instant, or never.
 async fn sleep_until(timer: impl Sleep, service: Arc<SharedService>, until: Option<Timestamp>) {
     let Some(until) = until else { return pending().await };
+    let mut has_slept = false;
     loop {
         // B4: a timer that fires early must not end an attempt early.
         let now = service.clock.now();
         if now >= until {
             return;
         }
+        if core::mem::replace(&mut has_slept, true) {
+            give_way().await;
+        }
         let sleep = timer.sleep(service.clock.real_time(until.saturating_duration_since(now)));
         sleep.await;
     }
+}
+
+/// Gives the runtime its turn: a sleep that ends early at once must not keep it.
+async fn give_way() {
+    let mut has_given = false;
+    poll_fn(|context| {
+        if core::mem::replace(&mut has_given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Waits for the work, the cancel handle or the tick, whichever is first: in this order, if several are ready.
