@@ -164,7 +164,7 @@ fn k8_a_token_whose_drop_panics_keeps_nobody_waiting() {
 
 #[test]
 fn s6_a_cancelled_request_sends_no_further_attempt() {
-    // The cancel comes while the first attempt is under way; what follows its end would be sent at once.
+    // The cancel comes while the first attempt is under way. The next attempt would be sent at once.
     let clock = TestClock::default();
     let handle = CancelHandle::new();
     let api = tasks(exact(), &clock);

@@ -1,4 +1,4 @@
-//! The blocking driver with real threads: cancelling, refreshes in threads of their own, and deadlines meanwhile.
+//! The blocking driver with real threads: cancelling, refreshes in threads of their own, and deadlines during them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
@@ -400,7 +400,7 @@ fn k11_a_program_of_threads_ends_when_no_refresh_is_under_way() {
     });
 }
 
-/// A process that cannot have another thread.
+/// Limits the process to its present threads.
 #[test]
 fn k11_a_refresh_whose_thread_cannot_be_made_counts_as_abandoned() {
     const CHILD: &str = "RETRY_MACHINE_WITHOUT_THREADS";
@@ -514,7 +514,7 @@ fn s6_a_cancel_in_a_send_lets_it_end_and_keeps_its_answer() {
 
 #[test]
 fn s6_a_cancelled_thread_sends_no_further_attempt() {
-    // What follows the first attempt would be sent at once: the repetition of D13, and that of K4.
+    // The next attempt would be sent at once: the repetition of D13, and that of K4.
     for is_401 in [false, true] {
         let scene = Scene::new(exact());
         let handle = CancelHandle::new();

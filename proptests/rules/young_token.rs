@@ -238,7 +238,7 @@ fn k10_d12_a_401_that_the_switch_answers_is_exempt() {
 }
 
 #[test]
-fn k10_d15_token_expired_stands_above_a_scope() {
+fn k10_d15_token_expired_overrides_a_scope() {
     let policy = exact().refresh_on_insufficient(true);
     let reply = Policy::flextell().read(401, [(CHALLENGE, r#"Bearer error="insufficient_scope""#)]);
     let mut scene = young_with(policy, YoungToken::Retry);
