@@ -19,6 +19,7 @@ mod login;
 mod refresh;
 mod request;
 mod run;
+mod service;
 mod sync;
 mod waiters;
 

@@ -2,17 +2,17 @@
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 
 use super::clock::Clock;
 use super::login::{Background, SharedLogin};
-use super::refresh::Fresh;
+use super::refresh::{Fresh, Refresh};
+use super::service::SharedService;
 use super::sync::Mutex;
 use crate::policy::Policy;
-use crate::seed::derive_seed;
+use crate::reply::Reply;
 use crate::time::Timestamp;
-use crate::upstream::{Gate, GateState, LoginState, Service, Upstream};
+use crate::upstream::{Gate, GateState, LoginState, Upstream};
 
 /// A service as a client calls it: everything that requests share, behind locks that are held for one step.
 ///
@@ -32,34 +32,6 @@ pub struct Api<T, B: Background<T>> {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "it has no value")]
 pub enum NoToken {}
-
-/// The parts that all requests to one service share.
-pub(super) struct SharedService {
-    /// A copy to read responses with, without the lock.
-    pub(super) policy: Policy,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) state: Mutex<Service>,
-    seed: u64,
-    requests: AtomicUsize,
-}
-
-impl SharedService {
-    pub(super) fn new(service: Service, clock: Arc<dyn Clock>) -> SharedService {
-        let policy = service.policy().clone();
-        SharedService {
-            policy,
-            clock,
-            state: Mutex::new(service),
-            seed: fastrand::u64(..),
-            requests: AtomicUsize::new(0),
-        }
-    }
-
-    /// Returns the seed of the next request (T5).
-    pub(super) fn next_seed(&self) -> u64 {
-        derive_seed(self.seed, self.requests.fetch_add(1, Ordering::Relaxed) as u64)
-    }
-}
 
 impl<B: Background<NoToken>> Api<NoToken, B> {
     pub(super) fn from_upstream(upstream: Upstream, clock: Arc<dyn Clock>, timer: B::Timer, background: B) -> Self {
@@ -164,6 +136,19 @@ impl<T, B: Background<T>> Api<T, B> {
         let service = self.login.service.state.lock();
         let gate = self.gate.lock();
         Upstream { service: service.clone(), login: login.login.clone(), gate: gate.clone() }
+    }
+}
+
+impl<T, B: Background<NoToken>> Refresh<T, Api<NoToken, B>> {
+    /// Reads a response of the token endpoint, as [`Attempt::read`](super::Attempt::read) reads one of the service: its status
+    /// and its headers. [`RefreshError::unavailable`] takes the result.
+    pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(
+        &self,
+        status: u16,
+        headers: impl IntoIterator<Item = (N, V)>,
+    ) -> Reply {
+        let service = &self.api.login.service;
+        service.policy.read_at(service.clock.unix_time(), status, headers)
     }
 }
 

@@ -3,9 +3,11 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::future::Future;
 use core::time::Duration;
 
-use super::api::SharedService;
+use super::answer::SendResult;
+use super::service::SharedService;
 use super::sync::Mutex;
 use crate::reply::Reply;
 use crate::time::Timestamp;
@@ -92,4 +94,16 @@ impl<T> fmt::Debug for Attempt<T> {
             .field("until", until)
             .finish_non_exhaustive()
     }
+}
+
+/// Sends the attempts of one request, for a type of its own in place of a closure: it can keep what an attempt needs and the
+/// next one reuses. [`future::Api::send`](super::future::Api) takes it.
+pub trait Sender<T> {
+    /// The client's response type.
+    type Response;
+    /// The client's error type.
+    type Error;
+
+    /// Sends the request. The driver drops the future when the attempt has reached its limit.
+    fn send(&mut self, attempt: Attempt<T>) -> impl Future<Output = SendResult<Self::Response, Self::Error>>;
 }

@@ -42,8 +42,10 @@ pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
+use super::service::SharedService;
+use super::sync::Mutex;
 use crate::policy::Policy;
-use crate::upstream::Upstream;
+use crate::upstream::{Gate, Upstream};
 
 /// The handle of a service for blocking clients.
 ///
@@ -292,10 +294,11 @@ impl<T> Threads<T> {
 impl<T: Send + Sync + 'static> Background<T> for Threads<T> {
     type Timer = ();
     type Job = ();
-    type Anonymous = Threads<NoToken>;
+    type View = Api;
 
-    fn anonymous() -> Threads<NoToken> {
-        Threads::without_refresh()
+    fn view(service: Arc<SharedService>, gate: Arc<Mutex<Gate>>, timer: ()) -> Api {
+        let login = SharedLogin::new(service, None, Threads::without_refresh());
+        Api { login: Arc::new(login), gate, timer }
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<T>) {

@@ -45,6 +45,7 @@ use std::task::Wake;
 use super::answer::{CallResult, SendResult};
 use super::api::NoToken;
 use super::attempt::Attempt;
+pub use super::attempt::Sender;
 pub use super::clock::Sleep;
 use super::clock::{Clock, SystemClock};
 use super::login::{Background, SharedLogin, drop_quietly};
@@ -52,10 +53,11 @@ pub use super::refresh::RefreshResult;
 use super::refresh::{Fresh, RefreshError};
 use super::request::Request;
 use super::run::run;
+use super::service::SharedService;
 use super::sync::{AtomicBool, Mutex, Ordering};
 use super::waiters::Waiters;
 use crate::policy::Policy;
-use crate::upstream::Upstream;
+use crate::upstream::{Gate, Upstream};
 
 /// The handle of a service for async clients.
 ///
@@ -100,18 +102,6 @@ impl<S: Sleep, T> Refresher<S, T> for BoxRefresh<S, T> {
     fn refresh(&mut self, refresh: Refresh<S, T>) -> Self::Future {
         self.0(refresh)
     }
-}
-
-/// Sends the attempts of one request, for a type of its own in place of a closure: it can keep what an attempt needs and the
-/// next one reuses. [`Api::send`] takes it.
-pub trait Sender<T> {
-    /// The client's response type.
-    type Response;
-    /// The client's error type.
-    type Error;
-
-    /// Sends the request. The driver drops the future when the attempt has reached its limit.
-    fn send(&mut self, attempt: Attempt<T>) -> impl Future<Output = SendResult<Self::Response, Self::Error>>;
 }
 
 impl<S: Sleep> Api<S> {
@@ -290,10 +280,11 @@ impl<F> Job<F> {
 impl<S: Sleep, T, R: Refresher<S, T>> Background<T> for Tasks<S, T, R> {
     type Timer = S;
     type Job = Job<R::Future>;
-    type Anonymous = Tasks<S, NoToken, BoxRefresh<S, NoToken>>;
+    type View = Api<S>;
 
-    fn anonymous() -> Self::Anonymous {
-        Tasks::without_refresh()
+    fn view(service: Arc<SharedService>, gate: Arc<Mutex<Gate>>, timer: S) -> Api<S> {
+        let login = SharedLogin::new(service, None, Tasks::without_refresh());
+        Api { login: Arc::new(login), gate, timer }
     }
 
     fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<S, T>) {

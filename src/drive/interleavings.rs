@@ -17,9 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use loom::future::block_on;
 use loom::thread;
 
-use super::api::{NoToken, SharedService};
+use super::api::NoToken;
 use super::future::{BoxRefresh, Tasks};
 use super::login::{Background, SharedLogin};
+use super::service::SharedService;
 use super::sync::{AtomicBool, Mutex, Ordering};
 use super::{Api, Clock, Fresh, Refresh};
 use crate::upstream::{Gate, Scope, Service};
@@ -125,8 +126,7 @@ fn lead(login: &Arc<Login>, now: Timestamp) -> Option<Facts> {
     let Some(Action::RefreshToken { lease, generation: 0, .. }) = action else { return None };
     let token = state.token.clone().unwrap();
     drop(state);
-    let anonymous = SharedLogin::new(login.service.clone(), None, Runner::anonymous());
-    let api = Api { login: Arc::new(anonymous), gate: Arc::new(Mutex::new(Gate::new())), timer: sleep as Sleep };
+    let api = Runner::view(login.service.clone(), Arc::new(Mutex::new(Gate::new())), sleep);
     let www_authenticate = Vec::new();
     Some(Refresh { token, generation: 0, lease, timeout: Duration::ZERO, challenge: None, www_authenticate, api })
 }

@@ -7,16 +7,13 @@ use core::pin::Pin;
 use core::task::{Context, Poll};
 use std::panic::catch_unwind;
 
-use super::api::{Api, NoToken, SharedService};
 use super::refresh::{Fresh, Refresh, RefreshResult};
+use super::service::SharedService;
 use super::sync::Mutex;
 use super::waiters::Waiters;
 use crate::event::RefreshOutcome;
 use crate::time::Timestamp;
-use crate::upstream::Login;
-
-/// The handle of a service for calls without a token.
-pub(super) type Anonymous<T, B> = Api<NoToken, <B as Background<T>>::Anonymous>;
+use crate::upstream::{Gate, Login};
 
 /// A login with its token, and what runs its refresh.
 pub struct SharedLogin<T, B: Background<T>> {
@@ -43,14 +40,14 @@ pub trait Background<T>: Sized {
     type Timer: Clone;
     /// The runner of one refresh.
     type Job;
-    /// The same for a login without a token.
-    type Anonymous: Background<NoToken, Timer = Self::Timer>;
+    /// The handle of the same service without a token, for the refresh's own calls (K9).
+    type View;
 
-    /// Returns what runs the refresh of a login without a token: nothing.
-    fn anonymous() -> Self::Anonymous;
+    /// Returns that handle.
+    fn view(service: Arc<SharedService>, gate: Arc<Mutex<Gate>>, timer: Self::Timer) -> Self::View;
 
     /// Begins a refresh, or goes on with the one under way (K11).
-    fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<T, Anonymous<T, Self>>);
+    fn begin(login: &Arc<SharedLogin<T, Self>>, refresh: Refresh<T, Self::View>);
 
     /// Goes on with the refresh under way, if it is the waiting tasks that do so.
     fn poll(login: &SharedLogin<T, Self>);

@@ -5,8 +5,6 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::api::{Api, NoToken};
-use super::login::Background;
 use crate::event::RefreshOutcome;
 use crate::reply::{BearerErrorCode, Reply};
 
@@ -119,19 +117,6 @@ impl<T, V> Refresh<T, V> {
     /// breaker and gate with all others, and can never wait for this refresh.
     pub fn api(&self) -> &V {
         &self.api
-    }
-}
-
-impl<T, B: Background<NoToken>> Refresh<T, Api<NoToken, B>> {
-    /// Reads a response of the token endpoint, as [`Attempt::read`](super::Attempt::read) reads one of the service: its status
-    /// and its headers. [`RefreshError::unavailable`] takes the result.
-    pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(
-        &self,
-        status: u16,
-        headers: impl IntoIterator<Item = (N, V)>,
-    ) -> Reply {
-        let service = &self.api.login.service;
-        service.policy.read_at(service.clock.unix_time(), status, headers)
     }
 }
 

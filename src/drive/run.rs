@@ -11,14 +11,14 @@ use core::time::Duration;
 use std::panic::catch_unwind;
 
 use super::answer::{Answer, CallResult, RequestError};
-use super::api::{Api, SharedService};
-use super::attempt::{Attempt, Call};
+use super::api::Api;
+use super::attempt::{Attempt, Call, Sender};
 use super::cancel::{CancelHandle, Cancelled};
 use super::clock::Sleep;
-use super::future::Sender;
 use super::login::{Background, SharedLogin};
 use super::refresh::Refresh;
 use super::request::{Observer, Request, Start, Step, StepTrigger};
+use super::service::SharedService;
 use super::sync::Mutex;
 use crate::action::Action;
 use crate::event::{Event, RefreshOutcome, TransportErrorKind};
@@ -185,7 +185,6 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
         // A panic of the clock or of the timer must not come between a lease and its refresh.
         let guard = Unbegun { login: &*self.login, at: next.at, lease };
         let service = &self.call.service;
-        let anonymous = SharedLogin::new(service.clone(), None, B::anonymous());
         let refresh = Refresh {
             token,
             generation,
@@ -193,7 +192,7 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
             timeout: service.clock.real_time(until.saturating_duration_since(next.at)),
             challenge,
             www_authenticate: self.challenge_for(generation),
-            api: Api { login: Arc::new(anonymous), gate: self.gate.clone(), timer: self.view_timer.clone() },
+            api: B::view(service.clone(), self.gate.clone(), self.view_timer.clone()),
         };
         core::mem::forget(guard);
         B::begin(&self.login, refresh);

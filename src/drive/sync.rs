@@ -14,7 +14,7 @@ use std::sync::{Mutex as Lock, MutexGuard};
 /// A mutex that a panic does not poison: it is held for a few instructions of the crate's own, which leave nothing half
 /// changed.
 #[derive(Debug, Default)]
-pub(super) struct Mutex<T>(Lock<T>);
+pub struct Mutex<T>(Lock<T>);
 
 impl<T> Mutex<T> {
     pub(super) fn new(value: T) -> Mutex<T> {
