@@ -329,8 +329,9 @@ impl Dialect {
 
 /// H11: reads `32/40`, or `api-usage=18/5000`.
 fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
-    let after_name = value.iter().position(|c| *c == b'=').map_or(0, |at| at + 1);
-    let counts = &value[after_name..];
+    // A name has no semicolon: `32;w=60/40` begins with its count.
+    let name = value.split(|c| *c == b'=').next().filter(|name| name.len() < value.len() && !name.contains(&b';'));
+    let counts = &value[name.map_or(0, |name| name.len() + 1)..];
     let slash = counts.iter().position(|c| *c == b'/')?;
     Some((number::count(trim(&counts[..slash]))?, number::count(trim(&counts[slash + 1..]))?))
 }

@@ -232,6 +232,8 @@ fn h11_each_meaning_and_unit_of_an_own_name() {
     assert_eq!(own(Limit, "7;w=1").limit(), Some(7));
     for (value, remaining, limit) in [
         ("32/40", 8, 40),
+        ("18;w=60/5000", 4982, 5000),
+        ("api-usage=18;w=60/5000", 4982, 5000),
         ("40/40", 0, 40),
         ("41/40", 0, 40),
         ("api-usage=18/5000", 4_982, 5_000),

@@ -71,9 +71,10 @@ pub(super) fn count(value: &[u8]) -> Option<u64> {
 pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
     let slash = value.iter().position(|byte| *byte == b'/')?;
     let (used, limit) = (value.get(..slash)?, value.get(slash + 1..)?);
-    let used = match used.iter().rposition(|byte| *byte == b'=') {
-        Some(equals) => used.get(equals + 1..)?,
-        None => used,
+    // A window behind the count has an equals sign, too.
+    let used = match used.iter().position(|byte| matches!(byte, b'=' | b';')) {
+        Some(end) if used.get(end) == Some(&b'=') => used.get(end + 1..)?,
+        _ => used,
     };
     Some((count(trim(used))?, count(trim(limit))?))
 }
