@@ -22,7 +22,9 @@ use super::service::SharedService;
 use super::sync::Mutex;
 use crate::action::Action;
 use crate::event::{Event, RefreshOutcome, TransportErrorKind};
+use crate::failure::{Failure, FailureKind};
 use crate::machine::RetryMachine;
+use crate::reply::RejectedFields;
 use crate::time::Timestamp;
 use crate::upstream::{Gate, Scope};
 
@@ -105,18 +107,32 @@ pub(super) async fn run<T, B: Background<T>, S: Sender<T>>(
                 waited = waited.saturating_add(service.clock.now().saturating_duration_since(next.at));
                 if matches!(ended, Ended::Cancelled) { Event::Cancel } else { Event::Tick }
             }
-            Action::Done { explanation, .. } => {
+            Action::Done { status, explanation } => {
                 let attempts = request.machine.attempts();
-                return match response {
-                    Some(response) => Ok(Answer { response, attempts, waited, explanation }),
+                let Some(response) = response else {
                     // Only a response that has just come ends a request. Defined anyway.
-                    _ => {
-                        Err(Box::new(RequestError { failure: request.machine.lost_answer(), response, error, waited }))
-                    }
+                    let failure = lost_answer(status, attempts, next.at);
+                    return Err(Box::new(RequestError { failure, response, error, waited }));
                 };
+                return Ok(Answer { response, attempts, waited, explanation });
             }
             Action::Fail(failure) => return Err(Box::new(RequestError { failure, response, error, waited })),
         };
+    }
+}
+
+/// Returns the failure of an answered request whose response is lost.
+fn lost_answer(status: u16, attempts: u32, at: Timestamp) -> Failure {
+    Failure {
+        kind: FailureKind::Cancelled,
+        status: Some(status),
+        attempts,
+        elapsed: 0,
+        ended: at,
+        not_before: None,
+        cause: None,
+        rejected: RejectedFields::default(),
+        challenge: None,
     }
 }
 

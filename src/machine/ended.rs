@@ -72,12 +72,6 @@ impl RetryMachine {
         }
     }
 
-    /// Returns the failure of an answered request whose response is lost.
-    #[cfg(feature = "std")]
-    pub(crate) fn lost_answer(&self) -> Failure {
-        self.failure(FailureKind::Cancelled)
-    }
-
     /// Returns the explanation of an answer.
     pub(super) fn final_explanation(&self) -> Explanation {
         Explanation { attempt: self.attempts, rejected: self.view().rejected, ..Explanation::default() }
