@@ -141,7 +141,7 @@ impl<T, B: Background<T>> Api<T, B> {
 
 impl<T, B: Background<NoToken>> Refresh<T, Api<NoToken, B>> {
     /// Reads a response of the token endpoint, as [`Attempt::read`](super::Attempt::read) reads one of the service: its status
-    /// and its headers. [`RefreshError::unavailable`] takes the result.
+    /// and its headers. [`RefreshError::unavailable`](super::RefreshError::unavailable) takes the result.
     pub fn read<N: AsRef<[u8]>, V: AsRef<[u8]>>(
         &self,
         status: u16,
