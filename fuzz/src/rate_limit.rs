@@ -107,7 +107,13 @@ fn check_usage(data: &[u8]) {
     let policy = Policy::flextell().into_builder().dialect(OWN).build().expect("a dialect");
     let reply = policy.read(429, [("API-Usage", data)]);
     let usage = data.iter().position(|byte| *byte == b'/').and_then(|slash| {
-        let used = data[..slash].rsplit(|byte| *byte == b'=').next()?;
+        let before = &data[..slash];
+        // A name has no semicolon: a window behind the count has an equals sign, too.
+        let name = before.split(|byte| *byte == b'=').next().filter(|name| !name.contains(&b';'));
+        let used = match name {
+            Some(name) if name.len() < before.len() => &before[name.len() + 1..],
+            _ => before,
+        };
         Some((count(trim(used))?, count(trim(&data[slash + 1..]))?))
     });
     let remaining = usage.map(|(used, limit)| limit.saturating_sub(used));
