@@ -343,7 +343,7 @@ impl Step<'_> {
                 let until = machine.next_tick(&self.service.policy).unwrap_or(machine.until);
                 Action::AwaitRefresh { until, explanation }
             }
-            Phase::Done => Action::Done { status: machine.status, explanation: self.machine.final_explanation() },
+            Phase::Done => machine.answer(),
             Phase::Failed(kind) => Action::Fail(machine.failure(kind)),
         }
     }

@@ -93,9 +93,9 @@ impl<T: Send + Sync + 'static> Api<T> {
     /// and gate stay shared (rule S8), so a service with many users has one handle for each of them.
     ///
     /// `first` is the token at the start; with `None` the login begins without one (rule K9). `refresh` is called once for
-    /// each refresh, in a thread of its own, which no request can lose (rule K11); requests that wait for it keep their
-    /// deadlines. If it panics, the refresh counts as abandoned. Calls that the refresh makes to the same service go
-    /// through [`Refresh::api`](super::Refresh::api).
+    /// each token, and again only where it failed or hung through three leases. It runs in a thread of its own, which no
+    /// request can lose (rule K11); requests that wait for it keep their deadlines. If it panics, the refresh counts as
+    /// abandoned. Calls that the refresh makes to the same service go through [`Refresh::api`](super::Refresh::api).
     ///
     /// ```
     /// use retry_machine::drive::{Fresh, blocking};

@@ -9,8 +9,9 @@ use super::waiters::Waiters;
 
 /// Cancels requests from another thread or task, for a shutdown or a user who gave up (rule S6).
 ///
-/// Clones are one cancel handle. Give one to each request that it is for, by [`Request::cancelled_by`](super::Request::cancelled_by): its waits
-/// end at once. A blocking attempt that is under way ends as its HTTP client ends it, so give attempts a time limit, too.
+/// Clones are one cancel handle. Give one to each request that it is for, by
+/// [`Request::cancelled_by`](super::Request::cancelled_by): its waits end at once. A blocking attempt that is under way ends
+/// as its HTTP client ends it, so give attempts a time limit, too.
 ///
 /// ```
 /// use retry_machine::drive::{CancelHandle, Request, blocking};

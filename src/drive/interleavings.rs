@@ -131,6 +131,18 @@ fn lead(login: &Arc<Login>, now: Timestamp) -> Option<Facts> {
     Some(Refresh { token, generation: 0, lease, timeout: Duration::ZERO, challenge: None, www_authenticate, api })
 }
 
+/// Starts a request that follows.
+fn follow(login: &Arc<Login>) -> thread::JoinHandle<()> {
+    let login = login.clone();
+    thread::spawn(move || block_on(login.moved(0)))
+}
+
+/// Starts the answer of the token endpoint.
+fn answer_soon(answer: &Answer) -> thread::JoinHandle<()> {
+    let answer = answer.clone();
+    thread::spawn(move || answer.send())
+}
+
 fn sleep(_: Duration) -> core::future::Pending<()> {
     core::future::pending()
 }
@@ -147,14 +159,7 @@ fn k8_nobody_misses_the_outcome() {
     explore("a leader and a follower", 3, || {
         let answer = Answer::default();
         let (login, facts) = login(&answer);
-        let follower = {
-            let login = login.clone();
-            thread::spawn(move || block_on(login.moved(0)))
-        };
-        let endpoint = {
-            let answer = answer.clone();
-            thread::spawn(move || answer.send())
-        };
+        let (follower, endpoint) = (follow(&login), answer_soon(&answer));
         Tasks::begin(&login, facts);
         block_on(login.moved(0));
         follower.join().unwrap();
@@ -169,14 +174,7 @@ fn k11_a_follower_goes_on_when_the_leader_is_dropped() {
     explore("a leader that is dropped after its first poll", 3, || {
         let answer = Answer::default();
         let (login, facts) = login(&answer);
-        let follower = {
-            let login = login.clone();
-            thread::spawn(move || block_on(login.moved(0)))
-        };
-        let endpoint = {
-            let answer = answer.clone();
-            thread::spawn(move || answer.send())
-        };
+        let (follower, endpoint) = (follow(&login), answer_soon(&answer));
         Tasks::begin(&login, facts);
         {
             let mut moved = Box::pin(login.moved(0));

@@ -189,7 +189,7 @@ impl<T, B: Background<T>> ActiveRequest<'_, T, B> {
             action,
             tick: self.machine.next_tick(&service.policy),
             wakeups: login.login.wakeups(),
-            token: login.token.clone().filter(|_| needs_token),
+            token: login.token.as_ref().filter(|_| needs_token).cloned(),
             last_report: login.last_report,
         }
     }

@@ -9,9 +9,7 @@
 //! ```
 
 use super::{Flags, Phase, RetryMachine, Step};
-#[cfg(feature = "std")]
-use crate::action::Action;
-use crate::action::Explanation;
+use crate::action::{Action, Explanation};
 use crate::failure::{Failure, FailureKind};
 use crate::reply::RejectedFields;
 use crate::time::Timestamp;
@@ -66,15 +64,17 @@ impl RetryMachine {
     #[cfg(feature = "std")]
     pub(crate) fn terminal_action(&self) -> Option<Action> {
         match self.phase {
-            Phase::Done => Some(Action::Done { status: self.status, explanation: self.final_explanation() }),
+            Phase::Done => Some(self.answer()),
             Phase::Failed(kind) => Some(Action::Fail(self.failure(kind))),
             Phase::Ready | Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => None,
         }
     }
 
-    /// Returns the explanation of an answer.
-    pub(super) fn final_explanation(&self) -> Explanation {
-        Explanation { attempt: self.attempts, rejected: self.view().rejected, ..Explanation::default() }
+    /// Returns the terminal action of a request that was answered.
+    pub(super) fn answer(&self) -> Action {
+        let rejected = self.view().rejected;
+        let explanation = Explanation { attempt: self.attempts, rejected, ..Explanation::default() };
+        Action::Done { status: self.status, explanation }
     }
 
     /// Returns the failure of a request that ended with this kind (E1).

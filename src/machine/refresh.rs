@@ -48,8 +48,7 @@ impl Step<'_> {
         if self.young_token(reply) == Some(YoungToken::Surface) {
             return self.fail(FailureKind::Unauthorized);
         }
-        // K4: the attempt was sent with an older token.
-        let is_outdated = self.machine.token_or_lease.token() != self.login.token();
+        let is_outdated = !self.has_sent_current_token();
         if !is_outdated {
             self.login.note_refusal();
         }
@@ -73,11 +72,16 @@ impl Step<'_> {
     /// Returns what the policy says about this 401, if the token is young (K10).
     pub(super) fn young_token(&self, reply: &Reply) -> Option<YoungToken> {
         let policy = &self.service.policy;
-        let is_current = self.login.has_token() && self.machine.token_or_lease.token() == self.login.token();
+        let is_current = self.login.has_token() && self.has_sent_current_token();
         let is_insufficient = reply.lacking().is_some() && reply.verdict() != Some(Verdict::TokenExpired);
         // D12: the switch is about scopes and claims, which the token's age does not change.
         let is_about_token = !is_insufficient && !self.refresh_is_useless(reply);
         (is_current && is_about_token && self.login.is_young(self.now, policy)).then_some(policy.young_token)
+    }
+
+    /// Returns whether the attempt in flight was sent with the current token, and not with an older one (K4).
+    fn has_sent_current_token(&self) -> bool {
+        self.machine.token_or_lease.token() == self.login.token()
     }
 
     /// Returns whether challenge or code say that a new token would be refused as this one was (D12). The verdict *token

@@ -89,7 +89,7 @@ impl Step<'_> {
         let policy = &self.service.policy;
         let machine = &mut *self.machine;
         let timeout = machine.limits.attempt_timeout(policy).map(|limit| self.now.after(limit));
-        let limits = [timeout, machine.deadline(&self.service.policy)];
+        let limits = [timeout, machine.deadline(policy)];
         machine.until = limits.into_iter().flatten().min().unwrap_or(Timestamp::MAX);
         machine.attempts = machine.attempts.saturating_add(1);
         if machine.attempts == 1 || self.service.breaker.has_opened_since(machine.send_epoch) {
