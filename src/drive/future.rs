@@ -123,9 +123,10 @@ impl<S: Sleep, T, R: Refresher<S, T>> Api<S, T, R> {
     /// and gate stay shared (rule S8), so a service with many users has one handle for each of them.
     ///
     /// `first` is the token at the start; with `None` the login begins without one (rule K9). `refresh` is called once for
-    /// each token, and again only where it failed or hung through three leases. Whoever waits for the token goes on with its future, and the handle keeps it when nobody waits any more
-    /// (rule K11), so a refresh token is never replayed and a new token never lost. Calls that the refresh makes to the
-    /// same service go through [`Refresh::api`](super::Refresh::api).
+    /// each token, and again only where it failed or hung through three leases. Whoever waits for the token goes on with its
+    /// future, and the handle keeps it when nobody waits any more (rule K11), so no dropped request replays a refresh token
+    /// or loses a new one. Calls that the refresh makes to the same service go through
+    /// [`Refresh::api`](super::Refresh::api).
     ///
     /// ```
     /// use core::time::Duration;
