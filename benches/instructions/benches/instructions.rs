@@ -1,1 +1,129 @@
-fn main() {}
+//! The instructions that each piece of work takes, counted by valgrind: exact, and the same on a busy machine.
+//!
+//! `benches/instructions/measure` runs this, and compares the counts with the committed table.
+
+use core::hint::black_box;
+use core::time::Duration;
+
+use gungraun::prelude::*;
+use http::HeaderMap;
+use retry_machine::{Action, Event, Idempotency, RefreshOutcome, Reply, RetryMachine, Timestamp};
+use workloads::{Header, OK, RATE_LIMIT, RETRY_AFTER, UNAVAILABLE, World, header_map};
+
+// ---- Decisions ----
+
+#[library_benchmark]
+#[bench::from_slice(workloads::sent(), &UNAVAILABLE)]
+fn unavailable(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>) {
+    let reply = world.upstream.policy().read(503, headers.iter().copied());
+    let action = world.handle(Event::Reply { attempt: 1, reply });
+    (action, world)
+}
+
+#[library_benchmark]
+#[bench::from_header_map(workloads::sent(), header_map(&UNAVAILABLE))]
+fn unavailable_map(mut world: Box<World>, headers: HeaderMap) -> (Action, Box<World>, HeaderMap) {
+    let reply = world.upstream.policy().read(503, &headers);
+    let action = world.handle(Event::Reply { attempt: 1, reply });
+    (action, world, headers)
+}
+
+#[library_benchmark]
+#[bench::from_slice(workloads::idle(), &OK)]
+fn success(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>) {
+    world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
+    let _ = black_box(world.handle(Event::Start));
+    let reply = world.upstream.policy().read(200, headers.iter().copied());
+    let action = world.handle(Event::Reply { attempt: 1, reply });
+    (action, world)
+}
+
+#[library_benchmark]
+#[bench::unavailable(workloads::sent(), 503)]
+#[bench::not_found(workloads::sent(), 404)]
+fn status_alone(mut world: Box<World>, status: u16) -> (Action, Box<World>) {
+    let action = world.handle(Event::Reply { attempt: 1, reply: Reply::new(status) });
+    (action, world)
+}
+
+#[library_benchmark]
+#[bench::from_new(workloads::idle())]
+fn five_retries(mut world: Box<World>) -> (Action, Box<World>) {
+    world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
+    let mut action = world.handle(Event::Start);
+    while let Action::Send { attempt, .. } = action {
+        let answer = world.handle(Event::Reply { attempt, reply: Reply::new(503) });
+        let Action::Wait { until, .. } = answer else { return (answer, world) };
+        world.now = until;
+        action = world.handle(Event::Tick);
+    }
+    (action, world)
+}
+
+#[library_benchmark]
+#[bench::of_one_request(workloads::sent())]
+fn refresh(mut world: Box<World>) -> (Action, Box<World>) {
+    let action = world.handle(Event::Reply { attempt: 1, reply: Reply::new(401) });
+    let Action::RefreshToken { lease, .. } = action else { return (action, world) };
+    let outcome = RefreshOutcome::Refreshed { expires_in: Some(Duration::from_secs(3_600)) };
+    let _ = black_box(world.upstream.login.report_refresh(world.now, lease, outcome));
+    let action = world.handle(Event::Tick);
+    (action, world)
+}
+
+#[library_benchmark]
+#[bench::new_request(workloads::closed())]
+fn closed_gate(mut world: Box<World>) -> (Action, Box<World>) {
+    world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(8));
+    let action = world.handle(Event::Start);
+    (action, world)
+}
+
+// ---- Reading ----
+
+#[library_benchmark]
+#[bench::nothing(workloads::idle())]
+fn reader(world: Box<World>) -> (Reply, Box<World>) {
+    (world.upstream.policy().reader(None, 503).finish(), world)
+}
+
+#[library_benchmark]
+#[bench::seconds(workloads::idle(), RETRY_AFTER[0].1)]
+#[bench::imf_fixdate(workloads::idle(), RETRY_AFTER[1].1)]
+#[bench::rfc_850(workloads::idle(), RETRY_AFTER[2].1)]
+#[bench::asctime(workloads::idle(), RETRY_AFTER[3].1)]
+fn retry_after(world: Box<World>, value: &str) -> (Reply, Box<World>) {
+    let wall_clock = Some(Duration::from_secs(1_445_412_480));
+    let mut reader = world.upstream.policy().reader(wall_clock, 503);
+    reader.feed(b"retry-after", value.as_bytes());
+    (reader.finish(), world)
+}
+
+#[library_benchmark]
+#[bench::field(workloads::idle(), RATE_LIMIT)]
+fn rate_limit(world: Box<World>, value: &str) -> (Reply, Box<World>) {
+    let mut reader = world.upstream.policy().reader(None, 200);
+    reader.feed(b"ratelimit", value.as_bytes());
+    (reader.finish(), world)
+}
+
+#[library_benchmark]
+#[bench::unavailable(workloads::idle(), &UNAVAILABLE)]
+#[bench::ok(workloads::idle(), &OK)]
+fn ten_headers(world: Box<World>, headers: &[Header]) -> (Reply, Box<World>) {
+    (world.upstream.policy().read(503, headers.iter().copied()), world)
+}
+
+#[library_benchmark]
+#[bench::unavailable(workloads::idle(), header_map(&UNAVAILABLE))]
+fn ten_headers_map(world: Box<World>, headers: HeaderMap) -> (Reply, Box<World>, HeaderMap) {
+    (world.upstream.policy().read(503, &headers), world, headers)
+}
+
+library_benchmark_group!(
+    name = decisions,
+    benchmarks = [unavailable, unavailable_map, success, status_alone, five_retries, refresh, closed_gate]
+);
+library_benchmark_group!(name = reading, benchmarks = [reader, retry_after, rate_limit, ten_headers, ten_headers_map]);
+
+main!(library_benchmark_groups = [decisions, reading]);

@@ -51,22 +51,53 @@ pub fn header_map(headers: &[Header]) -> HeaderMap {
     headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
-/// Returns an upstream of common practice.
-#[must_use]
-pub fn upstream() -> Upstream {
-    Upstream::new(Policy::common())
+/// What a client has while a request runs, and the time.
+#[derive(Clone)]
+pub struct World {
+    pub upstream: Upstream,
+    pub machine: RetryMachine,
+    pub now: Timestamp,
 }
 
-/// Returns an upstream, and a request to it whose first attempt is under way.
+impl World {
+    /// Tells the machine what happened.
+    pub fn handle(&mut self, event: Event) -> Action {
+        self.machine.handle(self.now, event, &mut self.upstream)
+    }
+}
+
+/// Returns an upstream of common practice, and a request that has not begun.
+#[must_use]
+pub fn idle() -> Box<World> {
+    let upstream = Upstream::new(Policy::common());
+    let machine = RetryMachine::new(Idempotency::Idempotent, 7);
+    Box::new(World { upstream, machine, now: Timestamp::from_millis(80) })
+}
+
+/// Returns a request whose first attempt is under way.
 ///
 /// # Panics
 ///
 /// Panics if the machine does not send.
 #[must_use]
-pub fn sent() -> (Upstream, RetryMachine) {
-    let mut upstream = upstream();
-    let mut machine = RetryMachine::new(Idempotency::Idempotent, 7);
-    let action = machine.handle(Timestamp::ZERO, Event::Start, &mut upstream);
+pub fn sent() -> Box<World> {
+    let mut world = idle();
+    let action = world.handle(Event::Start);
     assert!(matches!(action, Action::Send { .. }), "{action}");
-    (upstream, machine)
+    world.now = Timestamp::from_millis(160);
+    world
+}
+
+/// Returns an upstream whose gate a throttle has closed.
+///
+/// # Panics
+///
+/// Panics if the gate is open.
+#[must_use]
+pub fn closed() -> Box<World> {
+    let mut world = sent();
+    let reply = world.upstream.policy().read(429, [("retry-after", "30")]);
+    let action = world.handle(Event::Reply { attempt: 1, reply });
+    assert!(matches!(action, Action::Wait { .. }), "{action}");
+    world
 }
