@@ -9,6 +9,7 @@ use crate::time;
 #[cfg(feature = "json")]
 mod body;
 mod dialect;
+mod facts;
 mod header_time;
 mod number;
 mod rate_limit;

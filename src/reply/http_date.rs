@@ -7,24 +7,26 @@
 /// fields are equal: a two-digit year never equals a four-digit one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HttpDate {
-    /// 0 to 9999, or 0 to 99 if `two_digit_year`.
-    year: i32,
-    two_digit_year: bool,
-    /// 1 to 12.
-    month: i32,
-    /// 1 to 31, and at most the month's length in some year that `year` can mean.
-    day: i32,
     /// 0 to 86,400, which is 23:59:60.
-    second_of_day: i32,
+    second_of_day: u32,
+    /// 0 to 9999, or [`TWO_DIGITS`] and a year of two digits.
+    year: u16,
+    /// 1 to 12.
+    month: u8,
+    /// 1 to 31, and at most the month's length in some year that `year` can mean.
+    day: u8,
 }
 
+/// Marks a year of two digits.
+const TWO_DIGITS: u16 = 10_000;
+
 impl HttpDate {
-    /// Makes a date of its parts, the month counted from 1. Returns `None` for a month or day that does not exist.
+    /// Makes a date of its parts, the month counted from 1. Returns `None` for a year, month or day that does not exist.
     #[cfg(feature = "vendor-times")]
     #[must_use]
-    pub fn new(year: i32, month: i32, day: i32, second_of_day: i32) -> Option<Self> {
-        let date = HttpDate { year, two_digit_year: false, month, day, second_of_day };
-        ((1..=12).contains(&month) && date.day_exists_in(year)).then_some(date)
+    pub fn new(year: u16, month: u8, day: u8, second_of_day: u32) -> Option<Self> {
+        let date = HttpDate { second_of_day, year, month, day };
+        (year < TWO_DIGITS && date.exists()).then_some(date)
     }
 
     /// Reads a date that fills `value` exactly. It is case-sensitive, without white space around it (rule H3).
@@ -34,21 +36,31 @@ impl HttpDate {
     /// read if any century makes it a leap year. Returns `None` for anything else, including an impossible date such as
     /// 31 February or hour 24.
     #[must_use]
+    #[rustfmt::skip] // Each form is a line below its example.
     pub fn parse(value: &[u8]) -> Option<Self> {
-        let mut text = Text(value);
-        let day_name_ending = text.one_of(&DAY_NAMES)?;
-        let date = if text.skip(b", ").is_some() {
-            text.imf_fixdate()?
-        } else if text.skip(b" ").is_some() {
-            text.asctime_date()?
-        } else {
-            text.skip(day_name_ending)?;
-            text.skip(b", ")?;
-            text.rfc850_date()?
+        let (has_day_name, year, month, numbers) = match *value {
+            // Sun, 06 Nov 1994 08:49:37 GMT
+            [u, v, w, b',', b' ', d, e, b' ', m, n, o, b' ', a, b, y, z, b' ', h, i, b':', j, k, b':', s, t, b' ', b'G', b'M', b'T'] =>
+                (is_day_name([u, v, w]), number([a, b, y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]]),
+            // Sun Nov  6 08:49:37 1994
+            [u, v, w, b' ', m, n, o, b' ', d, e, b' ', h, i, b':', j, k, b':', s, t, b' ', a, b, y, z] => {
+                let d = if d == b' ' { b'0' } else { d };
+                (is_day_name([u, v, w]), number([a, b, y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]])
+            }
+            // Sunday, 06-Nov-94 08:49:37 GMT
+            [ref name @ .., b',', b' ', d, e, b'-', m, n, o, b'-', y, z, b' ', h, i, b':', j, k, b':', s, t, b' ', b'G', b'M', b'T'] =>
+                (is_long_day_name(name), TWO_DIGITS + number([y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]]),
+            _ => return None,
         };
-        // F9: a year from 0 to 99 is a leap year if and only if some century makes its two digits one. So this check is
-        // right for a two-digit year.
-        (text.0.is_empty() && date.day_exists_in(date.year)).then_some(date)
+        let [day, hour, minute, second] = numbers.map(number);
+        let (hour, minute, second) = (hour?, minute?, second?);
+        let date = HttpDate {
+            second_of_day: (u32::from(hour) * 60 + u32::from(minute)) * 60 + u32::from(second),
+            year,
+            month: month_number(month)?,
+            day: u8::try_from(day?).ok()?,
+        };
+        (has_day_name && hour <= 23 && minute <= 59 && second <= 60 && date.exists()).then_some(date)
     }
 
     /// Returns the date in seconds since 1970-01-01T00:00:00Z, negative before that.
@@ -60,29 +72,51 @@ impl HttpDate {
     /// references from 1950 to 2049 it is 2000.
     #[must_use]
     pub fn unix_seconds(self, reference_year: i32) -> Option<i64> {
-        let year = if self.two_digit_year {
+        let year = if self.has_two_digit_year() {
             let latest = reference_year.clamp(FIRST_YEAR, LAST_YEAR) + 50;
-            latest - (latest - self.year).rem_euclid(100)
+            latest - (latest - i32::from(self.year - TWO_DIGITS)).rem_euclid(100)
         } else {
-            self.year
+            self.year.into()
         };
-        let day_of_year = days_before_month(year, self.month) + self.day - 1;
-        self.day_exists_in(year).then(|| unix_seconds_at(year, day_of_year) + i64::from(self.second_of_day))
+        let day_of_year = days_before_month(year, self.month.into()) + i32::from(self.day) - 1;
+        self.exists_in(year).then(|| unix_seconds_at(year, day_of_year) + i64::from(self.second_of_day))
     }
 
     /// Returns whether the year has two digits, so that [`unix_seconds`](Self::unix_seconds) depends on its argument.
     #[must_use]
     pub fn has_two_digit_year(self) -> bool {
-        self.two_digit_year
+        self.year >= TWO_DIGITS
     }
 
-    fn day_exists_in(self, year: i32) -> bool {
+    /// Returns whether some year that `year` can mean has this day.
+    fn exists(self) -> bool {
+        // F9: a year from 0 to 99 is a leap year if and only if some century makes its two digits one.
+        self.exists_in(i32::from(self.year % TWO_DIGITS))
+    }
+
+    fn exists_in(self, year: i32) -> bool {
         let length = match self.month {
-            2 => 28 + i32::from(is_leap(year)),
+            2 => 28 + u8::from(is_leap(year)),
             4 | 6 | 9 | 11 => 30,
-            _ => 31,
+            1..=12 => 31,
+            _ => 0,
         };
         (1..=length).contains(&self.day)
+    }
+
+    /// Packs the date into a number, from which [`from_bits`](Self::from_bits) makes it again.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.second_of_day) << 32 | u64::from(self.year) << 16 | u64::from(self.month) << 8 | u64::from(self.day)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> HttpDate {
+        let [a, b, c, d, year_high, year_low, month, day] = bits.to_be_bytes();
+        HttpDate {
+            second_of_day: u32::from_be_bytes([a, b, c, d]),
+            year: u16::from_be_bytes([year_high, year_low]),
+            month,
+            day,
+        }
     }
 }
 
@@ -132,101 +166,33 @@ fn is_leap(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
-/// The first three letters of each day's name, and the rest, which only an RFC 850 date has.
-const DAY_NAMES: [(&[u8], &[u8]); 7] = [
-    (b"Mon", b"day"),
-    (b"Tue", b"sday"),
-    (b"Wed", b"nesday"),
-    (b"Thu", b"rsday"),
-    (b"Fri", b"day"),
-    (b"Sat", b"urday"),
-    (b"Sun", b"day"),
-];
+fn is_day_name(name: [u8; 3]) -> bool {
+    matches!(&name, b"Mon" | b"Tue" | b"Wed" | b"Thu" | b"Fri" | b"Sat" | b"Sun")
+}
 
-const MONTH_NAMES: [(&[u8], i32); 12] = [
-    (b"Jan", 1),
-    (b"Feb", 2),
-    (b"Mar", 3),
-    (b"Apr", 4),
-    (b"May", 5),
-    (b"Jun", 6),
-    (b"Jul", 7),
-    (b"Aug", 8),
-    (b"Sep", 9),
-    (b"Oct", 10),
-    (b"Nov", 11),
-    (b"Dec", 12),
-];
+fn is_long_day_name(name: &[u8]) -> bool {
+    matches!(name, b"Monday" | b"Tuesday" | b"Wednesday" | b"Thursday" | b"Friday" | b"Saturday" | b"Sunday")
+}
 
-/// The unread rest of a value.
-struct Text<'a>(&'a [u8]);
+fn month_number(name: [u8; 3]) -> Option<u8> {
+    Some(match &name {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    })
+}
 
-impl Text<'_> {
-    /// Reads `06 Nov 1994 08:49:37 GMT`, after the day's name.
-    fn imf_fixdate(&mut self) -> Option<HttpDate> {
-        let day = self.number::<2>()?;
-        self.skip(b" ")?;
-        let month = self.one_of(&MONTH_NAMES)?;
-        self.skip(b" ")?;
-        let year = self.number::<4>()?;
-        self.skip(b" ")?;
-        let second_of_day = self.time_of_day()?;
-        self.skip(b" GMT")?;
-        Some(HttpDate { year, two_digit_year: false, month, day, second_of_day })
-    }
-
-    /// Reads `06-Nov-94 08:49:37 GMT`, after the day's name.
-    fn rfc850_date(&mut self) -> Option<HttpDate> {
-        let day = self.number::<2>()?;
-        self.skip(b"-")?;
-        let month = self.one_of(&MONTH_NAMES)?;
-        self.skip(b"-")?;
-        let year = self.number::<2>()?;
-        self.skip(b" ")?;
-        let second_of_day = self.time_of_day()?;
-        self.skip(b" GMT")?;
-        Some(HttpDate { year, two_digit_year: true, month, day, second_of_day })
-    }
-
-    /// Reads `Nov  6 08:49:37 1994`, after the day's name.
-    fn asctime_date(&mut self) -> Option<HttpDate> {
-        let month = self.one_of(&MONTH_NAMES)?;
-        self.skip(b" ")?;
-        let day = match self.skip(b" ") {
-            Some(()) => self.number::<1>()?,
-            None => self.number::<2>()?,
-        };
-        self.skip(b" ")?;
-        let second_of_day = self.time_of_day()?;
-        self.skip(b" ")?;
-        let year = self.number::<4>()?;
-        Some(HttpDate { year, two_digit_year: false, month, day, second_of_day })
-    }
-
-    /// Reads `08:49:37` as seconds since midnight.
-    fn time_of_day(&mut self) -> Option<i32> {
-        let hour = self.number::<2>()?;
-        self.skip(b":")?;
-        let minute = self.number::<2>()?;
-        self.skip(b":")?;
-        let second = self.number::<2>()?;
-        (hour <= 23 && minute <= 59 && second <= 60).then_some((hour * 60 + minute) * 60 + second)
-    }
-
-    /// Reads a number of exactly `DIGITS` digits, at most 9.
-    fn number<const DIGITS: usize>(&mut self) -> Option<i32> {
-        let (digits, rest) = self.0.split_first_chunk::<DIGITS>()?;
-        self.0 = rest;
-        digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i32::from(digit - b'0')))
-    }
-
-    /// Reads the first of `names` that matches, and returns its meaning.
-    fn one_of<T: Copy>(&mut self, names: &[(&[u8], T)]) -> Option<T> {
-        names.iter().find_map(|&(name, meaning)| self.skip(name).map(|()| meaning))
-    }
-
-    fn skip(&mut self, expected: &[u8]) -> Option<()> {
-        self.0 = self.0.strip_prefix(expected)?;
-        Some(())
-    }
+/// Reads a number of at most four digits.
+fn number<const DIGITS: usize>(digits: [u8; DIGITS]) -> Option<u16> {
+    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))
 }

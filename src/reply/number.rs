@@ -80,9 +80,9 @@ pub(super) fn used_of_limit(value: &[u8]) -> Option<(u64, u64)> {
 }
 
 /// Removes the optional white space around a value (RFC 9110 §5.6.3).
-pub(super) fn trim(value: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let Some(first) = value.iter().position(|byte| !blank(byte)) else { return &[] };
-    let last = value.iter().rposition(|byte| !blank(byte)).unwrap_or(first);
-    value.get(first..=last).unwrap_or_default()
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }

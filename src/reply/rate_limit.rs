@@ -2,9 +2,10 @@
 
 use core::cmp::Reverse;
 
-use super::header_time::{Clock, LatestTime};
-use super::rejected::RejectReason;
-use super::structured_field::{Bare, Dictionary, List, Member};
+use super::facts::{Fact, Facts};
+use super::header_time::{Clock, TimeFacts};
+use super::rejected::{HeaderField, RejectReason, RejectedFields};
+use super::structured_field::{Bare, Dictionary, List};
 use crate::time;
 
 /// The facts of one family of rate-limit fields.
@@ -16,134 +17,115 @@ pub(super) struct Family {
     pub(super) reset: Option<u64>,
 }
 
-/// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, or the same without `X-` (rule H5).
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Limits {
-    pub(super) limit: Option<u64>,
-    pub(super) remaining: Option<u64>,
-    pub(super) reset: LatestTime,
+/// Returns the facts of the three families, in the order of their precedence: `X-RateLimit-*`, the same without `X-`, and
+/// `RateLimit` with `RateLimit-Policy`.
+pub(super) fn families(facts: &Facts, rejected: RejectedFields, clock: Clock) -> [Family; 3] {
+    let family = |limit, remaining, reset: TimeFacts| Family {
+        limit: facts.get(limit),
+        remaining: facts.get(remaining),
+        reset: reset.latest(facts).resolve(clock),
+    };
+    let mut x_family = family(Fact::XLimit, Fact::XRemaining, TimeFacts::X_RESET);
+    x_family.reset = x_family.reset.max(facts.get(Fact::XResetAfter));
+    [x_family, family(Fact::Limit, Fact::Remaining, TimeFacts::RESET), structured_family(facts, rejected)]
 }
 
-impl Limits {
-    pub(super) fn family(&self, clock: Clock) -> Family {
-        Family { limit: self.limit, remaining: self.remaining, reset: self.reset.resolve(clock) }
-    }
-}
-
-/// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers; rule H5).
+/// Reads one line of `RateLimit`: a list, or else the dictionary of draft 7.
 ///
 /// The tightest of several limits counts: the one with the least remaining, and of equals the one that is reset last.
 /// It also decides when nothing is left.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct StructuredLimits {
-    /// Calls that remain, and seconds until the reset.
-    tightest: Option<(u64, Reverse<Option<u64>>)>,
-    /// The smallest quota.
-    quota: Option<u64>,
-    limits_void: bool,
-    policies_void: bool,
-    draft_7: Draft7,
+pub(super) fn add_limits(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+    let mut tightest = facts.get(Fact::ListRemaining).map(|remaining| (remaining, Reverse(facts.get(Fact::ListReset))));
+    let result = each_member(line, [b"r", b"t"], |[remaining, reset]| {
+        let this = (remaining?, Reverse(reset));
+        tightest = Some(tightest.map_or(this, |tightest| tightest.min(this)));
+        Some(())
+    });
+    if result == Err(RejectReason::Void) {
+        return add_draft_7(line, facts);
+    }
+    if let Some((remaining, Reverse(reset))) = tightest {
+        facts.set(Fact::ListRemaining, remaining);
+        facts.set_or_clear(Fact::ListReset, reset);
+    }
+    result
 }
 
-/// `limit=100, remaining=50, reset=30`: the `RateLimit` of draft-ietf-httpapi-ratelimit-headers-07.
-#[derive(Clone, Copy, Debug, Default)]
-struct Draft7 {
-    limit: Option<u64>,
-    remaining: Option<u64>,
-    /// Seconds.
-    reset: Option<u64>,
+/// Reads one line of `RateLimit-Policy`. The smallest quota counts.
+pub(super) fn add_policies(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+    each_member(line, [b"q", b"w"], |[quota, _]| {
+        facts.keep(Fact::Quota, quota?, |new, old| new < old);
+        Some(())
+    })
 }
 
-impl StructuredLimits {
-    /// Reads one line of `RateLimit`: a list, or else the dictionary of draft 7.
-    pub(super) fn add_limits(&mut self, line: &[u8]) -> Result<(), RejectReason> {
-        let mut tightest = self.tightest;
-        let result = each_member(line, |member| {
-            let remaining = natural(member, b"r")??;
-            let reset = natural(member, b"t")?;
-            let this = (remaining, Reverse(reset));
-            tightest = Some(tightest.map_or(this, |tightest| tightest.min(this)));
-            Some(())
-        });
-        if result != Err(RejectReason::Void) {
-            self.tightest = tightest;
-            return result;
-        }
-        let result = self.draft_7.add(line);
-        self.limits_void |= result == Err(RejectReason::Void);
-        result
+/// Returns the facts of both fields. A syntax error voids a field with all its lines.
+fn structured_family(facts: &Facts, rejected: RejectedFields) -> Family {
+    let is_void = |field| rejected.contains(field, RejectReason::Void);
+    let quota = if is_void(HeaderField::RateLimitPolicy) { None } else { facts.get(Fact::Quota) };
+    if is_void(HeaderField::RateLimit) {
+        return Family { limit: quota, ..Family::default() };
     }
-
-    /// Reads one line of `RateLimit-Policy`.
-    pub(super) fn add_policies(&mut self, line: &[u8]) -> Result<(), RejectReason> {
-        let quota = &mut self.quota;
-        let result = each_member(line, |member| {
-            let this = natural(member, b"q")??;
-            natural(member, b"w")?;
-            *quota = Some(quota.map_or(this, |quota| quota.min(this)));
-            Some(())
-        });
-        self.policies_void |= result == Err(RejectReason::Void);
-        result
+    let limit = |remaining, reset| Some((facts.get(remaining)?, Reverse(facts.get(reset))));
+    let limits =
+        [limit(Fact::ListRemaining, Fact::ListReset), limit(Fact::Draft7Remaining, Fact::Draft7Reset)];
+    let tightest = limits.into_iter().flatten().min();
+    // Without a count the reset is a fact still.
+    let reset = tightest.map_or(facts.get(Fact::Draft7Reset), |(_, Reverse(reset))| reset);
+    Family {
+        limit: quota.or(facts.get(Fact::Draft7Limit)),
+        remaining: tightest.map(|(remaining, _)| remaining),
+        reset: reset.map(time::seconds),
     }
+}
 
-    /// Returns the facts. A syntax error voids a field with all its lines.
-    pub(super) fn family(&self) -> Family {
-        let draft_7 = self.draft_7;
-        let from_draft_7 = draft_7.remaining.map(|remaining| (remaining, Reverse(draft_7.reset)));
-        let tightest = [self.tightest, from_draft_7].into_iter().flatten().min().filter(|_| !self.limits_void);
-        // Without a count the reset is a fact still.
-        let reset = tightest.map_or(draft_7.reset.filter(|_| !self.limits_void), |(_, Reverse(reset))| reset);
-        Family {
-            limit: self.quota.filter(|_| !self.policies_void).or(draft_7.limit.filter(|_| !self.limits_void)),
-            remaining: tightest.map(|(remaining, _)| remaining),
-            reset: reset.map(time::seconds),
+/// Reads `limit=100, remaining=50, reset=30`: the `RateLimit` of draft-ietf-httpapi-ratelimit-headers-07, with these keys
+/// and no others. A bad value drops its member; of a key given twice the last good value counts.
+fn add_draft_7(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+    let mut added = [None; 3];
+    let mut result = Ok(());
+    for entry in Dictionary::new(line) {
+        let Ok((key, member)) = entry else { return Err(RejectReason::Void) };
+        let [limit, remaining, reset] = &mut added;
+        let slot = match key {
+            b"limit" => limit,
+            b"remaining" => remaining,
+            b"reset" => reset,
+            _ => return Err(RejectReason::Void),
+        };
+        match member.value.and_then(whole) {
+            Some(number) => *slot = Some(number),
+            None => result = Err(RejectReason::Malformed),
         }
     }
-}
-
-impl Draft7 {
-    /// Reads a line with these keys and no others. A bad value drops its member; of a key given twice the last good value
-    /// counts.
-    fn add(&mut self, line: &[u8]) -> Result<(), RejectReason> {
-        let mut added = *self;
-        let mut result = Ok(());
-        for entry in Dictionary::new(line) {
-            let Ok((key, member)) = entry else { return Err(RejectReason::Void) };
-            let slot = match key {
-                b"limit" => &mut added.limit,
-                b"remaining" => &mut added.remaining,
-                b"reset" => &mut added.reset,
-                _ => return Err(RejectReason::Void),
-            };
-            match member.value.and_then(whole) {
-                Some(number) => *slot = Some(number),
-                None => result = Err(RejectReason::Malformed),
-            }
+    for (fact, number) in [Fact::Draft7Limit, Fact::Draft7Remaining, Fact::Draft7Reset].into_iter().zip(added) {
+        if let Some(number) = number {
+            facts.set(fact, number);
         }
-        *self = added;
-        result
     }
+    result
 }
 
-/// Reads the members of one line. A member that `read` refuses is dropped; after a syntax error nothing in the line counts.
-fn each_member(line: &[u8], mut read: impl FnMut(&Member<'_>) -> Option<()>) -> Result<(), RejectReason> {
+/// Reads the members of one line, of each the parameters with these two keys, which must be whole numbers. A member that
+/// `read` refuses is dropped; after a syntax error nothing in the line counts.
+fn each_member(
+    line: &[u8],
+    keys: [&[u8; 1]; 2],
+    mut read: impl FnMut([Option<u64>; 2]) -> Option<()>,
+) -> Result<(), RejectReason> {
     let mut verdict = Ok(());
     for member in List::new(line) {
         let Ok(member) = member else { return Err(RejectReason::Void) };
         // F9: the policy's name is a String or a Token.
         let named = matches!(member.value, Some(Bare::String | Bare::Token));
-        if !named || read(&member).is_none() {
+        let values = member.params.get_each(keys.map(|key| key.as_slice()));
+        let numbers = values.map(|value| value.and_then(whole));
+        let are_whole = values.iter().zip(&numbers).all(|(value, number)| value.is_some() == number.is_some());
+        if !named || !are_whole || read(numbers).is_none() {
             verdict = Err(RejectReason::Malformed);
         }
     }
     verdict
-}
-
-/// Reads a parameter that must be a whole number, 0 or more. Returns `None` if it has another value.
-#[allow(clippy::option_option, reason = "a number, absent, or wrong")]
-fn natural(member: &Member<'_>, key: &[u8]) -> Option<Option<u64>> {
-    member.params.get(key).map_or(Some(None), |value| whole(value).map(Some))
 }
 
 /// Returns a number that is whole and 0 or more.

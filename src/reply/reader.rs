@@ -4,9 +4,10 @@ use core::time::Duration;
 
 use super::challenge::{self, BearerErrorCode};
 use super::dialect::{self, DialectField, FieldMeaning, TimeUnit};
-use super::header_time::{self, Clock, HeaderTime, LatestTime};
+use super::facts::{Fact, Facts};
+use super::header_time::{self, Clock, HeaderTime, TimeFacts};
 use super::number::{count, trim, used_of_limit};
-use super::rate_limit::{Limits, StructuredLimits};
+use super::rate_limit;
 use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after;
 use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
@@ -29,24 +30,12 @@ use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
 #[must_use = "`finish` returns the reply"]
 pub struct Reader {
     status: u16,
-    wall_clock: Option<Duration>,
     rate_limit_reset: ResetFormat,
-    dialect: &'static [DialectField],
-    /// Unix seconds.
-    date: Option<i64>,
-    millis: LatestTime,
-    x_millis: LatestTime,
-    retry_after: LatestTime,
-    x_limits: Limits,
-    limits: Limits,
-    structured: StructuredLimits,
-    /// `X-RateLimit-Reset-After`, of the same family.
-    x_reset_after: LatestTime,
     challenge: Option<BearerErrorCode>,
     verdict: Option<Verdict>,
+    dialect: &'static [DialectField],
     pushback: Option<HeaderTime>,
-    /// Whether a pushback was malformed or repeated.
-    pushback_stops: bool,
+    facts: Facts,
     rejected: RejectedFields,
 }
 
@@ -57,23 +46,18 @@ impl Reader {
         rate_limit_reset: ResetFormat,
         dialect: &'static [DialectField],
     ) -> Reader {
+        let mut facts = Facts::NONE;
+        if let Some(since_epoch) = wall_clock {
+            header_time::add_wall_clock(since_epoch, &mut facts);
+        }
         Reader {
             status,
-            wall_clock,
             rate_limit_reset,
-            dialect,
-            date: None,
-            millis: LatestTime::default(),
-            x_millis: LatestTime::default(),
-            retry_after: LatestTime::default(),
-            x_limits: Limits::default(),
-            limits: Limits::default(),
-            structured: StructuredLimits::default(),
-            x_reset_after: LatestTime::default(),
             challenge: None,
             verdict: None,
+            dialect,
             pushback: None,
-            pushback_stops: false,
+            facts,
             rejected: RejectedFields::NONE,
         }
     }
@@ -81,28 +65,35 @@ impl Reader {
     /// Reads one header. The name matches in any case, and the value may be any bytes (rule H1).
     ///
     /// A value that cannot be used has no effect, and [`Reply::rejected`] lists it.
+    #[inline]
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
         if !self.dialect.is_empty() {
             if let Some(meaning) = dialect::lookup(self.dialect, name) {
                 return self.feed_own(meaning, trim(value));
             }
         }
-        let Some(field) = HeaderField::named(name) else { return };
-        let value = trim(value);
+        if let Some(field) = HeaderField::named(name) {
+            self.feed_known(field, trim(value));
+        }
+    }
+
+    /// Reads a field that every service uses.
+    fn feed_known(&mut self, field: HeaderField, value: &[u8]) {
+        let facts = &mut self.facts;
         let reset = self.rate_limit_reset;
         let result = match field {
-            HeaderField::RetryAfterMs => time(&mut self.millis, retry_after::millis(value)),
-            HeaderField::XMsRetryAfterMs => time(&mut self.x_millis, retry_after::millis(value)),
-            HeaderField::RetryAfter => time(&mut self.retry_after, retry_after::retry_after(value)),
-            HeaderField::XRateLimitLimit => smaller(&mut self.x_limits.limit, count(value)),
-            HeaderField::XRateLimitRemaining => smaller(&mut self.x_limits.remaining, count(value)),
-            HeaderField::XRateLimitReset => time(&mut self.x_limits.reset, retry_after::reset(value, reset)),
-            HeaderField::XRateLimitResetAfter => time(&mut self.x_reset_after, retry_after::seconds(value)),
-            HeaderField::RateLimitLimit => smaller(&mut self.limits.limit, count(value)),
-            HeaderField::RateLimitRemaining => smaller(&mut self.limits.remaining, count(value)),
-            HeaderField::RateLimitReset => time(&mut self.limits.reset, retry_after::reset(value, reset)),
-            HeaderField::RateLimit => self.structured.add_limits(value),
-            HeaderField::RateLimitPolicy => self.structured.add_policies(value),
+            HeaderField::RetryAfterMs => larger(Fact::RetryAfterMs, retry_after::millis(value), facts),
+            HeaderField::XMsRetryAfterMs => larger(Fact::XMsRetryAfterMs, retry_after::millis(value), facts),
+            HeaderField::RetryAfter => time(TimeFacts::RETRY_AFTER, retry_after::retry_after(value), facts),
+            HeaderField::XRateLimitLimit => smaller(Fact::XLimit, count(value), facts),
+            HeaderField::XRateLimitRemaining => smaller(Fact::XRemaining, count(value), facts),
+            HeaderField::XRateLimitReset => time(TimeFacts::X_RESET, retry_after::reset(value, reset), facts),
+            HeaderField::XRateLimitResetAfter => larger(Fact::XResetAfter, retry_after::seconds(value), facts),
+            HeaderField::RateLimitLimit => smaller(Fact::Limit, count(value), facts),
+            HeaderField::RateLimitRemaining => smaller(Fact::Remaining, count(value), facts),
+            HeaderField::RateLimitReset => time(TimeFacts::RESET, retry_after::reset(value, reset), facts),
+            HeaderField::RateLimit => rate_limit::add_limits(value, facts),
+            HeaderField::RateLimitPolicy => rate_limit::add_policies(value, facts),
             HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
                 // H7: the code that makes the machine most careful counts.
                 Ok(error) => {
@@ -112,15 +103,7 @@ impl Reader {
                 // F9: a malformed challenge voids only its line.
                 Err(_) => Err(RejectReason::Malformed),
             },
-            // F9: the first valid `Date` counts.
-            HeaderField::Date => match header_time::own_date(value, self.wall_clock) {
-                Some(date) if self.date.is_none_or(|first| first == date) => {
-                    self.date = Some(date);
-                    Ok(())
-                }
-                Some(_) => Err(RejectReason::Duplicate),
-                None => Err(RejectReason::Malformed),
-            },
+            HeaderField::Date => header_time::add_date(value, facts),
             // Only a dialect has these, under names of its own.
             HeaderField::Verdict | HeaderField::Pushback => Ok(()),
         };
@@ -131,21 +114,22 @@ impl Reader {
 
     /// Reads a field of the dialect, which is reported as the field that it stands for (H11).
     fn feed_own(&mut self, meaning: FieldMeaning, value: &[u8]) {
+        let facts = &mut self.facts;
         let (field, result) = match meaning {
             FieldMeaning::Wait(TimeUnit::Milliseconds) => {
-                (HeaderField::RetryAfterMs, time(&mut self.millis, retry_after::millis(value)))
+                (HeaderField::RetryAfterMs, larger(Fact::RetryAfterMs, retry_after::millis(value), facts))
             }
             FieldMeaning::Wait(unit) => {
-                (HeaderField::RetryAfter, time(&mut self.retry_after, retry_after::in_unit(value, unit)))
+                (HeaderField::RetryAfter, time(TimeFacts::RETRY_AFTER, retry_after::in_unit(value, unit), facts))
             }
             FieldMeaning::Reset(unit) => {
-                (HeaderField::XRateLimitReset, time(&mut self.x_limits.reset, retry_after::in_unit(value, unit)))
+                (HeaderField::XRateLimitReset, time(TimeFacts::X_RESET, retry_after::in_unit(value, unit), facts))
             }
             FieldMeaning::Remaining => {
-                (HeaderField::XRateLimitRemaining, smaller(&mut self.x_limits.remaining, count(value)))
+                (HeaderField::XRateLimitRemaining, smaller(Fact::XRemaining, count(value), facts))
             }
-            FieldMeaning::Limit => (HeaderField::XRateLimitLimit, smaller(&mut self.x_limits.limit, count(value))),
-            FieldMeaning::UsedOfLimit => (HeaderField::XRateLimitRemaining, self.add_usage(value)),
+            FieldMeaning::Limit => (HeaderField::XRateLimitLimit, smaller(Fact::XLimit, count(value), facts)),
+            FieldMeaning::UsedOfLimit => (HeaderField::XRateLimitRemaining, usage(value, facts)),
             FieldMeaning::Verdict => (HeaderField::Verdict, self.add_verdict(value)),
             FieldMeaning::Pushback(unit) => {
                 (HeaderField::Pushback, self.add_pushback(retry_after::in_unit(value, unit)))
@@ -154,15 +138,6 @@ impl Reader {
         if let Err(why) = result {
             self.rejected.add(field, why);
         }
-    }
-
-    fn add_usage(&mut self, value: &[u8]) -> Result<(), RejectReason> {
-        let (used, limit) = used_of_limit(value).ok_or(RejectReason::Malformed)?;
-        let limits = [
-            smaller(&mut self.x_limits.limit, Some(limit)),
-            smaller(&mut self.x_limits.remaining, Some(limit.saturating_sub(used))),
-        ];
-        limits.into_iter().collect()
     }
 
     /// Keeps the verdict. Of verdicts that disagree, *final* wins (D15).
@@ -182,92 +157,103 @@ impl Reader {
         Err(RejectReason::Duplicate)
     }
 
-    /// Keeps the pushback. One that is malformed or repeated means stop (H11).
+    /// Keeps the pushback.
     fn add_pushback(&mut self, time: Option<HeaderTime>) -> Result<(), RejectReason> {
-        let reason = match (time, self.pushback.is_some()) {
-            (Some(_), false) => {
+        match (time, self.pushback) {
+            (None, _) => Err(RejectReason::Malformed),
+            (Some(_), Some(_)) => Err(RejectReason::Duplicate),
+            (Some(_), None) => {
                 self.pushback = time;
-                return Ok(());
+                Ok(())
             }
-            (Some(_), true) => RejectReason::Duplicate,
-            (None, _) => RejectReason::Malformed,
-        };
-        self.pushback_stops = true;
-        Err(reason)
+        }
     }
 
     /// Ends the response and returns its facts (rules H4, H6).
     #[must_use]
     pub fn finish(mut self) -> Reply {
-        let clock = Clock::of(self.date, self.wall_clock);
-        self.reject_times(clock);
-        let pushback = self.pushback(clock);
+        let mut reply = Reply { challenge: self.challenge, verdict: self.verdict, ..Reply::new(self.status) };
+        if !self.facts.are_empty() {
+            self.finish_facts(&mut reply);
+        }
+        if !self.dialect.is_empty() {
+            self.finish_pushback(&mut reply);
+        }
+        Reply { rejected: self.rejected, ..reply }
+    }
 
-        let mut x_family = self.x_limits.family(clock);
-        x_family.reset = x_family.reset.max(self.x_reset_after.resolve(clock));
-        let families = [x_family, self.limits.family(clock), self.structured.family()];
-        let exhausted = || families.iter().filter(|family| family.remaining == Some(0));
+    fn finish_facts(&mut self, reply: &mut Reply) {
+        let facts = &self.facts;
+        // Without dates nobody asks the clock.
+        let clock = if facts.have_dates() { Clock::of(facts) } else { Clock::NONE };
+        for (field, times) in TIMES {
+            times.latest(facts).rejections(clock).for_each(|why| self.rejected.add(field, why));
+        }
         // H6: milliseconds, else `Retry-After`, else the latest reset of a limit that has nothing left.
-        let millis = self.millis.resolve(clock).max(self.x_millis.resolve(clock));
-        let hint = [
-            (millis, HintSource::RetryAfterMs),
-            (self.retry_after.resolve(clock), HintSource::RetryAfter),
-            (exhausted().filter_map(|family| family.reset).max(), HintSource::RateLimitReset),
-        ];
-        let hint = hint.into_iter().find_map(|(wait, source)| Some(Hint { wait: wait?, source }));
-        Reply {
-            hint,
-            pushback,
-            verdict: self.verdict,
-            is_exhausted: exhausted().next().is_some(),
-            limit: families.iter().find_map(|family| family.limit),
-            remaining: families.iter().find_map(|family| family.remaining),
-            reset: families.iter().find_map(|family| family.reset),
-            challenge: self.challenge,
-            rejected: self.rejected,
-            ..Reply::new(self.status)
+        let millis = facts.get(Fact::RetryAfterMs).max(facts.get(Fact::XMsRetryAfterMs));
+        reply.hint = hint(millis, HintSource::RetryAfterMs)
+            .or_else(|| hint(TimeFacts::RETRY_AFTER.latest(facts).resolve(clock), HintSource::RetryAfter));
+        if !facts.have_limits() {
+            return;
         }
+        let families = rate_limit::families(facts, self.rejected, clock);
+        let exhausted = || families.iter().filter(|family| family.remaining == Some(0));
+        let reset = || exhausted().filter_map(|family| family.reset).max();
+        reply.hint = reply.hint.or_else(|| hint(reset(), HintSource::RateLimitReset));
+        reply.is_exhausted = exhausted().next().is_some();
+        reply.limit = families.iter().find_map(|family| family.limit);
+        reply.remaining = families.iter().find_map(|family| family.remaining);
+        reply.reset = families.iter().find_map(|family| family.reset);
     }
 
-    /// Returns the pushback. One that no clock can judge cannot be obeyed, so that it means stop, too (H11).
-    fn pushback(&mut self, clock: Clock) -> Option<Pushback> {
-        if self.pushback_stops {
-            return Some(Pushback::Stop);
-        }
-        let time = self.pushback?;
-        let wait = clock.wait(time);
-        if wait.is_none() {
-            self.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
-        }
-        Some(wait.map_or(Pushback::Stop, Pushback::After))
-    }
-
-    /// Records the times that lost against others, and the dates that no clock could place.
-    fn reject_times(&mut self, clock: Clock) {
-        let times = [
-            (HeaderField::RetryAfterMs, &self.millis),
-            (HeaderField::XMsRetryAfterMs, &self.x_millis),
-            (HeaderField::RetryAfter, &self.retry_after),
-            (HeaderField::XRateLimitReset, &self.x_limits.reset),
-            (HeaderField::RateLimitReset, &self.limits.reset),
-            (HeaderField::XRateLimitResetAfter, &self.x_reset_after),
-        ];
-        for (field, time) in times {
-            time.rejections(clock).for_each(|why| self.rejected.add(field, why));
-        }
+    /// Works out the pushback. One that is malformed or repeated means stop, and so does one that no clock can judge, since it
+    /// cannot be obeyed (H11).
+    fn finish_pushback(&mut self, reply: &mut Reply) {
+        let is_rejected = |why| self.rejected.contains(HeaderField::Pushback, why);
+        reply.pushback = if is_rejected(RejectReason::Malformed) || is_rejected(RejectReason::Duplicate) {
+            Some(Pushback::Stop)
+        } else if let Some(time) = self.pushback {
+            let wait = Clock::of(&self.facts).wait(time);
+            if wait.is_none() {
+                self.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
+            }
+            Some(wait.map_or(Pushback::Stop, Pushback::After))
+        } else {
+            None
+        };
     }
 }
 
-fn time(slot: &mut LatestTime, value: Option<HeaderTime>) -> Result<(), RejectReason> {
-    slot.add(value.ok_or(RejectReason::Malformed)?);
+/// The fields with times, in the order of their precedence.
+const TIMES: [(HeaderField, TimeFacts); 3] = [
+    (HeaderField::RetryAfter, TimeFacts::RETRY_AFTER),
+    (HeaderField::XRateLimitReset, TimeFacts::X_RESET),
+    (HeaderField::RateLimitReset, TimeFacts::RESET),
+];
+
+fn hint(wait: Option<u64>, source: HintSource) -> Option<Hint> {
+    wait.map(|wait| Hint { wait, source })
+}
+
+fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Result<(), RejectReason> {
+    times.add(value.ok_or(RejectReason::Malformed)?, facts);
     Ok(())
 }
 
-/// Keeps the smaller of two numbers (F9).
-fn smaller(slot: &mut Option<u64>, value: Option<u64>) -> Result<(), RejectReason> {
-    let value = value.ok_or(RejectReason::Malformed)?;
-    let first = slot.get_or_insert(value);
-    let differs = *first != value;
-    *first = value.min(*first);
+/// Keeps the larger of two waits (H6).
+fn larger(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
+    let differs = facts.keep(fact, value.ok_or(RejectReason::Malformed)?, |new, old| new > old);
     if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
+}
+
+/// Keeps the smaller of two counts (F9).
+fn smaller(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
+    let differs = facts.keep(fact, value.ok_or(RejectReason::Malformed)?, |new, old| new < old);
+    if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
+}
+
+fn usage(value: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+    let (used, limit) = used_of_limit(value).ok_or(RejectReason::Malformed)?;
+    let limit_result = smaller(Fact::XLimit, Some(limit), facts);
+    smaller(Fact::XRemaining, Some(limit.saturating_sub(used)), facts).and(limit_result)
 }

@@ -22,7 +22,7 @@ impl RejectedFields {
         HeaderField::ALL
             .into_iter()
             .flat_map(|field| RejectReason::ALL.into_iter().map(move |why| (field, why)))
-            .filter(move |&(field, why)| self.0 & bit(field, why) != 0)
+            .filter(move |&(field, why)| self.contains(field, why))
     }
 
     pub(crate) fn add(&mut self, field: HeaderField, why: RejectReason) {
@@ -31,6 +31,11 @@ impl RejectedFields {
         if self.0 & bit(field, RejectReason::Void) != 0 {
             self.0 &= !bit(field, RejectReason::Malformed);
         }
+    }
+
+    /// Returns whether the set has this pair.
+    pub(super) const fn contains(self, field: HeaderField, why: RejectReason) -> bool {
+        self.0 & bit(field, why) != 0
     }
 
     pub(crate) const fn to_bits(self) -> u64 {
@@ -136,16 +141,33 @@ impl HeaderField {
     }
 
     /// Returns the field with this name in any case, if it is one that is read (rule H1).
+    #[inline]
     pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
-        match HeaderField::ALL.into_iter().find(|field| field.name().as_bytes().eq_ignore_ascii_case(name)) {
-            Some(field) => Some(field),
-            // H5: the other spelling of the same family.
-            None if name.eq_ignore_ascii_case(b"x-rate-limit-limit") => Some(HeaderField::XRateLimitLimit),
-            None if name.eq_ignore_ascii_case(b"x-rate-limit-remaining") => Some(HeaderField::XRateLimitRemaining),
-            None if name.eq_ignore_ascii_case(b"x-rate-limit-reset") => Some(HeaderField::XRateLimitReset),
-            None if name.eq_ignore_ascii_case(b"x-rate-limit-reset-after") => Some(HeaderField::XRateLimitResetAfter),
-            None => None,
-        }
+        let known = names_of_length(name.len());
+        known.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(_, field)| *field)
+    }
+}
+
+/// Returns the names that have this length. Most fields of a response are none of them, and their length tells.
+#[inline]
+const fn names_of_length(length: usize) -> &'static [(&'static str, HeaderField)] {
+    use HeaderField as Field;
+    match length {
+        4 => &[("date", Field::Date)],
+        9 => &[("ratelimit", Field::RateLimit)],
+        11 => &[("retry-after", Field::RetryAfter)],
+        14 => &[("retry-after-ms", Field::RetryAfterMs)],
+        15 => &[("ratelimit-limit", Field::RateLimitLimit), ("ratelimit-reset", Field::RateLimitReset)],
+        16 => &[("ratelimit-policy", Field::RateLimitPolicy), ("www-authenticate", Field::WwwAuthenticate)],
+        17 => &[("x-ratelimit-limit", Field::XRateLimitLimit), ("x-ratelimit-reset", Field::XRateLimitReset)],
+        // H5: with one hyphen more, the other spelling of the same family.
+        18 => &[("x-rate-limit-limit", Field::XRateLimitLimit), ("x-rate-limit-reset", Field::XRateLimitReset)],
+        19 => &[("ratelimit-remaining", Field::RateLimitRemaining), ("x-ms-retry-after-ms", Field::XMsRetryAfterMs)],
+        21 => &[("x-ratelimit-remaining", Field::XRateLimitRemaining)],
+        22 => &[("x-rate-limit-remaining", Field::XRateLimitRemaining)],
+        23 => &[("x-ratelimit-reset-after", Field::XRateLimitResetAfter)],
+        24 => &[("x-rate-limit-reset-after", Field::XRateLimitResetAfter)],
+        _ => &[],
     }
 }
 

@@ -10,7 +10,7 @@ use crate::time;
 
 /// Reads `Retry-After`: seconds or an HTTP-date (rules H2, H3).
 pub(super) fn retry_after(value: &[u8]) -> Option<HeaderTime> {
-    seconds(value).or_else(|| date(value))
+    seconds(value).map(HeaderTime::After).or_else(|| date(value))
 }
 
 fn date(value: &[u8]) -> Option<HeaderTime> {
@@ -22,14 +22,15 @@ fn date(value: &[u8]) -> Option<HeaderTime> {
     Some(HeaderTime::At(date.unix_seconds(0)?.saturating_mul(1_000)))
 }
 
-/// Reads a number of seconds after the receipt of the response, with or without decimals (rule H2).
-pub(super) fn seconds(value: &[u8]) -> Option<HeaderTime> {
-    Decimal::parse(value).map(|seconds| HeaderTime::After(time::millis(seconds.thousandfold())))
+/// Reads a number of seconds, with or without decimals (rule H2), in nanoseconds.
+pub(super) fn seconds(value: &[u8]) -> Option<u64> {
+    Decimal::parse(value).map(|seconds| time::millis(seconds.thousandfold()))
 }
 
-/// Reads a number of milliseconds, with or without decimals: `retry-after-ms` and `x-ms-retry-after-ms` (rule H5).
-pub(super) fn millis(value: &[u8]) -> Option<HeaderTime> {
-    Decimal::parse(value).map(|millis| HeaderTime::After(time::millis(millis.ceil())))
+/// Reads a number of milliseconds, with or without decimals, in nanoseconds: `retry-after-ms` and `x-ms-retry-after-ms`
+/// (rule H5).
+pub(super) fn millis(value: &[u8]) -> Option<u64> {
+    Decimal::parse(value).map(|millis| time::millis(millis.ceil()))
 }
 
 /// Reads `X-RateLimit-Reset` or `RateLimit-Reset`: a number, or the HTTP-date that some services send (rule H5).
@@ -48,8 +49,8 @@ pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<HeaderTime> {
 pub(super) fn in_unit(value: &[u8], unit: TimeUnit) -> Option<HeaderTime> {
     let at = |millis: u64| HeaderTime::At(i64::try_from(millis).unwrap_or(i64::MAX));
     match unit {
-        TimeUnit::Seconds => seconds(value),
-        TimeUnit::Milliseconds => millis(value),
+        TimeUnit::Seconds => seconds(value).map(HeaderTime::After),
+        TimeUnit::Milliseconds => millis(value).map(HeaderTime::After),
         TimeUnit::Unix => Decimal::parse(value).map(|seconds| at(seconds.thousandfold())),
         TimeUnit::UnixMilliseconds => Decimal::parse(value).map(|millis| at(millis.ceil())),
         #[cfg(feature = "vendor-times")]

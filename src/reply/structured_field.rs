@@ -122,9 +122,23 @@ impl Params<'_> {
     /// Returns the value of the last parameter with this key, which is the one that counts.
     #[must_use]
     pub fn get(self, key: &[u8]) -> Option<Bare> {
+        let [value] = self.get_each([key]);
+        value
+    }
+
+    /// Returns for each key what [`get`](Params::get) returns, in one pass.
+    #[must_use]
+    pub fn get_each<const N: usize>(self, keys: [&[u8]; N]) -> [Option<Bare>; N] {
+        let mut values = [None; N];
         let mut rest = self.0;
-        let params = core::iter::from_fn(|| rest.param());
-        params.filter(|(name, _)| *name == key).last().map(|(_, value)| value)
+        while let Some((name, value)) = rest.param() {
+            for (key, slot) in keys.iter().zip(&mut values) {
+                if name == *key {
+                    *slot = Some(value);
+                }
+            }
+        }
+        values
     }
 }
 

@@ -70,8 +70,8 @@ pub(super) fn rfc3339_millis(value: &[u8]) -> Option<i64> {
     if !is_time || !text.0.is_empty() {
         return None;
     }
-    let second_of_day = (i32::from(hour) * 60 + i32::from(minute)) * 60 + i32::from(second);
-    let date = HttpDate::new(i32::from(year), i32::from(month), i32::from(day), second_of_day)?;
+    let second_of_day = (u32::from(hour) * 60 + u32::from(minute)) * 60 + u32::from(second);
+    let date = HttpDate::new(year, u8::try_from(month).ok()?, u8::try_from(day).ok()?, second_of_day)?;
     Some((date.unix_seconds(0)? - offset) * 1_000 + millis)
 }
 

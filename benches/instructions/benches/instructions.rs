@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use gungraun::prelude::*;
 use http::HeaderMap;
-use retry_machine::{Action, Event, Idempotency, RefreshOutcome, Reply, RetryMachine, Timestamp};
+use retry_machine::{Action, Event, Idempotency, RefreshOutcome, Reply, RetryMachine};
 use workloads::{Header, OK, RATE_LIMIT, RETRY_AFTER, UNAVAILABLE, World, header_map};
 
 // ---- Decisions ----
