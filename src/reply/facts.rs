@@ -54,8 +54,12 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) const NONE: Facts = Facts { numbers: [0; COUNT], known: 0, contradicted: 0 };
 
+    pub(super) const fn has(&self, fact: Fact) -> bool {
+        self.known & bit(fact) != 0
+    }
+
     pub(super) fn get(&self, fact: Fact) -> Option<u64> {
-        if self.known & bit(fact) == 0 { None } else { self.numbers.get(fact as usize).copied() }
+        if self.has(fact) { self.numbers.get(fact as usize).copied() } else { None }
     }
 
     pub(super) fn set(&mut self, fact: Fact, number: u64) {

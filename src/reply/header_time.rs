@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::facts::{Fact, Facts};
 use super::http_date::{self, HttpDate};
-use super::rejected::RejectReason;
+use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use crate::time::{self, NANOS_PER_MILLI};
 
 /// One time in a header value.
@@ -35,9 +35,12 @@ impl TimeFacts {
         TimeFacts { wait: Fact::ResetWait, date: Fact::ResetDate, short: Fact::ResetShort };
 
     /// Adds one time (rule H6: if a field comes twice, the later time wins).
-    pub(super) fn add(self, when: HeaderTime, facts: &mut Facts) {
+    pub(super) fn add(self, when: HeaderTime, facts: &mut Facts) -> Result<(), RejectReason> {
         match when {
-            HeaderTime::After(wait) => facts.keep(self.wait, wait, |new, old| new > old),
+            HeaderTime::After(wait) => {
+                let differs = facts.keep(self.wait, wait, |new, old| new > old);
+                return if differs { Err(RejectReason::Duplicate) } else { Ok(()) };
+            }
             HeaderTime::At(at) => facts.keep(self.date, at.abs_diff(i64::MIN), |new, old| new > old),
             // The order of two short years depends on the century. The best guess is that they are in the same one.
             HeaderTime::AtShort(date) => {
@@ -45,78 +48,52 @@ impl TimeFacts {
                 facts.keep(self.short, date.to_bits(), |new, old| seconds(new) > seconds(old))
             }
         };
-    }
-
-    pub(super) fn latest(self, facts: &Facts) -> LatestTime {
-        LatestTime {
-            after: facts.get(self.wait),
-            at: facts.get(self.date).map(|number| i64::MIN.saturating_add_unsigned(number)),
-            short: facts.get(self.short).map(HttpDate::from_bits),
-            wait_lost: facts.is_contradicted(self.wait),
-            date_lost: facts.is_contradicted(self.date) || facts.is_contradicted(self.short),
-        }
-    }
-}
-
-/// The latest time of each kind in a field. Only the clock tells which of them is the latest of all.
-#[derive(Clone, Copy)]
-pub(super) struct LatestTime {
-    after: Option<u64>,
-    at: Option<i64>,
-    short: Option<HttpDate>,
-    /// Whether a wait lost against another, and a date against another.
-    wait_lost: bool,
-    date_lost: bool,
-}
-
-impl LatestTime {
-    /// Returns the reasons why some or all of the times could not be used.
-    pub(super) fn rejections(&self, clock: Clock) -> impl Iterator<Item = RejectReason> + use<> {
-        let undated = self.has_date() && clock.unix_millis.is_none();
-        // 29 February in a short year that turned out not to be a leap year.
-        let impossible = self.short.is_some() && self.dates(clock)[1].is_none();
-        let rejections = [
-            undated.then_some(RejectReason::NoClock),
-            impossible.then_some(RejectReason::Malformed),
-            self.is_contradictory(clock).then_some(RejectReason::Duplicate),
-        ];
-        rejections.into_iter().flatten()
+        // Which date wins is known once the clock is.
+        Ok(())
     }
 
     /// Returns the nanoseconds from the receipt of the response to the latest time: 0 if it has passed. Without a clock
     /// only waits count (rule H4).
-    pub(super) fn resolve(&self, clock: Clock) -> Option<u64> {
-        if !self.has_date() {
-            return self.after;
+    pub(super) fn resolve(self, facts: &Facts, clock: Clock) -> Option<u64> {
+        let wait = facts.get(self.wait);
+        if !self.have_date(facts) {
+            return wait;
         }
-        let until = |at: i64| {
-            let millis = u64::try_from(at.saturating_sub(clock.unix_millis?)).unwrap_or(0);
-            Some(time::millis(millis))
-        };
-        let [at, short] = self.dates(clock);
-        [self.after, at.and_then(until), short.and_then(until)].into_iter().flatten().max()
+        let [at, short] = self.dates(facts, clock);
+        wait.max(at.max(short).and_then(|at| clock.until(at)))
     }
 
-    /// Returns whether the field came more than once with different instants, so that one of them lost. Without a clock
-    /// no date wins or loses.
-    fn is_contradictory(&self, clock: Clock) -> bool {
-        let (Some(now), true) = (clock.unix_millis, self.has_date()) else { return self.wait_lost };
-        // This 64-bit division happens only if there are both a wait and a date.
-        let at_once = |wait: u64| now.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?);
-        let [at, short] = self.dates(clock);
-        let mut ways = [self.after.and_then(at_once), at, short].into_iter().flatten();
-        let first = ways.next();
-        self.wait_lost || self.date_lost || ways.any(|other| Some(other) != first)
+    /// Records the dates that could not be used, if there are dates.
+    pub(super) fn reject_dates(self, field: HeaderField, facts: &Facts, clock: Clock, rejected: &mut RejectedFields) {
+        if !self.have_date(facts) {
+            return;
+        }
+        let [at, short] = self.dates(facts, clock);
+        // 29 February in a short year that turned out not to be a leap year.
+        if facts.has(self.short) && short.is_none() {
+            rejected.add(field, RejectReason::Malformed);
+        }
+        // Without a clock no date wins or loses.
+        let Some(now) = clock.unix_millis else { return rejected.add(field, RejectReason::NoClock) };
+        let wait = facts.get(self.wait).and_then(|wait| now.checked_add(i64::try_from(wait / NANOS_PER_MILLI).ok()?));
+        let differ = |one: Option<i64>, other| one.zip(other).is_some_and(|(one, other)| one != other);
+        if facts.is_contradicted(self.date)
+            || facts.is_contradicted(self.short)
+            || differ(at, short)
+            || differ(wait, at.or(short))
+        {
+            rejected.add(field, RejectReason::Duplicate);
+        }
     }
 
-    const fn has_date(&self) -> bool {
-        self.at.is_some() || self.short.is_some()
+    const fn have_date(self, facts: &Facts) -> bool {
+        facts.has(self.date) || facts.has(self.short)
     }
 
     /// Returns the dates, in Unix milliseconds.
-    fn dates(&self, clock: Clock) -> [Option<i64>; 2] {
-        let short = self.short.and_then(|date| date.unix_seconds(clock.year()));
-        [self.at, short.map(|seconds| seconds.saturating_mul(1_000))]
+    fn dates(self, facts: &Facts, clock: Clock) -> [Option<i64>; 2] {
+        let at = facts.get(self.date).map(|number| i64::MIN.saturating_add_unsigned(number));
+        [at, facts.get(self.short).and_then(|bits| clock.place(HttpDate::from_bits(bits)))]
     }
 }
 
@@ -132,11 +109,10 @@ impl Clock {
     /// Returns the clock of a response.
     pub(super) fn of(facts: &Facts) -> Clock {
         let wall = Clock::wall(facts);
-        match facts.get(Fact::Date) {
-            Some(date) => {
-                let seconds = HttpDate::from_bits(date).unix_seconds(wall.year());
-                Clock { unix_millis: seconds.map(|seconds| seconds.saturating_mul(1_000)) }
-            }
+        match facts.get(Fact::Date).map(HttpDate::from_bits) {
+            // Only the wall clock can place a short year in it.
+            Some(date) if date.has_two_digit_year() => Clock { unix_millis: wall.place(date) },
+            Some(date) => Clock { unix_millis: Clock::NONE.place(date) },
             None => wall,
         }
     }
@@ -148,13 +124,22 @@ impl Clock {
 
     /// Returns the nanoseconds from the receipt of the response to this time, or `None` for a date that no clock can place.
     pub(super) fn wait(self, time: HeaderTime) -> Option<u64> {
-        let none = LatestTime { after: None, at: None, short: None, wait_lost: false, date_lost: false };
-        let latest = match time {
-            HeaderTime::After(wait) => LatestTime { after: Some(wait), ..none },
-            HeaderTime::At(at) => LatestTime { at: Some(at), ..none },
-            HeaderTime::AtShort(date) => LatestTime { short: Some(date), ..none },
-        };
-        latest.resolve(self)
+        match time {
+            HeaderTime::After(wait) => Some(wait),
+            HeaderTime::At(at) => self.until(at),
+            HeaderTime::AtShort(date) => self.until(self.place(date)?),
+        }
+    }
+
+    /// Returns the nanoseconds from the receipt of the response to a Unix time in milliseconds: 0 if it has passed.
+    fn until(self, at: i64) -> Option<u64> {
+        let millis = u64::try_from(at.saturating_sub(self.unix_millis?)).unwrap_or(0);
+        Some(time::millis(millis))
+    }
+
+    /// Returns a date with a short year in Unix milliseconds.
+    fn place(self, date: HttpDate) -> Option<i64> {
+        date.unix_seconds(self.year()).map(|seconds| seconds.saturating_mul(1_000))
     }
 
     /// Returns the year. Only a short year needs it, so it is not stored.

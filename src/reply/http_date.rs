@@ -52,13 +52,13 @@ impl HttpDate {
                 (is_long_day_name(name), TWO_DIGITS + number([y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]]),
             _ => return None,
         };
-        let [day, hour, minute, second] = numbers.map(number);
-        let (hour, minute, second) = (hour?, minute?, second?);
+        let [day, hour, minute, second] = numbers;
+        let (hour, minute, second) = (number(hour)?, number(minute)?, number(second)?);
         let date = HttpDate {
             second_of_day: (u32::from(hour) * 60 + u32::from(minute)) * 60 + u32::from(second),
             year,
             month: month_number(month)?,
-            day: u8::try_from(day?).ok()?,
+            day: u8::try_from(number(day)?).ok()?,
         };
         (has_day_name && hour <= 23 && minute <= 59 && second <= 60 && date.exists()).then_some(date)
     }
@@ -124,17 +124,12 @@ impl HttpDate {
 /// [`HttpDate::unix_seconds`].
 #[must_use]
 pub fn year_of(unix_seconds: i64) -> i32 {
-    // 32-bit targets have to emulate a 64-bit division. A search needs none.
-    let (mut low, mut high) = (FIRST_YEAR, LAST_YEAR);
-    while low < high {
-        let middle = (low + high + 1) / 2;
-        if unix_seconds_at(middle, 0) <= unix_seconds {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    low
+    let (first, last) = (unix_seconds_at(FIRST_YEAR, 0), unix_seconds_at(LAST_YEAR, 0));
+    let seconds = unix_seconds.clamp(first, last);
+    let days = i32::try_from((seconds - first) / 86_400).unwrap_or(0);
+    // At most one year off, since leap years are not spread evenly.
+    let year = days * 400 / DAYS_IN_400_YEARS;
+    year - i32::from(unix_seconds_at(year, 0) > seconds) + i32::from(unix_seconds_at(year + 1, 0) <= seconds)
 }
 
 const FIRST_YEAR: i32 = 0;
@@ -146,9 +141,13 @@ fn unix_seconds_at(year: i32, day_of_year: i32) -> i64 {
     i64::from(days_before_year(year) - DAYS_BEFORE_1970 + day_of_year) * 86_400
 }
 
+const DAYS_IN_400_YEARS: i32 = 146_097;
+
 /// Returns the number of days from 1 January of the year 0, which is a leap year, to 1 January of `year`.
 fn days_before_year(year: i32) -> i32 {
-    365 * year + (year + 3).div_euclid(4) - (year + 99).div_euclid(100) + (year + 399).div_euclid(400)
+    // With 400 years more no quotient is negative.
+    let year = year + 400;
+    365 * year + (year + 3) / 4 - (year + 99) / 100 + (year + 399) / 400 - DAYS_IN_400_YEARS
 }
 
 /// Returns the number of days from 1 January to the first day of `month`.

@@ -2,13 +2,18 @@
 
 /// Reads `1*DIGIT`. Anything else is `None`, the empty string too; too many digits saturate.
 pub(super) fn digits(value: &[u8]) -> Option<u64> {
-    if value.is_empty() {
-        return None;
+    leading_digits(value).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
+}
+
+/// Reads the digits at the start, at least one, and returns what stands behind them, too. Too many digits saturate.
+fn leading_digits(value: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0_u64;
+    let mut rest = value;
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        number = number.saturating_mul(10).saturating_add(u64::from(digit - b'0'));
+        rest = after;
     }
-    value.iter().try_fold(0_u64, |number, byte| {
-        let digit = char::from(*byte).to_digit(10)?;
-        Some(number.saturating_mul(10).saturating_add(u64::from(digit)))
-    })
+    (rest.len() < value.len()).then_some((number, rest))
 }
 
 /// A number of a field: its whole part, and the digits behind the point.
@@ -22,13 +27,13 @@ pub(super) struct Decimal<'a> {
 impl<'a> Decimal<'a> {
     /// Reads `1*DIGIT` or `1*DIGIT "." 1*DIGIT`.
     pub(super) fn parse(value: &'a [u8]) -> Option<Decimal<'a>> {
-        let Some(point) = value.iter().position(|byte| *byte == b'.') else {
-            return Some(Decimal { whole: digits(value)?, fraction: &[] });
+        let (whole, rest) = leading_digits(value)?;
+        let fraction = match rest {
+            [b'.', fraction @ ..] if leading_digits(fraction).is_some_and(|(_, rest)| rest.is_empty()) => fraction,
+            [] => rest,
+            _ => return None,
         };
-        let (whole, fraction) = value.split_at_checked(point)?;
-        let fraction = fraction.get(1..)?;
-        digits(fraction)?;
-        Some(Decimal { whole: digits(whole)?, fraction })
+        Some(Decimal { whole, fraction })
     }
 
     /// Returns the number times 1,000, rounded up: seconds in milliseconds.
@@ -44,6 +49,9 @@ impl<'a> Decimal<'a> {
 
     /// Returns the part behind the point times 10^`places`, rounded up.
     fn part(self, places: usize) -> u64 {
+        if self.fraction.is_empty() {
+            return 0;
+        }
         let near = self.fraction.iter().copied().chain(core::iter::repeat(b'0')).take(places);
         let near = near.fold(0, |number, digit| 10 * number + u64::from(digit - b'0'));
         near + u64::from(self.fraction.iter().skip(places).any(|digit| *digit != b'0'))

@@ -23,7 +23,7 @@ pub(super) fn families(facts: &Facts, rejected: RejectedFields, clock: Clock) ->
     let family = |limit, remaining, reset: TimeFacts| Family {
         limit: facts.get(limit),
         remaining: facts.get(remaining),
-        reset: reset.latest(facts).resolve(clock),
+        reset: reset.resolve(facts, clock),
     };
     let mut x_family = family(Fact::XLimit, Fact::XRemaining, TimeFacts::X_RESET);
     x_family.reset = x_family.reset.max(facts.get(Fact::XResetAfter));

@@ -171,28 +171,38 @@ impl Reader {
 
     /// Ends the response and returns its facts (rules H4, H6).
     #[must_use]
-    pub fn finish(mut self) -> Reply {
-        let mut reply = Reply { challenge: self.challenge, verdict: self.verdict, ..Reply::new(self.status) };
-        if !self.facts.are_empty() {
-            self.finish_facts(&mut reply);
-        }
-        if !self.dialect.is_empty() {
-            self.finish_pushback(&mut reply);
-        }
-        Reply { rejected: self.rejected, ..reply }
+    #[inline]
+    pub fn finish(self) -> Reply {
+        self.reply()
     }
 
-    fn finish_facts(&mut self, reply: &mut Reply) {
+    fn reply(&self) -> Reply {
+        let mut reply = Reply::new(self.status);
+        reply.challenge = self.challenge;
+        reply.verdict = self.verdict;
+        reply.rejected = self.rejected;
+        if !self.facts.are_empty() {
+            self.add_hint_and_limits(&mut reply);
+        }
+        if !self.dialect.is_empty() {
+            self.add_pushback_to(&mut reply);
+        }
+        reply
+    }
+
+    fn add_hint_and_limits(&self, reply: &mut Reply) {
         let facts = &self.facts;
-        // Without dates nobody asks the clock.
-        let clock = if facts.have_dates() { Clock::of(facts) } else { Clock::NONE };
-        for (field, times) in TIMES {
-            times.latest(facts).rejections(clock).for_each(|why| self.rejected.add(field, why));
+        let mut clock = Clock::NONE;
+        if facts.have_dates() {
+            clock = Clock::of(facts);
+            for (field, times) in TIMES {
+                times.reject_dates(field, facts, clock, &mut reply.rejected);
+            }
         }
         // H6: milliseconds, else `Retry-After`, else the latest reset of a limit that has nothing left.
         let millis = facts.get(Fact::RetryAfterMs).max(facts.get(Fact::XMsRetryAfterMs));
         reply.hint = hint(millis, HintSource::RetryAfterMs)
-            .or_else(|| hint(TimeFacts::RETRY_AFTER.latest(facts).resolve(clock), HintSource::RetryAfter));
+            .or_else(|| hint(TimeFacts::RETRY_AFTER.resolve(facts, clock), HintSource::RetryAfter));
         if !facts.have_limits() {
             return;
         }
@@ -206,21 +216,19 @@ impl Reader {
         reply.reset = families.iter().find_map(|family| family.reset);
     }
 
-    /// Works out the pushback. One that is malformed or repeated means stop, and so does one that no clock can judge, since it
+    /// Adds the pushback. One that is malformed or repeated means stop, and so does one that no clock can judge, since it
     /// cannot be obeyed (H11).
-    fn finish_pushback(&mut self, reply: &mut Reply) {
+    fn add_pushback_to(&self, reply: &mut Reply) {
         let is_rejected = |why| self.rejected.contains(HeaderField::Pushback, why);
-        reply.pushback = if is_rejected(RejectReason::Malformed) || is_rejected(RejectReason::Duplicate) {
-            Some(Pushback::Stop)
+        if is_rejected(RejectReason::Malformed) || is_rejected(RejectReason::Duplicate) {
+            reply.pushback = Some(Pushback::Stop);
         } else if let Some(time) = self.pushback {
             let wait = Clock::of(&self.facts).wait(time);
             if wait.is_none() {
-                self.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
+                reply.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
             }
-            Some(wait.map_or(Pushback::Stop, Pushback::After))
-        } else {
-            None
-        };
+            reply.pushback = Some(wait.map_or(Pushback::Stop, Pushback::After));
+        }
     }
 }
 
@@ -236,8 +244,7 @@ fn hint(wait: Option<u64>, source: HintSource) -> Option<Hint> {
 }
 
 fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Result<(), RejectReason> {
-    times.add(value.ok_or(RejectReason::Malformed)?, facts);
-    Ok(())
+    times.add(value.ok_or(RejectReason::Malformed)?, facts)
 }
 
 /// Keeps the larger of two waits (H6).
