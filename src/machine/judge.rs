@@ -19,45 +19,63 @@ pub(super) enum Judgment {
     Retry(Price),
 }
 
+/// All that a reply means.
+#[derive(Clone, Copy)]
+pub(super) struct Ruling {
+    pub(super) judgment: Judgment,
+    /// The price, where the reply is a failure that may be retried, whether it is or not.
+    pub(super) price: Option<Price>,
+    /// The health of the service, whatever becomes of the request (D18).
+    pub(super) health: Health,
+    /// The hint that decides where the reply is retried: a pushback goes before every hint (H11).
+    pub(super) hint: Option<Hint>,
+}
+
 /// Judges a reply. `is_safe`: the request is safe to repeat (D14).
-pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Judgment {
+pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Ruling {
+    use StatusMeaning::{Retry, RetryIfSafe, Surface, Throttle};
     let status = reply.status();
-    match meaning(policy, reply) {
-        None if reply.verdict() == Some(Verdict::Final) => Judgment::Fail(kind_of(status)),
-        None if reply.verdict() == Some(Verdict::TokenExpired) || status == 401 => Judgment::RefreshToken,
+    let verdict = reply.verdict();
+    let hint = effective_hint(reply);
+    let own_meaning = policy.meaning(status, hint.is_some());
+    // D11, D15: `None` for an answer, for a *final* reply, and for one that is about the token (K1: a 401 is, whatever a
+    // verdict but *final* says).
+    let meaning = match (verdict, status) {
+        (Some(Verdict::Final | Verdict::TokenExpired), _) | (_, 401) | (None, 101 | 200..=399) => None,
+        (Some(Verdict::Transient), _) => Some(Retry),
+        (Some(Verdict::Throttled), _) => Some(Throttle),
+        (None, _) => Some(own_meaning),
+    };
+    let judgment = match meaning {
+        None if verdict == Some(Verdict::Final) => Judgment::Fail(kind_of(status)),
+        None if verdict == Some(Verdict::TokenExpired) || status == 401 => Judgment::RefreshToken,
         None => Judgment::Answer,
-        Some(StatusMeaning::Surface) => Judgment::Fail(kind_of(status)),
+        Some(Surface) => Judgment::Fail(kind_of(status)),
         // D14: on a request that is not safe to repeat; a verdict is the server's own word that it may be repeated.
-        Some(StatusMeaning::RetryIfSafe) if !is_safe => Judgment::Fail(FailureKind::Ambiguous),
+        Some(RetryIfSafe) if !is_safe => Judgment::Fail(FailureKind::Ambiguous),
         // H11: a pushback's stop counts only where the reply would be retried.
         Some(_) if reply.pushback() == Some(Pushback::Stop) => Judgment::Fail(kind_of(status)),
-        Some(StatusMeaning::Retry | StatusMeaning::RetryIfSafe) => Judgment::Retry(Price::Retry),
-        Some(StatusMeaning::Throttle) => Judgment::Retry(Price::Throttle),
-    }
+        Some(Retry | RetryIfSafe) => Judgment::Retry(Price::Retry),
+        Some(Throttle) => Judgment::Retry(Price::Throttle),
+    };
+    let price = match meaning {
+        None | Some(Surface) => None,
+        Some(Retry | RetryIfSafe) => Some(Price::Retry),
+        Some(Throttle) => Some(Price::Throttle),
+    };
+    let health = match (meaning, status) {
+        (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) | (None, 401) => Health::Neutral,
+        (Some(Retry | RetryIfSafe), _) => Health::Bad,
+        // A *final* throttle is a throttle still.
+        (None, _) if verdict == Some(Verdict::TokenExpired) || own_meaning == Throttle => Health::Neutral,
+        (_, 100..=499) => Health::Good,
+        // Other 5xx, and numbers that are not a status.
+        _ => Health::Neutral,
+    };
+    Ruling { judgment, price, health, hint }
 }
 
-/// Returns the meaning of status and verdict together (D11, D15). `None` for an answer, for a *final* reply, and for one that is about
-/// the token (K1: a 401 is, whatever a verdict but *final* says).
-fn meaning(policy: &Policy, reply: &Reply) -> Option<StatusMeaning> {
-    match (reply.verdict(), reply.status()) {
-        (Some(Verdict::Final | Verdict::TokenExpired), _) | (_, 401) | (None, 101 | 200..=399) => None,
-        (Some(Verdict::Transient), _) => Some(StatusMeaning::Retry),
-        (Some(Verdict::Throttled), _) => Some(StatusMeaning::Throttle),
-        (None, status) => Some(policy.meaning(status, effective_hint(reply).is_some())),
-    }
-}
-
-/// Returns the price of a reply that is a failure which may be retried, whether it is or not.
-pub(super) fn failure_price(policy: &Policy, reply: &Reply) -> Option<Price> {
-    match meaning(policy, reply)? {
-        StatusMeaning::Surface => None,
-        StatusMeaning::Retry | StatusMeaning::RetryIfSafe => Some(Price::Retry),
-        StatusMeaning::Throttle => Some(Price::Throttle),
-    }
-}
-
-/// Returns the hint that decides for a reply that is retried: a pushback goes before every hint (H11).
-pub(super) fn effective_hint(reply: &Reply) -> Option<Hint> {
+fn effective_hint(reply: &Reply) -> Option<Hint> {
     match reply.pushback() {
         Some(Pushback::After(wait)) => Some(Hint::new(wait, HintSource::Pushback)),
         Some(Pushback::Stop) | None => reply.hint(),
@@ -74,22 +92,6 @@ fn kind_of(status: u16) -> FailureKind {
         409 => FailureKind::Conflict,
         422 => FailureKind::Validation,
         _ => FailureKind::UnexpectedStatus,
-    }
-}
-
-/// Returns the health of the service as a reply shows it, whatever becomes of its request (D18).
-pub(super) fn health(policy: &Policy, reply: &Reply) -> Health {
-    use StatusMeaning::{Retry, RetryIfSafe, Throttle};
-    let status = reply.status();
-    let own_meaning = || policy.meaning(status, effective_hint(reply).is_some());
-    match (meaning(policy, reply), status) {
-        (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) | (None, 401) => Health::Neutral,
-        (Some(Retry | RetryIfSafe), _) => Health::Bad,
-        // A *final* throttle is a throttle still.
-        (None, _) if reply.verdict() == Some(Verdict::TokenExpired) || own_meaning() == Throttle => Health::Neutral,
-        (_, 100..=499) => Health::Good,
-        // Other 5xx, and numbers that are not a status.
-        _ => Health::Neutral,
     }
 }
 

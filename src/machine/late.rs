@@ -1,11 +1,11 @@
 //! Late results, of attempts that are not in flight (T3, F4, F6).
 
-use super::judge::{self, Judgment};
+use super::judge::{self, Judgment, Ruling};
 use super::{Flags, Phase, Step};
 use crate::action::{Trigger, WaitReason};
 use crate::event::TransportErrorKind;
 use crate::failure::FailureKind;
-use crate::reply::Reply;
+use crate::reply::{Hint, Reply};
 
 impl Step<'_> {
     /// Handles a late reply (T3): a 2xx ends the request and a hint counts, and the upstream learns from both even
@@ -14,7 +14,7 @@ impl Step<'_> {
         if self.machine.attempts == 0 {
             return;
         }
-        let judgment = judge::judge(&self.service.policy, reply, self.is_safe());
+        let Ruling { judgment, price, health, hint } = judge::judge(&self.service.policy, reply, self.is_safe());
         // D15: a 2xx with a verdict is not an answer.
         let is_answer = reply.is_success() && judgment == Judgment::Answer;
         let first_answer = self.is_unanswered(attempt);
@@ -24,25 +24,24 @@ impl Step<'_> {
         }
         // F6: any other late result would be the second one of its attempt.
         if first_answer || first_success {
-            self.on_attempt_end(judge::health(&self.service.policy, reply), attempt);
-            self.charge_failure(judge::failure_price(&self.service.policy, reply), judge::effective_hint(reply));
+            self.on_attempt_end(health, attempt);
+            self.charge_failure(price, hint);
         }
-        self.apply_hints(reply, judgment);
+        self.apply_hints(reply, judgment, hint);
         match self.machine.phase {
             Phase::Done | Phase::Failed(_) => {}
             _ if is_answer => {
                 self.explanation.rejected = reply.rejected();
                 self.succeed(attempt, reply.status());
             }
-            Phase::Waiting(reason) => self.extend_wait(reason, reply, judgment),
-            Phase::Ready | Phase::InFlight | Phase::Leading | Phase::Following(_) => {}
+            Phase::Waiting(reason) if matches!(judgment, Judgment::Retry(_)) => self.extend_wait(reason, reply, hint),
+            Phase::Ready | Phase::InFlight | Phase::Waiting(_) | Phase::Leading | Phase::Following(_) => {}
         }
     }
 
-    /// Moves the end of a wait at once, without jitter (F4).
-    fn extend_wait(&mut self, reason: WaitReason, reply: &Reply, judgment: Judgment) {
-        let Judgment::Retry(_) = judgment else { return };
-        let Some(hint) = judge::effective_hint(reply).filter(|hint| hint.nanos() > 0) else { return };
+    /// Moves the end of a wait at once, without jitter, for a late reply that would be retried (F4).
+    fn extend_wait(&mut self, reason: WaitReason, reply: &Reply, hint: Option<Hint>) {
+        let Some(hint) = hint.filter(|hint| hint.nanos() > 0) else { return };
         self.explanation.rejected = reply.rejected();
         let until = self.now.after(hint.nanos());
         self.settle_server_time(reason);

@@ -1,6 +1,6 @@
 //! The attempt in flight gets its result: what the shared state learns of it, and where the request goes from there.
 
-use super::judge::{self, Judgment};
+use super::judge::{self, Judgment, Ruling};
 use super::wait::Turn;
 use super::{Flags, Step};
 use crate::action::Trigger;
@@ -25,8 +25,8 @@ impl Step<'_> {
         self.machine.status = status;
         let revoked = reply.is_token_revoked().then_some(BearerErrorCode::TokenRevoked);
         self.machine.challenge = reply.lacking().or(revoked).or(reply.challenge());
-        let mut judgment = judge::judge(&self.service.policy, reply, self.is_safe());
-        let mut price = judge::failure_price(&self.service.policy, reply);
+        let Ruling { mut judgment, mut price, health, hint } =
+            judge::judge(&self.service.policy, reply, self.is_safe());
         if judgment == Judgment::RefreshToken && self.young_token(reply) == Some(YoungToken::Retry) {
             // K10: not about the expiry of the token. H11: a pushback counts.
             judgment = match reply.pushback() {
@@ -39,9 +39,8 @@ impl Step<'_> {
         if judgment != Judgment::Answer {
             self.machine.flags.set_cause(Cause::Status);
         }
-        self.on_attempt_end(judge::health(&self.service.policy, reply), self.machine.attempts);
-        self.apply_hints(reply, judgment);
-        let hint = judge::effective_hint(reply);
+        self.on_attempt_end(health, self.machine.attempts);
+        self.apply_hints(reply, judgment, hint);
         if judgment == Judgment::Retry(Price::Throttle) && hint.is_none_or(|hint| hint.nanos() == 0) {
             self.brake(Price::Throttle);
         }
@@ -94,10 +93,10 @@ impl Step<'_> {
         }
     }
 
-    /// Applies the hints of a reply to this request (L1) and to the gate (S1).
-    pub(super) fn apply_hints(&mut self, reply: &Reply, judgment: Judgment) {
+    /// Applies the hints of a reply to this request (L1) and to the gate (S1). `hint` decides where the reply is retried.
+    pub(super) fn apply_hints(&mut self, reply: &Reply, judgment: Judgment, hint: Option<Hint>) {
         let hint = match judgment {
-            Judgment::Retry(_) => judge::effective_hint(reply),
+            Judgment::Retry(_) => hint,
             Judgment::Answer | Judgment::RefreshToken | Judgment::Fail(_) => reply.hint(),
         };
         if !self.machine.is_ended() {

@@ -30,10 +30,9 @@ impl Step<'_> {
         if !count.is_left {
             return self.fail(FailureKind::Exhausted);
         }
-        let backoff = self.backoff(kind);
+        let backoff = self.backoff_of(kind, count);
         self.explanation.backoff = Some(backoff);
         self.explanation.hint = hint;
-        let jitter = self.draw((count.purpose, count.number.into()), self.hint_spread());
         let mut own = Own { end: self.now.after(backoff.wait), jitter: 0, reason: WaitReason::Backoff };
         match hint {
             // H11: exactly then.
@@ -43,6 +42,7 @@ impl Step<'_> {
             // L2: a throttle's hint decides, any other where it is longer than the back-off.
             Some(hint) if hint.nanos() > 0 => {
                 let end = self.now.after(hint.nanos());
+                let jitter = self.draw((count.purpose, count.number.into()), self.hint_spread());
                 if kind == Price::Throttle || end.after(jitter) > own.end {
                     own = Own { end, jitter, reason: WaitReason::Hint(hint.source()) };
                 }
@@ -62,12 +62,15 @@ impl Step<'_> {
 
     /// Returns the back-off of the retry that would come next, whether one is left or not.
     pub(super) fn backoff(&self, kind: Price) -> Backoff {
+        self.backoff_of(kind, self.count(kind))
+    }
+
+    fn backoff_of(&self, kind: Price, Count { number, purpose, .. }: Count) -> Backoff {
         let policy = &self.service.policy;
         let growth = match (kind, &policy.throttle_backoff) {
             (Price::Throttle, Some(growth)) => growth,
             _ => &policy.backoff,
         };
-        let Count { number, purpose, .. } = self.count(kind);
         Backoff::before_retry(number, growth, policy, purpose, self.machine.seed)
     }
 
