@@ -158,7 +158,7 @@ impl Policy {
         for (name, value) in headers {
             reader.feed(name.as_ref(), value.as_ref());
         }
-        reader.finish()
+        reader.reply()
     }
 
     /// Returns a reader that takes the headers of a response one by one, as a parser yields them. The arguments are

@@ -10,6 +10,7 @@ use crate::time;
 mod body;
 mod dialect;
 mod facts;
+mod field_name;
 mod header_time;
 mod number;
 mod rate_limit;

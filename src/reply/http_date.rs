@@ -26,7 +26,7 @@ impl HttpDate {
     #[must_use]
     pub fn new(year: u16, month: u8, day: u8, second_of_day: u32) -> Option<Self> {
         let date = HttpDate { second_of_day, year, month, day };
-        (year < TWO_DIGITS && date.exists()).then_some(date)
+        (year < TWO_DIGITS && date.exists_in(year.into())).then_some(date)
     }
 
     /// Reads a date that fills `value` exactly. It is case-sensitive, without white space around it (rule H3).
@@ -36,31 +36,49 @@ impl HttpDate {
     /// read if any century makes it a leap year. Returns `None` for anything else, including an impossible date such as
     /// 31 February or hour 24.
     #[must_use]
-    #[rustfmt::skip] // Each form is a line below its example.
     pub fn parse(value: &[u8]) -> Option<Self> {
-        let (has_day_name, year, month, numbers) = match *value {
+        // Each form has its parts at fixed places, but for the long name of the day.
+        match value.len() {
             // Sun, 06 Nov 1994 08:49:37 GMT
-            [u, v, w, b',', b' ', d, e, b' ', m, n, o, b' ', a, b, y, z, b' ', h, i, b':', j, k, b':', s, t, b' ', b'G', b'M', b'T'] =>
-                (is_day_name([u, v, w]), number([a, b, y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]]),
+            29 => {
+                let is_form = has(value, 3, b", ") && has(value, 7, b" ") && has(value, 11, b" ") && has(value, 16, b" ");
+                let date = HttpDate::of_parts(part(value, 5)?, part(value, 8)?, part(value, 12)?, part(value, 17)?)?;
+                (is_form && has(value, 25, b" GMT") && is_day_name(part(value, 0)?)).then_some(date)
+            }
             // Sun Nov  6 08:49:37 1994
-            [u, v, w, b' ', m, n, o, b' ', d, e, b' ', h, i, b':', j, k, b':', s, t, b' ', a, b, y, z] => {
-                let d = if d == b' ' { b'0' } else { d };
-                (is_day_name([u, v, w]), number([a, b, y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]])
+            24 => {
+                let is_form = has(value, 3, b" ") && has(value, 7, b" ") && has(value, 10, b" ") && has(value, 19, b" ");
+                let day = match part(value, 8)? {
+                    [b' ', digit] => [b'0', digit],
+                    day => day,
+                };
+                let date = HttpDate::of_parts(day, part(value, 4)?, part(value, 20)?, part(value, 11)?)?;
+                (is_form && is_day_name(part(value, 0)?)).then_some(date)
             }
             // Sunday, 06-Nov-94 08:49:37 GMT
-            [ref name @ .., b',', b' ', d, e, b'-', m, n, o, b'-', y, z, b' ', h, i, b':', j, k, b':', s, t, b' ', b'G', b'M', b'T'] =>
-                (is_long_day_name(name), TWO_DIGITS + number([y, z])?, [m, n, o], [[d, e], [h, i], [j, k], [s, t]]),
-            _ => return None,
-        };
-        let [day, hour, minute, second] = numbers;
-        let (hour, minute, second) = (number(hour)?, number(minute)?, number(second)?);
+            30..=33 => {
+                let (name, rest) = value.split_at_checked(value.len() - 24)?;
+                let is_form = has(rest, 0, b", ") && has(rest, 4, b"-") && has(rest, 8, b"-") && has(rest, 11, b" ");
+                let [y, z] = part(rest, 9)?;
+                let date = HttpDate::of_parts(part(rest, 2)?, part(rest, 5)?, [b'0', b'0', y, z], part(rest, 12)?)?;
+                let date = HttpDate { year: TWO_DIGITS + date.year, ..date };
+                (is_form && has(rest, 20, b" GMT") && is_long_day_name(name)).then_some(date)
+            }
+            _ => None,
+        }
+    }
+
+    fn of_parts(day: [u8; 2], month: [u8; 3], year: [u8; 4], time: [u8; 8]) -> Option<Self> {
+        let [d, e] = day;
         let date = HttpDate {
-            second_of_day: (u32::from(hour) * 60 + u32::from(minute)) * 60 + u32::from(second),
-            year,
+            second_of_day: second_of_day(time)?,
+            year: number(year)?,
             month: month_number(month)?,
-            day: u8::try_from(number(day)?).ok()?,
+            day: u8::try_from(number([b'0', b'0', d, e])?).ok()?,
         };
-        (has_day_name && hour <= 23 && minute <= 59 && second <= 60 && date.exists()).then_some(date)
+        // F9: right for a year of two digits, too. From 0 to 99 a year is a leap year if and only if some century makes its
+        // two digits one.
+        date.exists_in(date.year.into()).then_some(date)
     }
 
     /// Returns the date in seconds since 1970-01-01T00:00:00Z, negative before that.
@@ -86,12 +104,6 @@ impl HttpDate {
     #[must_use]
     pub fn has_two_digit_year(self) -> bool {
         self.year >= TWO_DIGITS
-    }
-
-    /// Returns whether some year that `year` can mean has this day.
-    fn exists(self) -> bool {
-        // F9: a year from 0 to 99 is a leap year if and only if some century makes its two digits one.
-        self.exists_in(i32::from(self.year % TWO_DIGITS))
     }
 
     fn exists_in(self, year: i32) -> bool {
@@ -165,6 +177,15 @@ fn is_leap(year: i32) -> bool {
     year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
 }
 
+/// Returns the bytes of a part.
+fn part<const LENGTH: usize>(value: &[u8], from: usize) -> Option<[u8; LENGTH]> {
+    value.get(from..)?.first_chunk().copied()
+}
+
+fn has<const LENGTH: usize>(value: &[u8], from: usize, separator: &[u8; LENGTH]) -> bool {
+    part(value, from) == Some(*separator)
+}
+
 fn is_day_name(name: [u8; 3]) -> bool {
     matches!(&name, b"Mon" | b"Tue" | b"Wed" | b"Thu" | b"Fri" | b"Sat" | b"Sun")
 }
@@ -191,7 +212,20 @@ fn month_number(name: [u8; 3]) -> Option<u8> {
     })
 }
 
-/// Reads a number of at most four digits.
-fn number<const DIGITS: usize>(digits: [u8; DIGITS]) -> Option<u16> {
-    digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u16::from(digit - b'0')))
+/// Reads a number of four digits.
+fn number(digits: [u8; 4]) -> Option<u16> {
+    let [a, b, c, d] = (u32::from_be_bytes(digits) ^ u32::from_be_bytes(*b"0000")).to_be_bytes().map(u16::from);
+    (a <= 9 && b <= 9 && c <= 9 && d <= 9).then_some(a * 1_000 + b * 100 + c * 10 + d)
+}
+
+/// Reads `08:49:37`, all bytes at once.
+fn second_of_day(time: [u8; 8]) -> Option<u32> {
+    // This leaves the value of each digit, and nothing of a colon.
+    let digits = u64::from_be_bytes(time) ^ u64::from_be_bytes(*b"00:00:00");
+    // A sum with a byte above 9 sets its top bit.
+    let are_digits = (digits | digits.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080 == 0;
+    let [h, i, first_colon, m, n, second_colon, s, t] = digits.to_be_bytes().map(u32::from);
+    let (hour, minute, second) = (h * 10 + i, m * 10 + n, s * 10 + t);
+    let is_time = are_digits && first_colon | second_colon == 0 && hour <= 23 && minute <= 59 && second <= 60;
+    is_time.then_some((hour * 60 + minute) * 60 + second)
 }

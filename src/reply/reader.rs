@@ -5,6 +5,7 @@ use core::time::Duration;
 use super::challenge::{self, BearerErrorCode};
 use super::dialect::{self, DialectField, FieldMeaning, TimeUnit};
 use super::facts::{Fact, Facts};
+use super::field_name::{field_named, may_be_known};
 use super::header_time::{self, Clock, HeaderTime, TimeFacts};
 use super::number::{count, trim, used_of_limit};
 use super::rate_limit;
@@ -68,11 +69,22 @@ impl Reader {
     #[inline]
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
         if !self.dialect.is_empty() {
-            if let Some(meaning) = dialect::lookup(self.dialect, name) {
-                return self.feed_own(meaning, trim(value));
-            }
+            self.feed_in_dialect(name, value);
+        } else if may_be_known(name) {
+            // Few headers of a response come here.
+            self.feed_in_common(name, value);
         }
-        if let Some(field) = HeaderField::named(name) {
+    }
+
+    fn feed_in_dialect(&mut self, name: &[u8], value: &[u8]) {
+        match dialect::lookup(self.dialect, name) {
+            Some(meaning) => self.feed_own(meaning, trim(value)),
+            None => self.feed_in_common(name, value),
+        }
+    }
+
+    fn feed_in_common(&mut self, name: &[u8], value: &[u8]) {
+        if let Some(field) = field_named(name) {
             self.feed_known(field, trim(value));
         }
     }
@@ -176,7 +188,7 @@ impl Reader {
         self.reply()
     }
 
-    fn reply(&self) -> Reply {
+    pub(crate) fn reply(&self) -> Reply {
         let mut reply = Reply::new(self.status);
         reply.challenge = self.challenge;
         reply.verdict = self.verdict;

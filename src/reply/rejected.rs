@@ -139,36 +139,6 @@ impl HeaderField {
             HeaderField::Pushback => "pushback",
         }
     }
-
-    /// Returns the field with this name in any case, if it is one that is read (rule H1).
-    #[inline]
-    pub(crate) fn named(name: &[u8]) -> Option<HeaderField> {
-        let known = names_of_length(name.len());
-        known.iter().find(|(known, _)| known.as_bytes().eq_ignore_ascii_case(name)).map(|(_, field)| *field)
-    }
-}
-
-/// Returns the names that have this length. Most fields of a response are none of them, and their length tells.
-#[inline]
-const fn names_of_length(length: usize) -> &'static [(&'static str, HeaderField)] {
-    use HeaderField as Field;
-    match length {
-        4 => &[("date", Field::Date)],
-        9 => &[("ratelimit", Field::RateLimit)],
-        11 => &[("retry-after", Field::RetryAfter)],
-        14 => &[("retry-after-ms", Field::RetryAfterMs)],
-        15 => &[("ratelimit-limit", Field::RateLimitLimit), ("ratelimit-reset", Field::RateLimitReset)],
-        16 => &[("ratelimit-policy", Field::RateLimitPolicy), ("www-authenticate", Field::WwwAuthenticate)],
-        17 => &[("x-ratelimit-limit", Field::XRateLimitLimit), ("x-ratelimit-reset", Field::XRateLimitReset)],
-        // H5: with one hyphen more, the other spelling of the same family.
-        18 => &[("x-rate-limit-limit", Field::XRateLimitLimit), ("x-rate-limit-reset", Field::XRateLimitReset)],
-        19 => &[("ratelimit-remaining", Field::RateLimitRemaining), ("x-ms-retry-after-ms", Field::XMsRetryAfterMs)],
-        21 => &[("x-ratelimit-remaining", Field::XRateLimitRemaining)],
-        22 => &[("x-rate-limit-remaining", Field::XRateLimitRemaining)],
-        23 => &[("x-ratelimit-reset-after", Field::XRateLimitResetAfter)],
-        24 => &[("x-rate-limit-reset-after", Field::XRateLimitResetAfter)],
-        _ => &[],
-    }
 }
 
 /// The reason why a field, a part of it, or one of several fields of a name was not used.
