@@ -98,32 +98,56 @@ impl Facts {
         self.contradicted & bit(fact) != 0
     }
 
-    /// Returns whether nothing is known but the time.
-    pub(super) const fn are_empty(&self) -> bool {
-        self.known & !(bit(Fact::Date) | bit(Fact::WallClock)) == 0
+    /// Returns whether one of these facts is known.
+    pub(super) const fn have_any(&self, set: FactSet) -> bool {
+        self.known & set.0 != 0
     }
+}
 
-    /// Returns whether a date other than the response's own is known.
-    pub(super) const fn have_dates(&self) -> bool {
-        const DATES: u32 = bit(Fact::RetryAfterDate)
-            | bit(Fact::RetryAfterShort)
-            | bit(Fact::XResetDate)
-            | bit(Fact::XResetShort)
-            | bit(Fact::ResetDate)
-            | bit(Fact::ResetShort);
-        self.known & DATES != 0
-    }
+/// Some facts.
+#[derive(Clone, Copy)]
+pub(super) struct FactSet(u32);
 
-    /// Returns whether a fact about a rate limit is known.
-    pub(super) const fn have_limits(&self) -> bool {
-        const NO_LIMIT: u32 = bit(Fact::RetryAfterMs)
-            | bit(Fact::XMsRetryAfterMs)
-            | bit(Fact::RetryAfterWait)
-            | bit(Fact::RetryAfterDate)
-            | bit(Fact::RetryAfterShort)
-            | bit(Fact::Date)
-            | bit(Fact::WallClock);
-        self.known & !NO_LIMIT != 0
+impl FactSet {
+    /// All but the response's clock.
+    pub(super) const ABOUT_RETRIES: FactSet = FactSet(!(bit(Fact::Date) | bit(Fact::WallClock)));
+    /// Dates that only a clock can place.
+    pub(super) const DATES: FactSet = FactSet::of(&[
+        Fact::RetryAfterDate,
+        Fact::RetryAfterShort,
+        Fact::XResetDate,
+        Fact::XResetShort,
+        Fact::ResetDate,
+        Fact::ResetShort,
+    ]);
+    /// The families of rate limits.
+    pub(super) const WITH_X: FactSet = FactSet::of(&[
+        Fact::XLimit,
+        Fact::XRemaining,
+        Fact::XResetWait,
+        Fact::XResetDate,
+        Fact::XResetShort,
+        Fact::XResetAfter,
+    ]);
+    pub(super) const WITHOUT_X: FactSet =
+        FactSet::of(&[Fact::Limit, Fact::Remaining, Fact::ResetWait, Fact::ResetDate, Fact::ResetShort]);
+    pub(super) const STRUCTURED: FactSet = FactSet::of(&[
+        Fact::Quota,
+        Fact::ListRemaining,
+        Fact::ListReset,
+        Fact::Draft7Limit,
+        Fact::Draft7Remaining,
+        Fact::Draft7Reset,
+    ]);
+
+    const fn of(facts: &[Fact]) -> FactSet {
+        let mut set = 0;
+        let mut rest = facts;
+        while let [fact, others @ ..] = rest {
+            set |= bit(*fact);
+            rest = others;
+        }
+        FactSet(set)
     }
 }
 

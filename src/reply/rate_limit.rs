@@ -17,17 +17,44 @@ pub(super) struct Family {
     pub(super) reset: Option<u64>,
 }
 
-/// Returns the facts of the three families, in the order of their precedence: `X-RateLimit-*`, the same without `X-`, and
-/// `RateLimit` with `RateLimit-Policy`.
-pub(super) fn families(facts: &Facts, rejected: RejectedFields, clock: Clock) -> [Family; 3] {
-    let family = |limit, remaining, reset: TimeFacts| Family {
-        limit: facts.get(limit),
-        remaining: facts.get(remaining),
-        reset: reset.resolve(facts, clock),
-    };
-    let mut x_family = family(Fact::XLimit, Fact::XRemaining, TimeFacts::X_RESET);
-    x_family.reset = x_family.reset.max(facts.get(Fact::XResetAfter));
-    [x_family, family(Fact::Limit, Fact::Remaining, TimeFacts::RESET), structured_family(facts, rejected)]
+impl Family {
+    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset` and `-Reset-After` (rule H5).
+    pub(super) fn with_x(facts: &Facts, clock: Clock) -> Family {
+        Family {
+            limit: facts.get(Fact::XLimit),
+            remaining: facts.get(Fact::XRemaining),
+            reset: TimeFacts::X_RESET.resolve(facts, clock).max(facts.get(Fact::XResetAfter)),
+        }
+    }
+
+    /// The same without `X-`.
+    pub(super) fn without_x(facts: &Facts, clock: Clock) -> Family {
+        Family {
+            limit: facts.get(Fact::Limit),
+            remaining: facts.get(Fact::Remaining),
+            reset: TimeFacts::RESET.resolve(facts, clock),
+        }
+    }
+
+    /// `RateLimit` and `RateLimit-Policy`. A syntax error voids a field with all its lines.
+    pub(super) fn structured(facts: &Facts, rejected: RejectedFields) -> Family {
+        let is_void = |field| rejected.contains(field, RejectReason::Void);
+        let quota = if is_void(HeaderField::RateLimitPolicy) { None } else { facts.get(Fact::Quota) };
+        if is_void(HeaderField::RateLimit) {
+            return Family { limit: quota, ..Family::default() };
+        }
+        let limit = |remaining, reset| Some((facts.get(remaining)?, Reverse(facts.get(reset))));
+        let list = limit(Fact::ListRemaining, Fact::ListReset);
+        let draft_7 = limit(Fact::Draft7Remaining, Fact::Draft7Reset);
+        let tightest = if list.is_some() && draft_7.is_some() { list.min(draft_7) } else { list.or(draft_7) };
+        // Without a count the reset is a fact still.
+        let reset = tightest.map_or(facts.get(Fact::Draft7Reset), |(_, Reverse(reset))| reset);
+        Family {
+            limit: quota.or(facts.get(Fact::Draft7Limit)),
+            remaining: tightest.map(|(remaining, _)| remaining),
+            reset: reset.map(time::seconds),
+        }
+    }
 }
 
 /// Reads one line of `RateLimit`: a list, or else the dictionary of draft 7.
@@ -57,26 +84,6 @@ pub(super) fn add_policies(line: &[u8], facts: &mut Facts) -> Result<(), RejectR
         facts.keep(Fact::Quota, quota?, |new, old| new < old);
         Some(())
     })
-}
-
-/// Returns the facts of both fields. A syntax error voids a field with all its lines.
-fn structured_family(facts: &Facts, rejected: RejectedFields) -> Family {
-    let is_void = |field| rejected.contains(field, RejectReason::Void);
-    let quota = if is_void(HeaderField::RateLimitPolicy) { None } else { facts.get(Fact::Quota) };
-    if is_void(HeaderField::RateLimit) {
-        return Family { limit: quota, ..Family::default() };
-    }
-    let limit = |remaining, reset| Some((facts.get(remaining)?, Reverse(facts.get(reset))));
-    let limits =
-        [limit(Fact::ListRemaining, Fact::ListReset), limit(Fact::Draft7Remaining, Fact::Draft7Reset)];
-    let tightest = limits.into_iter().flatten().min();
-    // Without a count the reset is a fact still.
-    let reset = tightest.map_or(facts.get(Fact::Draft7Reset), |(_, Reverse(reset))| reset);
-    Family {
-        limit: quota.or(facts.get(Fact::Draft7Limit)),
-        remaining: tightest.map(|(remaining, _)| remaining),
-        reset: reset.map(time::seconds),
-    }
 }
 
 /// Reads `limit=100, remaining=50, reset=30`: the `RateLimit` of draft-ietf-httpapi-ratelimit-headers-07, with these keys
@@ -114,18 +121,27 @@ fn each_member(
     mut read: impl FnMut([Option<u64>; 2]) -> Option<()>,
 ) -> Result<(), RejectReason> {
     let mut verdict = Ok(());
-    for member in List::new(line) {
+    let mut list = List::new(line);
+    loop {
+        // The last value of each key counts.
+        let mut values = [None; 2];
+        let member = list.next_visiting(|key, value| {
+            for (wanted, slot) in keys.iter().zip(&mut values) {
+                if key == *wanted {
+                    *slot = Some(value);
+                }
+            }
+        });
+        let Some(member) = member else { return verdict };
         let Ok(member) = member else { return Err(RejectReason::Void) };
         // F9: the policy's name is a String or a Token.
-        let named = matches!(member.value, Some(Bare::String | Bare::Token));
-        let values = member.params.get_each(keys.map(|key| key.as_slice()));
+        let is_named = matches!(member.value, Some(Bare::String | Bare::Token));
         let numbers = values.map(|value| value.and_then(whole));
         let are_whole = values.iter().zip(&numbers).all(|(value, number)| value.is_some() == number.is_some());
-        if !named || !are_whole || read(numbers).is_none() {
+        if !is_named || !are_whole || read(numbers).is_none() {
             verdict = Err(RejectReason::Malformed);
         }
     }
-    verdict
 }
 
 /// Returns a number that is whole and 0 or more.

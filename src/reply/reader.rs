@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use super::challenge::{self, BearerErrorCode};
 use super::dialect::{self, DialectField, FieldMeaning, TimeUnit};
-use super::facts::{Fact, Facts};
+use super::facts::{Fact, FactSet, Facts};
 use super::field_name::{field_named, may_be_known};
 use super::header_time::{self, Clock, HeaderTime, TimeFacts};
 use super::number::{count, trim, used_of_limit};
-use super::rate_limit;
+use super::rate_limit::{self, Family};
 use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after;
 use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
@@ -193,7 +193,7 @@ impl Reader {
         reply.challenge = self.challenge;
         reply.verdict = self.verdict;
         reply.rejected = self.rejected;
-        if !self.facts.are_empty() {
+        if self.facts.have_any(FactSet::ABOUT_RETRIES) {
             self.add_hint_and_limits(&mut reply);
         }
         if !self.dialect.is_empty() {
@@ -205,7 +205,7 @@ impl Reader {
     fn add_hint_and_limits(&self, reply: &mut Reply) {
         let facts = &self.facts;
         let mut clock = Clock::NONE;
-        if facts.have_dates() {
+        if facts.have_any(FactSet::DATES) {
             clock = Clock::of(facts);
             for (field, times) in TIMES {
                 times.reject_dates(field, facts, clock, &mut reply.rejected);
@@ -215,17 +215,16 @@ impl Reader {
         let millis = facts.get(Fact::RetryAfterMs).max(facts.get(Fact::XMsRetryAfterMs));
         reply.hint = hint(millis, HintSource::RetryAfterMs)
             .or_else(|| hint(TimeFacts::RETRY_AFTER.resolve(facts, clock), HintSource::RetryAfter));
-        if !facts.have_limits() {
-            return;
+        // F9: the first family that states a fact counts.
+        if facts.have_any(FactSet::WITH_X) {
+            reply.add_family(Family::with_x(facts, clock));
         }
-        let families = rate_limit::families(facts, self.rejected, clock);
-        let exhausted = || families.iter().filter(|family| family.remaining == Some(0));
-        let reset = || exhausted().filter_map(|family| family.reset).max();
-        reply.hint = reply.hint.or_else(|| hint(reset(), HintSource::RateLimitReset));
-        reply.is_exhausted = exhausted().next().is_some();
-        reply.limit = families.iter().find_map(|family| family.limit);
-        reply.remaining = families.iter().find_map(|family| family.remaining);
-        reply.reset = families.iter().find_map(|family| family.reset);
+        if facts.have_any(FactSet::WITHOUT_X) {
+            reply.add_family(Family::without_x(facts, clock));
+        }
+        if facts.have_any(FactSet::STRUCTURED) {
+            reply.add_family(Family::structured(facts, self.rejected));
+        }
     }
 
     /// Adds the pushback. One that is malformed or repeated means stop, and so does one that no clock can judge, since it
@@ -240,6 +239,24 @@ impl Reader {
                 reply.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
             }
             reply.pushback = Some(wait.map_or(Pushback::Stop, Pushback::After));
+        }
+    }
+}
+
+impl Reply {
+    /// Adds the facts of a family of rate-limit fields that the families before it have not stated.
+    fn add_family(&mut self, family: Family) {
+        self.limit = self.limit.or(family.limit);
+        self.remaining = self.remaining.or(family.remaining);
+        self.reset = self.reset.or(family.reset);
+        if family.remaining == Some(0) {
+            self.is_exhausted = true;
+            // H6: of several such resets the latest is the hint, unless a field says how long to wait.
+            let is_reset = |hint: Hint| hint.source == HintSource::RateLimitReset;
+            if self.hint.is_none_or(is_reset) {
+                let longest = family.reset.max(self.hint.map(|hint| hint.wait));
+                self.hint = hint(longest, HintSource::RateLimitReset);
+            }
         }
     }
 }

@@ -33,18 +33,26 @@ impl<'a> List<'a> {
     }
 }
 
-impl<'a> Iterator for List<'a> {
-    type Item = Result<Member<'a>, Malformed>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'a> List<'a> {
+    /// Reads the next member, as the iterator does, and shows each of its parameters to `visit` as it is read: in one pass,
+    /// where [`Params::get`] makes another one.
+    pub fn next_visiting(&mut self, visit: impl FnMut(&'a [u8], Bare)) -> Option<Result<Member<'a>, Malformed>> {
         if self.rest.0.is_empty() {
             return None;
         }
-        let member = self.rest.member().and_then(|member| self.rest.comma().map(|()| member));
+        let member = self.rest.member(visit).and_then(|member| self.rest.comma().map(|()| member));
         if member.is_none() {
             self.rest = Text(&[]);
         }
         Some(member.ok_or(Malformed))
+    }
+}
+
+impl<'a> Iterator for List<'a> {
+    type Item = Result<Member<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_visiting(|_, _| {})
     }
 }
 
@@ -122,23 +130,14 @@ impl Params<'_> {
     /// Returns the value of the last parameter with this key, which is the one that counts.
     #[must_use]
     pub fn get(self, key: &[u8]) -> Option<Bare> {
-        let [value] = self.get_each([key]);
-        value
-    }
-
-    /// Returns for each key what [`get`](Params::get) returns, in one pass.
-    #[must_use]
-    pub fn get_each<const N: usize>(self, keys: [&[u8]; N]) -> [Option<Bare>; N] {
-        let mut values = [None; N];
+        let mut last = None;
         let mut rest = self.0;
-        while let Some((name, value)) = rest.param() {
-            for (key, slot) in keys.iter().zip(&mut values) {
-                if name == *key {
-                    *slot = Some(value);
-                }
+        rest.params(|name, value| {
+            if name == key {
+                last = Some(value);
             }
-        }
-        values
+        })?;
+        last
     }
 }
 
@@ -163,21 +162,21 @@ impl<'a> Text<'a> {
     fn entry(&mut self) -> Option<(&'a [u8], Member<'a>)> {
         let key = self.key()?;
         let member = if self.skip(b'=') {
-            self.member()?
+            self.member(|_, _| {})?
         } else {
-            Member { value: Some(Bare::Boolean), params: self.params()? }
+            Member { value: Some(Bare::Boolean), params: self.params(|_, _| {})? }
         };
         Some((key, member))
     }
 
-    fn member(&mut self) -> Option<Member<'a>> {
+    fn member(&mut self, visit: impl FnMut(&'a [u8], Bare)) -> Option<Member<'a>> {
         let value = if self.skip(b'(') {
             self.inner_list()?;
             None
         } else {
             Some(self.bare()?)
         };
-        Some(Member { value, params: self.params()? })
+        Some(Member { value, params: self.params(visit)? })
     }
 
     /// Reads from after the opening parenthesis to after the closing one.
@@ -188,26 +187,21 @@ impl<'a> Text<'a> {
                 return Some(());
             }
             self.bare()?;
-            self.params()?;
+            self.params(|_, _| {})?;
             matches!(self.0.first()?, b' ' | b')').then_some(())?;
         }
     }
 
-    fn params(&mut self) -> Option<Params<'a>> {
+    fn params(&mut self, mut visit: impl FnMut(&'a [u8], Bare)) -> Option<Params<'a>> {
         let start = *self;
-        while self.0.first() == Some(&b';') {
-            self.param()?;
+        while self.skip(b';') {
+            self.skip_spaces();
+            let key = self.key()?;
+            let value = if self.skip(b'=') { self.bare()? } else { Bare::Boolean };
+            visit(key, value);
         }
         let length = start.0.len().saturating_sub(self.0.len());
         Some(Params(Text(start.0.get(..length)?)))
-    }
-
-    fn param(&mut self) -> Option<(&'a [u8], Bare)> {
-        self.expect(b';')?;
-        self.skip_spaces();
-        let key = self.key()?;
-        let value = if self.skip(b'=') { self.bare()? } else { Bare::Boolean };
-        Some((key, value))
     }
 
     fn key(&mut self) -> Option<&'a [u8]> {
@@ -232,14 +226,18 @@ impl<'a> Text<'a> {
 
     fn number(&mut self) -> Option<Bare> {
         let sign = if self.skip(b'-') { -1 } else { 1 };
-        let whole = self.take_while(|byte| byte.is_ascii_digit());
+        let (mut number, mut length) = (0, 0);
+        while let [digit @ b'0'..=b'9', rest @ ..] = self.0 {
+            // An `i64` holds 15 digits. With more of them this is no number.
+            number = if length < 15 { number * 10 + i64::from(digit - b'0') } else { 0 };
+            length += 1;
+            self.0 = rest;
+        }
         if self.skip(b'.') {
             let fraction = self.take_while(|byte| byte.is_ascii_digit());
-            return (matches!(whole.len(), 1..=12) && matches!(fraction.len(), 1..=3)).then_some(Bare::Decimal);
+            return (matches!(length, 1..=12) && matches!(fraction.len(), 1..=3)).then_some(Bare::Decimal);
         }
-        // An `i64` holds 15 digits.
-        let number = || whole.iter().fold(0, |number, digit| number * 10 + i64::from(digit - b'0'));
-        matches!(whole.len(), 1..=15).then(|| Bare::Integer(sign * number()))
+        matches!(length, 1..=15).then_some(Bare::Integer(sign * number))
     }
 
     fn string(&mut self) -> Option<Bare> {
@@ -327,12 +325,17 @@ impl<'a> Text<'a> {
     }
 
     fn skip(&mut self, expected: u8) -> bool {
-        self.expect(expected).is_some()
+        match self.0 {
+            [first, rest @ ..] if *first == expected => {
+                self.0 = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     fn expect(&mut self, expected: u8) -> Option<()> {
-        self.0 = self.0.strip_prefix(&[expected])?;
-        Some(())
+        self.skip(expected).then_some(())
     }
 
     fn byte(&mut self) -> Option<u8> {
@@ -342,10 +345,14 @@ impl<'a> Text<'a> {
     }
 
     fn take_while(&mut self, belongs: impl Fn(u8) -> bool) -> &'a [u8] {
-        let length = self.0.iter().position(|&byte| !belongs(byte));
-        let (taken, rest) = length.and_then(|at| self.0.split_at_checked(at)).unwrap_or((self.0, &[]));
-        self.0 = rest;
-        taken
+        let start = self.0;
+        while let [first, rest @ ..] = self.0 {
+            if !belongs(*first) {
+                break;
+            }
+            self.0 = rest;
+        }
+        start.get(..start.len() - self.0.len()).unwrap_or_default()
     }
 }
 
