@@ -2,10 +2,9 @@
 
 use core::fmt;
 
-use crate::backoff::Backoff;
 use crate::event::TransportErrorKind;
 use crate::failure::Failure;
-use crate::reply::{BearerErrorCode, Hint, HintSource, RejectedFields};
+use crate::reply::{BearerErrorCode, HintSource, RejectedFields};
 use crate::time::{Seconds, Timestamp};
 
 /// The next thing for the driver to do. The `Display` form explains it in one sentence (rule E2).
@@ -49,6 +48,8 @@ pub enum Action {
         until: Timestamp,
         /// The limit that decided the end.
         reason: WaitReason,
+        /// The numbers behind the wait.
+        details: WaitDetails,
         /// The facts behind the action.
         explanation: Explanation,
     },
@@ -155,11 +156,34 @@ pub struct Explanation {
     /// The greatest number of attempts of the request.
     pub(crate) max_attempts: u32,
     pub(crate) trigger: Trigger,
-    /// The length of the wait in nanoseconds.
-    pub(crate) wait: u64,
-    pub(crate) backoff: Option<Backoff>,
-    pub(crate) hint: Option<Hint>,
+    /// How to read the range in [`WaitDetails`].
+    pub(crate) backoff: BackoffRange,
     pub(crate) rejected: RejectedFields,
+}
+
+/// The numbers behind a wait, for the sentence of its action (rule E2). Opaque, so that a later version can add some.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct WaitDetails {
+    // All in nanoseconds.
+    /// The length of the wait, or what is left of it.
+    pub(crate) wait: u64,
+    /// The hint that the wait is longer than. Zero: there is none.
+    pub(crate) hint: u64,
+    /// The range from which the back-off was drawn.
+    pub(crate) backoff_low: u64,
+    pub(crate) backoff_high: u64,
+}
+
+/// How the range of a back-off reads.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(crate) enum BackoffRange {
+    /// None was drawn.
+    #[default]
+    None,
+    /// It lies around the back-off without jitter: 4 s ± 0.5 s.
+    Centered,
+    /// Between two ends.
+    Uneven,
 }
 
 /// The news that the event brought and that led to the action.
@@ -191,26 +215,23 @@ impl fmt::Display for Action {
             Action::Send { attempt, generation: None, explanation, .. } => {
                 write!(f, "{explanation}sending attempt {attempt}")
             }
-            Action::Wait { explanation, .. } if explanation.trigger == Trigger::Nothing => {
-                write!(f, "still waiting, {} to go", Seconds(explanation.wait))
+            Action::Wait { details, explanation, .. } if explanation.trigger == Trigger::Nothing => {
+                write!(f, "still waiting, {} to go", Seconds(details.wait))
             }
-            Action::Wait { reason, explanation, .. } => {
-                write!(f, "{explanation}waiting {}", Seconds(explanation.wait))?;
-                match (reason, explanation.backoff) {
-                    (WaitReason::Backoff, Some(backoff)) => write!(f, " ({backoff}"),
-                    (WaitReason::Backoff, None) => write!(f, " (back-off"),
-                    (WaitReason::Hint(HintSource::RetryAfterMs), _) => write!(f, " (retry-after in milliseconds"),
-                    (WaitReason::Hint(HintSource::RetryAfter), _) => write!(f, " (retry-after"),
-                    (WaitReason::Hint(HintSource::RateLimitReset), _) => write!(f, " (rate-limit reset"),
-                    (WaitReason::Hint(HintSource::Told), _) => write!(f, " (as the service told the driver"),
-                    (WaitReason::Hint(HintSource::Pushback), _) => write!(f, " (pushback"),
-                    (WaitReason::Gate, _) => write!(f, " (its turn at the gate"),
+            Action::Wait { reason, details, explanation, .. } => {
+                write!(f, "{explanation}waiting {}", Seconds(details.wait))?;
+                match reason {
+                    WaitReason::Backoff => details.fmt_backoff(explanation.backoff, f),
+                    WaitReason::Hint(HintSource::RetryAfterMs) => write!(f, " (retry-after in milliseconds"),
+                    WaitReason::Hint(HintSource::RetryAfter) => write!(f, " (retry-after"),
+                    WaitReason::Hint(HintSource::RateLimitReset) => write!(f, " (rate-limit reset"),
+                    WaitReason::Hint(HintSource::Told) => write!(f, " (as the service told the driver"),
+                    WaitReason::Hint(HintSource::Pushback) => write!(f, " (pushback"),
+                    WaitReason::Gate => write!(f, " (its turn at the gate"),
                 }?;
-                match explanation.hint {
-                    Some(hint) if reason != WaitReason::Hint(hint.source()) && hint.nanos() > 0 => {
-                        write!(f, ", which is longer than the {} that the server asked for)", Seconds(hint.nanos()))
-                    }
-                    _ => f.write_str(")"),
+                match details.hint {
+                    0 => f.write_str(")"),
+                    hint => write!(f, ", which is longer than the {} that the server asked for)", Seconds(hint)),
                 }
             }
             Action::RefreshToken { explanation, .. } => write!(f, "{explanation}refreshing the token"),
@@ -224,6 +245,22 @@ impl fmt::Display for Action {
                 }
             }
             Action::Fail(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl WaitDetails {
+    /// " (back-off 4 s ± 0.5 s".
+    fn fmt_backoff(self, range: BackoffRange, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (low, high) = (self.backoff_low, self.backoff_high);
+        match range {
+            BackoffRange::None => write!(f, " (back-off"),
+            _ if low == high => write!(f, " (back-off {}", Seconds(low)),
+            BackoffRange::Centered => {
+                let half = (high - low) / 2;
+                write!(f, " (back-off {} ± {}", Seconds(low + half), Seconds(half))
+            }
+            BackoffRange::Uneven => write!(f, " (back-off between {} and {}", Seconds(low), Seconds(high)),
         }
     }
 }

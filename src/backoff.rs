@@ -1,19 +1,18 @@
 //! The wait before a retry: exponential back-off and its jitter.
 
-use core::fmt;
 use core::ops::RangeInclusive;
 
+use crate::action::BackoffRange;
 use crate::policy::{Growth, Jitter, Policy};
 use crate::seed::{Purpose, draw};
-use crate::time::Seconds;
 
 /// The back-off of one retry: the range that it is drawn from, and the draw.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Backoff {
     /// Nanoseconds, as all here: the wait without its jitter.
     base: u64,
-    low: u64,
-    high: u64,
+    pub(crate) low: u64,
+    pub(crate) high: u64,
     /// The wait.
     pub(crate) wait: u64,
 }
@@ -40,6 +39,13 @@ impl Backoff {
             previous = wait;
         }
         backoff
+    }
+}
+
+impl Backoff {
+    pub(crate) const fn range(&self) -> BackoffRange {
+        let is_centered = self.high.abs_diff(self.base) == self.base.abs_diff(self.low);
+        if is_centered { BackoffRange::Centered } else { BackoffRange::Uneven }
     }
 }
 
@@ -86,19 +92,5 @@ fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInc
         cap.saturating_sub(down.max(up))..=cap
     } else {
         wait.saturating_sub(down)..=wait.saturating_add(up).min(cap)
-    }
-}
-
-/// "back-off 4 s ± 0.5 s".
-impl fmt::Display for Backoff {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Backoff { base, low, high, .. } = *self;
-        if low == high {
-            write!(f, "back-off {}", Seconds(low))
-        } else if high.abs_diff(base) == base.abs_diff(low) {
-            write!(f, "back-off {} ± {}", Seconds(base), Seconds(high.abs_diff(base)))
-        } else {
-            write!(f, "back-off between {} and {}", Seconds(low), Seconds(high))
-        }
     }
 }

@@ -143,7 +143,7 @@ pub mod pages {
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-pub use self::action::{Action, Explanation, WaitReason};
+pub use self::action::{Action, Explanation, WaitDetails, WaitReason};
 pub use self::event::{Event, Idempotency, RefreshOutcome, TransportErrorKind};
 pub use self::failure::{Advice, Cause, Failure, FailureKind};
 pub use self::machine::{RequestLimits, RetryMachine};

@@ -18,11 +18,12 @@ use self::ended::{Ended, Successes};
 use self::flags::Flags;
 use self::limits::Limits;
 pub use self::limits::RequestLimits;
-use crate::action::{Action, Explanation, WaitReason};
+use crate::action::{Action, Explanation, WaitDetails, WaitReason};
+use crate::backoff::Backoff;
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::FailureKind;
 use crate::policy::Policy;
-use crate::reply::BearerErrorCode;
+use crate::reply::{BearerErrorCode, Hint};
 use crate::time::Timestamp;
 use crate::upstream::Scope;
 use crate::upstream::breaker::{Health, SendEpoch};
@@ -163,6 +164,8 @@ impl RetryMachine {
             gate,
             now,
             explanation: Explanation::default(),
+            backoff: None,
+            hint: None,
             refused: None,
             is_new: false,
             was_closed,
@@ -219,8 +222,10 @@ struct Step<'a> {
     login: &'a mut Login,
     gate: &'a mut Gate,
     now: Timestamp,
-    /// The facts of this step, for the action's sentence.
+    /// The facts of this step, for the action's sentence, and those of a wait that begins in it.
     explanation: Explanation,
+    backoff: Option<Backoff>,
+    hint: Option<Hint>,
     /// The end of the wait that was refused in this step.
     refused: Option<Timestamp>,
     /// Whether this step began the attempt or the refresh that is now under way.
@@ -314,7 +319,6 @@ impl Step<'_> {
             max_attempts: machine.limits.max_attempts(&self.service.policy)
                 + u32::from(machine.recoveries)
                 + u32::from(machine.flags.has(Flags::REPEATED)),
-            wait: machine.until.since(self.now),
             ..self.explanation
         };
         match machine.phase {
@@ -338,13 +342,27 @@ impl Step<'_> {
             Phase::Ready | Phase::InFlight | Phase::Leading => {
                 Action::InFlight { until: machine.next_tick(&self.service.policy), explanation }
             }
-            Phase::Waiting(reason) => Action::Wait { until: machine.until, reason, explanation },
+            Phase::Waiting(reason) => {
+                let details = self.wait_details(reason);
+                Action::Wait { until: machine.until, reason, details, explanation }
+            }
             Phase::Following(_) => {
                 let until = machine.next_tick(&self.service.policy).unwrap_or(machine.until);
                 Action::AwaitRefresh { until, explanation }
             }
             Phase::Done => machine.answer(),
             Phase::Failed(kind) => Action::Fail(machine.failure(kind)),
+        }
+    }
+
+    fn wait_details(&self, reason: WaitReason) -> WaitDetails {
+        let (backoff_low, backoff_high) = self.backoff.map_or((0, 0), |backoff| (backoff.low, backoff.high));
+        let hint = self.hint.filter(|hint| reason != WaitReason::Hint(hint.source()));
+        WaitDetails {
+            wait: self.machine.until.since(self.now),
+            hint: hint.map_or(0, Hint::nanos),
+            backoff_low,
+            backoff_high,
         }
     }
 }

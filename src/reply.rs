@@ -2,6 +2,7 @@
 //!
 //! Only this module and its submodules look at bytes. A [`Reply`] is a small `Copy` value.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::time;
@@ -39,22 +40,33 @@ pub use self::rejected::{HeaderField, RejectReason, RejectedFields};
 ///
 /// [`Policy::read`](crate::Policy::read) makes one from a whole response, a [`Reader`] header by header, and
 /// [`Reply::new`] by hand. It keeps numbers and small enumerations only, so that it never holds a secret (rule H9).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reply {
+    // Packed, since every event carries one. A number that is not known is zero. Times are in nanoseconds.
+    hint: u64,
+    pushback: u64,
+    limit: u64,
+    remaining: u64,
+    reset: u64,
+    rejected: RejectedFields,
     status: u16,
-    hint: Option<Hint>,
-    pushback: Option<Pushback>,
+    /// `None`: there is no hint.
+    hint_source: Option<HintSource>,
     verdict: Option<Verdict>,
-    /// Whether a rate limit has nothing left.
-    is_exhausted: bool,
-    limit: Option<u64>,
-    remaining: Option<u64>,
-    /// Nanoseconds.
-    reset: Option<u64>,
     challenge: Option<BearerErrorCode>,
     code: CodeClass,
-    rejected: RejectedFields,
+    known: u8,
 }
+
+// The bits of `known`.
+const LIMIT: u8 = 1;
+const REMAINING: u8 = 2;
+const RESET: u8 = 4;
+/// A rate limit has nothing left.
+const EXHAUSTED: u8 = 8;
+const PUSHBACK: u8 = 16;
+/// The pushback means stop.
+const STOP: u8 = 32;
 
 impl Reply {
     /// Makes a reply of which only the status is known. It takes any number; one that is not an HTTP status ends the
@@ -62,17 +74,18 @@ impl Reply {
     #[must_use]
     pub const fn new(status: u16) -> Reply {
         Reply {
+            hint: 0,
+            pushback: 0,
+            limit: 0,
+            remaining: 0,
+            reset: 0,
+            rejected: RejectedFields::NONE,
             status,
-            hint: None,
-            pushback: None,
+            hint_source: None,
             verdict: None,
-            is_exhausted: false,
-            limit: None,
-            remaining: None,
-            reset: None,
             challenge: None,
             code: CodeClass::None,
-            rejected: RejectedFields::NONE,
+            known: 0,
         }
     }
 
@@ -89,8 +102,8 @@ impl Reply {
     /// ```
     #[must_use]
     pub const fn with_hint(self, wait: Duration) -> Reply {
-        let hint = Some(Hint { wait: time::nanos(wait), source: HintSource::Told });
-        Reply { hint, pushback: None, ..self }
+        let known = self.known & !(PUSHBACK | STOP);
+        Reply { hint: time::nanos(wait), hint_source: Some(HintSource::Told), pushback: 0, known, ..self }
     }
 
     /// Returns the reply with this verdict, in place of one that a field gave: for a driver that has read what no field
@@ -117,7 +130,10 @@ impl Reply {
     /// Returns the effective hint, if there is one (rule H6).
     #[must_use]
     pub const fn hint(&self) -> Option<Hint> {
-        self.hint
+        match self.hint_source {
+            Some(source) => Some(Hint { wait: self.hint, source }),
+            None => None,
+        }
     }
 
     /// Returns the number of calls left in the service's rate limit.
@@ -125,19 +141,19 @@ impl Reply {
     /// Facts about limits come from `X-RateLimit-*`, else from `RateLimit-*`, else from `RateLimit` (rule F9).
     #[must_use]
     pub const fn remaining(&self) -> Option<u64> {
-        self.remaining
+        self.known_number(REMAINING, self.remaining)
     }
 
     /// Returns the number of calls that the service's rate limit allows in its window (rule F9).
     #[must_use]
     pub const fn limit(&self) -> Option<u64> {
-        self.limit
+        self.known_number(LIMIT, self.limit)
     }
 
     /// Returns the time from the receipt of the response to the reset of the service's rate limit (rule H5).
     #[must_use]
     pub fn reset(&self) -> Option<Duration> {
-        self.reset.map(Duration::from_nanos)
+        self.known_number(RESET, self.reset).map(Duration::from_nanos)
     }
 
     /// Returns the `error` of the Bearer challenge (rule H7).
@@ -170,7 +186,28 @@ impl Reply {
     }
 
     pub(crate) const fn pushback(&self) -> Option<Pushback> {
-        self.pushback
+        if self.known & STOP != 0 {
+            Some(Pushback::Stop)
+        } else if self.known & PUSHBACK != 0 {
+            Some(Pushback::After(self.pushback))
+        } else {
+            None
+        }
+    }
+
+    fn set_pushback(&mut self, pushback: Pushback) {
+        match pushback {
+            Pushback::After(wait) => (self.pushback, self.known) = (wait, self.known | PUSHBACK),
+            Pushback::Stop => self.known |= STOP,
+        }
+    }
+
+    fn set_hint(&mut self, hint: Hint) {
+        (self.hint, self.hint_source) = (hint.wait, Some(hint.source));
+    }
+
+    const fn known_number(&self, which: u8, number: u64) -> Option<u64> {
+        if self.known & which != 0 { Some(number) } else { None }
     }
 
     /// Returns whether the reply is about the token, and so says nothing about a limit (rules S1, D15).
@@ -180,7 +217,7 @@ impl Reply {
 
     /// Returns whether a rate limit has nothing left (rule S1).
     pub(crate) const fn is_exhausted(&self) -> bool {
-        self.is_exhausted
+        self.known & EXHAUSTED != 0
     }
 
     /// Returns the scope or claims that the challenge, or else the code, says the token lacks (rule D12).
@@ -197,6 +234,24 @@ impl Reply {
     /// Returns whether the challenge or the code says that the token was revoked (rule D12).
     pub(crate) const fn is_token_revoked(&self) -> bool {
         matches!(self.challenge, Some(BearerErrorCode::TokenRevoked)) || matches!(self.code, CodeClass::TokenRevoked)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("hint", &self.hint())
+            .field("pushback", &self.pushback())
+            .field("verdict", &self.verdict)
+            .field("is_exhausted", &self.is_exhausted())
+            .field("limit", &self.limit())
+            .field("remaining", &self.remaining())
+            .field("reset", &self.reset())
+            .field("challenge", &self.challenge)
+            .field("code", &self.code)
+            .field("rejected", &self.rejected)
+            .finish()
     }
 }
 
@@ -255,7 +310,7 @@ impl Hint {
     }
 
     /// Returns the wait in nanoseconds.
-    pub(crate) const fn nanos(&self) -> u64 {
+    pub(crate) const fn nanos(self) -> u64 {
         self.wait
     }
 }

@@ -11,7 +11,7 @@ use super::number::{count, trim, used_of_limit};
 use super::rate_limit::{self, Family};
 use super::rejected::{HeaderField, RejectReason, RejectedFields};
 use super::retry_after;
-use super::{Hint, HintSource, Pushback, Reply, ResetFormat, Verdict};
+use super::{EXHAUSTED, Hint, HintSource, LIMIT, Pushback, REMAINING, RESET, Reply, ResetFormat, Verdict};
 
 /// A reader of a response, header by header: [`feed`](Reader::feed) it each header, then [`finish`](Reader::finish).
 ///
@@ -213,8 +213,11 @@ impl Reader {
         }
         // H6: milliseconds, else `Retry-After`, else the latest reset of a limit that has nothing left.
         let millis = facts.get(Fact::RetryAfterMs).max(facts.get(Fact::XMsRetryAfterMs));
-        reply.hint = hint(millis, HintSource::RetryAfterMs)
-            .or_else(|| hint(TimeFacts::RETRY_AFTER.resolve(facts, clock), HintSource::RetryAfter));
+        if let Some(wait) = millis {
+            reply.set_hint(Hint { wait, source: HintSource::RetryAfterMs });
+        } else if let Some(wait) = TimeFacts::RETRY_AFTER.resolve(facts, clock) {
+            reply.set_hint(Hint { wait, source: HintSource::RetryAfter });
+        }
         // F9: the first family that states a fact counts.
         if facts.have_any(FactSet::WITH_X) {
             reply.add_family(Family::with_x(facts, clock));
@@ -232,13 +235,13 @@ impl Reader {
     fn add_pushback_to(&self, reply: &mut Reply) {
         let is_rejected = |why| self.rejected.contains(HeaderField::Pushback, why);
         if is_rejected(RejectReason::Malformed) || is_rejected(RejectReason::Duplicate) {
-            reply.pushback = Some(Pushback::Stop);
+            reply.set_pushback(Pushback::Stop);
         } else if let Some(time) = self.pushback {
             let wait = Clock::of(&self.facts).wait(time);
             if wait.is_none() {
                 reply.rejected.add(HeaderField::Pushback, RejectReason::NoClock);
             }
-            reply.pushback = Some(wait.map_or(Pushback::Stop, Pushback::After));
+            reply.set_pushback(wait.map_or(Pushback::Stop, Pushback::After));
         }
     }
 }
@@ -246,17 +249,22 @@ impl Reader {
 impl Reply {
     /// Adds the facts of a family of rate-limit fields that the families before it have not stated.
     fn add_family(&mut self, family: Family) {
-        self.limit = self.limit.or(family.limit);
-        self.remaining = self.remaining.or(family.remaining);
-        self.reset = self.reset.or(family.reset);
+        self.state(LIMIT, family.limit, |reply| &mut reply.limit);
+        self.state(REMAINING, family.remaining, |reply| &mut reply.remaining);
+        self.state(RESET, family.reset, |reply| &mut reply.reset);
         if family.remaining == Some(0) {
-            self.is_exhausted = true;
+            self.known |= EXHAUSTED;
             // H6: of several such resets the latest is the hint, unless a field says how long to wait.
-            let is_reset = |hint: Hint| hint.source == HintSource::RateLimitReset;
-            if self.hint.is_none_or(is_reset) {
-                let longest = family.reset.max(self.hint.map(|hint| hint.wait));
-                self.hint = hint(longest, HintSource::RateLimitReset);
+            if let (None | Some(HintSource::RateLimitReset), Some(reset)) = (self.hint_source, family.reset) {
+                self.set_hint(Hint { wait: self.hint.max(reset), source: HintSource::RateLimitReset });
             }
+        }
+    }
+
+    fn state(&mut self, which: u8, number: Option<u64>, slot: impl Fn(&mut Reply) -> &mut u64) {
+        if let (0, Some(number)) = (self.known & which, number) {
+            *slot(self) = number;
+            self.known |= which;
         }
     }
 }
@@ -267,10 +275,6 @@ const TIMES: [(HeaderField, TimeFacts); 3] = [
     (HeaderField::XRateLimitReset, TimeFacts::X_RESET),
     (HeaderField::RateLimitReset, TimeFacts::RESET),
 ];
-
-fn hint(wait: Option<u64>, source: HintSource) -> Option<Hint> {
-    wait.map(|wait| Hint { wait, source })
-}
 
 fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Result<(), RejectReason> {
     times.add(value.ok_or(RejectReason::Malformed)?, facts)
