@@ -1,7 +1,5 @@
 //! The wait before a retry: exponential back-off and its jitter.
 
-use core::ops::RangeInclusive;
-
 use crate::action::BackoffRange;
 use crate::policy::{Growth, Jitter, Policy};
 use crate::seed::{Purpose, draw};
@@ -29,16 +27,17 @@ impl Backoff {
             _ => n,
         };
         let mut previous = growth.initial;
-        let mut backoff = Backoff { base: 0, low: 0, high: 0, wait: 0 };
-        for n in first..=n {
-            let base = growth.wait(n);
-            let range = range(base, previous, growth, policy);
-            let (low, high) = (*range.start(), *range.end());
-            let wait = draw(seed, purpose, u32::from(n), range);
-            backoff = Backoff { base, low, high, wait };
+        let mut number = first;
+        loop {
+            let base = growth.wait(number);
+            let (low, high) = range(base, previous, growth, policy);
+            let wait = draw(seed, purpose, u32::from(number), low..=high);
+            if number >= n {
+                return Backoff { base, low, high, wait };
+            }
             previous = wait;
+            number += 1;
         }
-        backoff
     }
 }
 
@@ -73,9 +72,9 @@ fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
     whole.saturating_mul(numerator).saturating_add(rest * numerator / denominator)
 }
 
-/// Returns the range that the wait is drawn from (B2, F2): never empty, never above the cap. Where the wait is the cap, the
+/// Returns the ends of the range that the wait is drawn from (B2, F2): never empty, never above the cap. Where the wait is the cap, the
 /// range reaches down from there as far as the jitter is wide, so that waits at the cap keep their jitter.
-fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInclusive<u64> {
+fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> (u64, u64) {
     let cap = growth.max;
     let thousandths = |part: u16| scale(wait, u32::from(part), 1_000);
     let (down, up) = match policy.jitter {
@@ -85,12 +84,12 @@ fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> RangeInc
         Jitter::Band { down, up } => (thousandths(down), thousandths(up)),
         Jitter::Decorrelated => {
             let low = growth.initial.min(cap);
-            return low..=previous.saturating_mul(3).clamp(low, cap);
+            return (low, previous.saturating_mul(3).clamp(low, cap));
         }
     };
     if wait >= cap {
-        cap.saturating_sub(down.max(up))..=cap
+        (cap.saturating_sub(down.max(up)), cap)
     } else {
-        wait.saturating_sub(down)..=wait.saturating_add(up).min(cap)
+        (wait.saturating_sub(down), wait.saturating_add(up).min(cap))
     }
 }

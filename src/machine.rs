@@ -244,14 +244,13 @@ impl Step<'_> {
         use Phase::{Done, Failed, Following, InFlight, Leading, Ready, Waiting};
 
         let is_over = self.now >= self.machine.until;
-        let has_limit = self.machine.limit(&self.service.policy).is_some();
         let newest = self.machine.attempts;
         match (self.machine.phase, event) {
             (Ready, event) => self.begin(event),
 
             (InFlight, Reply { attempt, reply }) if attempt == newest => self.on_reply(&reply),
             (InFlight, TransportError { attempt, kind }) if attempt == newest => self.on_transport_error(kind),
-            (InFlight, Tick) if is_over && has_limit => self.on_transport_error(TransportErrorKind::TimedOut),
+            (InFlight, Tick) if is_over && self.has_limit() => self.on_transport_error(TransportErrorKind::TimedOut),
 
             // F7: only ticks end waits. T4: never sooner.
             (Waiting(reason), Tick) if is_over => self.on_wait_end(reason),
@@ -267,6 +266,11 @@ impl Step<'_> {
             (InFlight | Waiting(_) | Leading | Following(_), Cancel) => self.fail(FailureKind::Cancelled),
             (Done | Failed(_), Cancel) | (_, Start | Tick) => {}
         }
+    }
+
+    /// Returns whether the attempt in flight has a limit (S4).
+    fn has_limit(&self) -> bool {
+        self.machine.limit(&self.service.policy).is_some()
     }
 
     /// Ends the request with the response of this attempt as its answer.

@@ -117,8 +117,8 @@ impl ServiceSnapshot {
         check_version(self.version)?;
         let mut snapshot = self.clone();
         snapshot.rebase(Shift::new(ORIGIN, now));
-        snapshot.budget.clamp(policy.budget);
-        snapshot.breaker.clamp(now, policy.breaker);
+        snapshot.budget.clamp(policy.budget.as_ref());
+        snapshot.breaker.clamp(now, policy.breaker.as_ref());
         let mut service = Service::new(policy);
         service.advance(now);
         (service.budget, service.breaker) = (snapshot.budget, snapshot.breaker);

@@ -37,14 +37,14 @@ pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Ruling {
     let status = reply.status();
     let verdict = reply.verdict();
     let hint = effective_hint(reply);
-    let own_meaning = policy.meaning(status, hint.is_some());
+    let own_meaning = || policy.meaning(status, hint.is_some());
     // D11, D15: `None` for an answer, for a *final* reply, and for one that is about the token (K1: a 401 is, whatever a
     // verdict but *final* says).
     let meaning = match (verdict, status) {
         (Some(Verdict::Final | Verdict::TokenExpired), _) | (_, 401) | (None, 101 | 200..=399) => None,
         (Some(Verdict::Transient), _) => Some(Retry),
         (Some(Verdict::Throttled), _) => Some(Throttle),
-        (None, _) => Some(own_meaning),
+        (None, _) => Some(own_meaning()),
     };
     let judgment = match meaning {
         None if verdict == Some(Verdict::Final) => Judgment::Fail(kind_of(status)),
@@ -66,8 +66,9 @@ pub(super) fn judge(policy: &Policy, reply: &Reply, is_safe: bool) -> Ruling {
     let health = match (meaning, status) {
         (Some(Throttle), _) | (Some(Retry | RetryIfSafe), 400..=499) | (None, 401) => Health::Neutral,
         (Some(Retry | RetryIfSafe), _) => Health::Bad,
+        (None, _) if verdict == Some(Verdict::TokenExpired) => Health::Neutral,
         // A *final* throttle is a throttle still.
-        (None, _) if verdict == Some(Verdict::TokenExpired) || own_meaning == Throttle => Health::Neutral,
+        (None, _) if verdict == Some(Verdict::Final) && own_meaning() == Throttle => Health::Neutral,
         (_, 100..=499) => Health::Good,
         // Other 5xx, and numbers that are not a status.
         _ => Health::Neutral,

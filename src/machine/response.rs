@@ -80,7 +80,7 @@ impl Step<'_> {
     pub(super) fn charge_failure(&mut self, price: Option<Price>, hint: Option<Hint>) {
         if let Some(kind) = price {
             let price = self.price(kind, hint);
-            self.service.budget.on_failure(price, &mut self.machine.paid, self.now, self.service.policy.budget);
+            self.service.budget.on_failure(price, &mut self.machine.paid, self.now, self.service.policy.budget.as_ref());
         }
     }
 
@@ -152,7 +152,7 @@ impl Step<'_> {
         self.gate.on_attempt_end(self.now, health == Health::Good);
         self.record_health(health, attempt);
         if health == Health::Good {
-            self.service.budget.deposit(&mut self.machine.paid, self.now, self.service.policy.budget);
+            self.service.budget.deposit(&mut self.machine.paid, self.now, self.service.policy.budget.as_ref());
         }
     }
 
@@ -170,6 +170,6 @@ impl Step<'_> {
             let longest = if exact { open_for } else { open_for.saturating_add(open_for / 2) };
             draw(seed, Purpose::BreakerOpenTime, opening, open_for..=longest)
         };
-        self.service.breaker.record(health, sent, self.now, self.service.policy.breaker, open_time);
+        self.service.breaker.record(health, sent, self.now, self.service.policy.breaker.as_ref(), open_time);
     }
 }

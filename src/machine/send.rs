@@ -61,7 +61,7 @@ impl Step<'_> {
         };
         if held == Held::No && own.end <= self.now {
             if turn == Turn::None {
-                self.gate.pass(self.now);
+                self.gate.pass();
             }
             return true;
         }
@@ -95,7 +95,7 @@ impl Step<'_> {
         if machine.attempts == 1 || self.service.breaker.has_opened_since(machine.send_epoch) {
             machine.first_since_opening = machine.attempts;
         }
-        machine.send_epoch = self.service.breaker.register_send(self.now, policy.breaker);
+        machine.send_epoch = self.service.breaker.register_send(self.now, policy.breaker.as_ref());
         machine.token_or_lease = TokenOrLease::from(self.login.token());
         machine.flags.set(Flags::UNANSWERED, true);
         machine.flags.set(Flags::TOKEN_SETTLED | Flags::TOKEN_KEPT, false);

@@ -68,7 +68,7 @@ impl Step<'_> {
         }
         // P3: charged last, and never given back by a cancel.
         if let Some(Retry { kind, price }) = retry {
-            let policy = self.service.policy.budget;
+            let policy = self.service.policy.budget.as_ref();
             if !self.service.budget.try_withdraw(price, &mut self.machine.paid, self.now, policy) {
                 self.refused = Some(end);
                 return self.leave_slot_and_fail(FailureKind::Budget);

@@ -215,7 +215,7 @@ fn month_number(name: [u8; 3]) -> Option<u8> {
 /// Reads a number of four digits.
 fn number(digits: [u8; 4]) -> Option<u16> {
     let [a, b, c, d] = (u32::from_be_bytes(digits) ^ u32::from_be_bytes(*b"0000")).to_be_bytes().map(u16::from);
-    (a <= 9 && b <= 9 && c <= 9 && d <= 9).then_some(a * 1_000 + b * 100 + c * 10 + d)
+    (a <= 9 && b <= 9 && c <= 9 && d <= 9).then(|| a * 1_000 + b * 100 + c * 10 + d)
 }
 
 /// Reads `08:49:37`, all bytes at once.

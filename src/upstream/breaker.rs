@@ -69,7 +69,7 @@ impl Breaker {
 
     /// Registers an attempt that is sent. The caller has checked [`next_probe`](Breaker::next_probe), so outside of the
     /// closed state the attempt is the probe and takes the permit.
-    pub(crate) fn register_send(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) -> SendEpoch {
+    pub(crate) fn register_send(&mut self, now: Timestamp, policy: Option<&BreakerPolicy>) -> SendEpoch {
         if let (Some(policy), State::Open { .. } | State::Probing { .. }) = (policy, self.state) {
             let epoch = self.next_epoch();
             self.state = State::Probing { epoch, until: now.after(nanos(policy.open_for)) };
@@ -84,7 +84,7 @@ impl Breaker {
         health: Health,
         sent: SendEpoch,
         now: Timestamp,
-        policy: Option<BreakerPolicy>,
+        policy: Option<&BreakerPolicy>,
         jitter: impl FnOnce(u32, u64) -> u64,
     ) {
         let Some(policy) = policy else { return };
@@ -112,7 +112,7 @@ impl Breaker {
         }
     }
 
-    fn open(&mut self, now: Timestamp, policy: BreakerPolicy, jitter: impl FnOnce(u32, u64) -> u64) {
+    fn open(&mut self, now: Timestamp, policy: &BreakerPolicy, jitter: impl FnOnce(u32, u64) -> u64) {
         self.opening = self.next_epoch();
         let open_time = jitter(self.opening, nanos(policy.open_for));
         self.state = State::Open { until: now.after(open_time) };
@@ -140,7 +140,7 @@ impl Breaker {
 
     /// Clamps the open time of a snapshot to one and a half times that of the policy (T7, F6).
     #[cfg(feature = "serde")]
-    pub(crate) fn clamp(&mut self, now: Timestamp, policy: Option<BreakerPolicy>) {
+    pub(crate) fn clamp(&mut self, now: Timestamp, policy: Option<&BreakerPolicy>) {
         let open_for = policy.map_or(0, |policy| nanos(policy.open_for));
         if let State::Open { until } | State::Probing { until, .. } = &mut self.state {
             *until = (*until).min(now.after(open_for).after(open_for / 2));

@@ -22,7 +22,7 @@ pub(crate) enum Price {
 }
 
 impl Price {
-    const fn cost(self, policy: BudgetPolicy) -> u32 {
+    const fn cost(self, policy: &BudgetPolicy) -> u32 {
         match self {
             Price::Retry => policy.retry_cost,
             Price::Throttle => policy.throttle_cost,
@@ -38,7 +38,7 @@ pub(crate) struct Paid(u32);
 impl Paid {
     pub(crate) const NOTHING: Paid = Paid(0);
 
-    fn add(&mut self, amount: u32, policy: BudgetPolicy) {
+    fn add(&mut self, amount: u32, policy: &BudgetPolicy) {
         self.0 = match policy.refund {
             Refund::Fixed => 0,
             Refund::LastCost => amount,
@@ -49,7 +49,7 @@ impl Paid {
 
 impl Budget {
     /// Makes a full budget. Without a policy it is empty, and nothing is asked of it.
-    pub(crate) const fn full(policy: Option<BudgetPolicy>) -> Budget {
+    pub(crate) const fn full(policy: Option<&BudgetPolicy>) -> Budget {
         let balance = match policy {
             Some(policy) => policy.capacity,
             None => 0,
@@ -58,14 +58,14 @@ impl Budget {
     }
 
     /// Returns the balance at `now`.
-    pub(crate) fn balance(&self, now: Timestamp, policy: BudgetPolicy) -> u32 {
+    pub(crate) fn balance(&self, now: Timestamp, policy: &BudgetPolicy) -> u32 {
         let mut budget = self.clone();
         budget.refill(now, policy);
         budget.balance
     }
 
     /// Adds what time has brought (C4).
-    fn refill(&mut self, now: Timestamp, policy: BudgetPolicy) {
+    fn refill(&mut self, now: Timestamp, policy: &BudgetPolicy) {
         let every = nanos(policy.refill_every);
         if let Some(tokens) = now.since(self.refilled_at).checked_div(every) {
             self.balance = self.balance.saturating_add(u32::try_from(tokens).unwrap_or(u32::MAX)).min(policy.capacity);
@@ -83,9 +83,9 @@ impl Budget {
         price: Option<Price>,
         paid: &mut Paid,
         now: Timestamp,
-        policy: Option<BudgetPolicy>,
+        policy: Option<&BudgetPolicy>,
     ) {
-        if let Some(policy @ BudgetPolicy { charge: Charge::Failure, .. }) = policy {
+        if let Some(policy @ &BudgetPolicy { charge: Charge::Failure, .. }) = policy {
             self.refill(now, policy);
             let amount = price.map_or(0, |price| price.cost(policy)).min(self.balance);
             self.balance -= amount;
@@ -101,7 +101,7 @@ impl Budget {
         price: Option<Price>,
         paid: &mut Paid,
         now: Timestamp,
-        policy: Option<BudgetPolicy>,
+        policy: Option<&BudgetPolicy>,
     ) -> bool {
         let Some(policy) = policy else { return true };
         self.refill(now, policy);
@@ -118,7 +118,7 @@ impl Budget {
     }
 
     /// Refills the budget for a good answer (D18) to a request that has paid so much (C3).
-    pub(crate) fn deposit(&mut self, paid: &mut Paid, now: Timestamp, policy: Option<BudgetPolicy>) {
+    pub(crate) fn deposit(&mut self, paid: &mut Paid, now: Timestamp, policy: Option<&BudgetPolicy>) {
         let Some(policy) = policy else { return };
         self.refill(now, policy);
         let Paid(returned) = core::mem::replace(paid, Paid::NOTHING);
@@ -138,7 +138,7 @@ impl Budget {
 
     /// T7, I9: clamps the balance of a snapshot to the most that it can be.
     #[cfg(feature = "serde")]
-    pub(crate) fn clamp(&mut self, policy: Option<BudgetPolicy>) {
+    pub(crate) fn clamp(&mut self, policy: Option<&BudgetPolicy>) {
         self.balance = self.balance.min(policy.map_or(0, |policy| policy.capacity));
     }
 }

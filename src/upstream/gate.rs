@@ -209,9 +209,8 @@ impl Gate {
         self.queue.move_back();
     }
 
-    /// Lets a request pass now that need not wait (C9).
-    pub(crate) fn pass(&mut self, now: Timestamp) {
-        self.look(now);
+    /// Lets a request pass that need not wait, as [`next_free`](Gate::next_free) has just said (C9).
+    pub(crate) fn pass(&mut self) {
         self.queue.pass();
     }
 

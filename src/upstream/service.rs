@@ -22,7 +22,7 @@ impl Service {
     /// Creates a service that has not been called: the budget is full and the breaker closed.
     #[must_use]
     pub const fn new(policy: Policy) -> Service {
-        Service { budget: Budget::full(policy.budget), policy, latest: Timestamp::ZERO, breaker: Breaker::new() }
+        Service { budget: Budget::full(policy.budget.as_ref()), policy, latest: Timestamp::ZERO, breaker: Breaker::new() }
     }
 
     /// Returns the policy.
@@ -35,7 +35,7 @@ impl Service {
     #[must_use]
     pub fn budget_balance(&self, now: Timestamp) -> Option<u32> {
         let now = self.latest.max(now);
-        self.policy.budget.map(|policy| self.budget.balance(now, policy))
+        self.policy.budget.as_ref().map(|policy| self.budget.balance(now, policy))
     }
 
     /// Returns the instant of the breaker's next probe, while the breaker is open (rule S3). `None`: attempts pass, or the

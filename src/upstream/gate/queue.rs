@@ -152,7 +152,7 @@ impl Queue {
     /// Lets the clock run as time does if no slot lies ahead. It does not even show the time that has passed since the last
     /// one, so that it never comes near its end. Returns whether no slot lies ahead.
     pub(super) fn rewind_if_empty(&mut self, now: Timestamp) -> bool {
-        let is_empty = self.next.0 <= self.clock(now);
+        let is_empty = self.next.0 <= self.reading || self.next.0 <= self.clock(now);
         if is_empty {
             self.reading = self.next.0;
             self.resumes_at = self.resumes_at.max(now);
