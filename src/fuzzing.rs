@@ -12,5 +12,5 @@ pub mod http_date {
 
 /// Reads structured fields.
 pub mod structured_field {
-    pub use crate::reply::structured_field::{Bare, Dictionary, List, Malformed, Member, Params};
+    pub use crate::reply::structured_field::{Bare, Dictionary, List, Malformed, Member};
 }

@@ -16,7 +16,7 @@ fn check_dictionary(data: &[u8]) {
     let (ours, theirs) = (ours.unwrap_or_default(), theirs.unwrap_or_default());
     for (key, theirs) in &theirs {
         let last = ours.iter().rev().find(|(name, _)| *name == key.as_str().as_bytes());
-        same_member(last.map(|(_, ours)| ours).expect("each key"), theirs);
+        same_value(last.map(|(_, ours)| ours.value).expect("each key"), theirs);
     }
     let is_known = |name: &[u8]| theirs.keys().any(|key| key.as_str().as_bytes() == name);
     assert!(ours.iter().all(|(name, _)| is_known(name)), "no other key");
@@ -27,7 +27,7 @@ fn check_dictionary(data: &[u8]) {
 }
 
 fn check_list(data: &[u8]) {
-    let ours: Result<Vec<_>, _> = List::new(data).collect();
+    let ours: Result<Vec<_>, _> = List::new(data, KEYS).collect();
     let theirs = Parser::new(data).parse::<sfv::List>().ok();
     assert_eq!(ours.is_ok(), theirs.is_some(), "RFC 9651 §4.2.1: {:?}", data.escape_ascii().to_string());
     for (ours, theirs) in ours.iter().flatten().zip(theirs.iter().flatten()) {
@@ -35,30 +35,33 @@ fn check_list(data: &[u8]) {
     }
     assert_eq!(ours.map_or(0, |ours| ours.len()), theirs.map_or(0, |theirs| theirs.len()));
 
-    let mut members = List::new(data);
+    let mut members = List::new(data, KEYS);
     let longest = members.by_ref().take(data.len() + 1).count();
     assert!(longest <= data.len() && members.next().is_none(), "a list ends");
 }
 
-fn same_member(ours: &Member<'_>, theirs: &ListEntry) {
-    let params = match theirs {
-        ListEntry::Item(item) => {
-            assert!(ours.value.is_some_and(|bare| is_same(bare, &item.bare_item)), "{ours:?} is not {theirs:?}");
-            &item.params
-        }
-        ListEntry::InnerList(list) => {
-            assert_eq!(ours.value, None, "{theirs:?} is an inner list");
-            &list.params
-        }
+/// The parameters that are compared: those of rate limits, and short ones.
+const KEYS: [&[u8]; 7] = [b"q", b"w", b"r", b"t", b"a", b"b", b"*"];
+
+fn same_member(ours: &Member<7>, theirs: &ListEntry) {
+    same_value(ours.value, theirs);
+    let (ListEntry::Item(sfv::Item { params, .. }) | ListEntry::InnerList(sfv::InnerList { params, .. })) = theirs;
+    for (key, ours) in KEYS.iter().zip(ours.params) {
+        let theirs = params.iter().find(|(name, _)| name.as_str().as_bytes() == *key).map(|(_, value)| value);
+        let are_same = match (ours, theirs) {
+            (Some(ours), Some(theirs)) => is_same(ours, theirs),
+            (ours, theirs) => ours.is_none() && theirs.is_none(),
+        };
+        assert!(are_same, "{key:?}: {ours:?} is not {theirs:?}");
+    }
+}
+
+fn same_value(ours: Option<Bare>, theirs: &ListEntry) {
+    let are_same = match theirs {
+        ListEntry::Item(item) => ours.is_some_and(|bare| is_same(bare, &item.bare_item)),
+        ListEntry::InnerList(_) => ours.is_none(),
     };
-    for (key, value) in params {
-        let bare = ours.params.get(key.as_str().as_bytes());
-        assert!(bare.is_some_and(|bare| is_same(bare, value)), "{key}={bare:?} is not {value:?}");
-    }
-    for key in [&b"q"[..], b"r", b"t", b"w"] {
-        let is_there = params.keys().any(|theirs| theirs.as_str().as_bytes() == key);
-        assert_eq!(ours.params.get(key).is_some(), is_there, "{ours:?} is not {theirs:?}");
-    }
+    assert!(are_same, "{ours:?} is not {theirs:?}");
 }
 
 fn is_same(ours: Bare, theirs: &BareItem) -> bool {

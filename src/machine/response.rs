@@ -80,7 +80,12 @@ impl Step<'_> {
     pub(super) fn charge_failure(&mut self, price: Option<Price>, hint: Option<Hint>) {
         if let Some(kind) = price {
             let price = self.price(kind, hint);
-            self.service.budget.on_failure(price, &mut self.machine.paid, self.now, self.service.policy.budget.as_ref());
+            self.service.budget.on_failure(
+                price,
+                &mut self.machine.paid,
+                self.now,
+                self.service.policy.budget.as_ref(),
+            );
         }
     }
 

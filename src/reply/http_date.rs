@@ -41,13 +41,15 @@ impl HttpDate {
         match value.len() {
             // Sun, 06 Nov 1994 08:49:37 GMT
             29 => {
-                let is_form = has(value, 3, b", ") && has(value, 7, b" ") && has(value, 11, b" ") && has(value, 16, b" ");
+                let is_form =
+                    has(value, 3, b", ") && has(value, 7, b" ") && has(value, 11, b" ") && has(value, 16, b" ");
                 let date = HttpDate::of_parts(part(value, 5)?, part(value, 8)?, part(value, 12)?, part(value, 17)?)?;
                 (is_form && has(value, 25, b" GMT") && is_day_name(part(value, 0)?)).then_some(date)
             }
             // Sun Nov  6 08:49:37 1994
             24 => {
-                let is_form = has(value, 3, b" ") && has(value, 7, b" ") && has(value, 10, b" ") && has(value, 19, b" ");
+                let is_form =
+                    has(value, 3, b" ") && has(value, 7, b" ") && has(value, 10, b" ") && has(value, 19, b" ");
                 let day = match part(value, 8)? {
                     [b' ', digit] => [b'0', digit],
                     day => day,
@@ -118,7 +120,10 @@ impl HttpDate {
 
     /// Packs the date into a number, from which [`from_bits`](Self::from_bits) makes it again.
     pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.second_of_day) << 32 | u64::from(self.year) << 16 | u64::from(self.month) << 8 | u64::from(self.day)
+        u64::from(self.second_of_day) << 32
+            | u64::from(self.year) << 16
+            | u64::from(self.month) << 8
+            | u64::from(self.day)
     }
 
     pub(crate) fn from_bits(bits: u64) -> HttpDate {

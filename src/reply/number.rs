@@ -1,6 +1,7 @@
 //! Numbers in header fields (rule H2): digits, decimals, counts.
 
 /// Reads `1*DIGIT`. Anything else is `None`, the empty string too; too many digits saturate.
+#[cfg(feature = "vendor-times")]
 pub(super) fn digits(value: &[u8]) -> Option<u64> {
     leading_digits(value).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
 }

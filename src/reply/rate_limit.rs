@@ -5,7 +5,7 @@ use core::cmp::Reverse;
 use super::facts::{Fact, Facts};
 use super::header_time::{Clock, TimeFacts};
 use super::rejected::{HeaderField, RejectReason, RejectedFields};
-use super::structured_field::{Bare, Dictionary, List};
+use super::structured_field::{Bare, Dictionary, List, Member};
 use crate::time;
 
 /// The facts of one family of rate-limit fields.
@@ -117,31 +117,21 @@ fn add_draft_7(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
 /// `read` refuses is dropped; after a syntax error nothing in the line counts.
 fn each_member(
     line: &[u8],
-    keys: [&[u8; 1]; 2],
+    keys: [&[u8]; 2],
     mut read: impl FnMut([Option<u64>; 2]) -> Option<()>,
 ) -> Result<(), RejectReason> {
     let mut verdict = Ok(());
-    let mut list = List::new(line);
-    loop {
-        // The last value of each key counts.
-        let mut values = [None; 2];
-        let member = list.next_visiting(|key, value| {
-            for (wanted, slot) in keys.iter().zip(&mut values) {
-                if key == *wanted {
-                    *slot = Some(value);
-                }
-            }
-        });
-        let Some(member) = member else { return verdict };
-        let Ok(member) = member else { return Err(RejectReason::Void) };
+    for member in List::new(line, keys) {
+        let Ok(Member { value, params }) = member else { return Err(RejectReason::Void) };
         // F9: the policy's name is a String or a Token.
-        let is_named = matches!(member.value, Some(Bare::String | Bare::Token));
-        let numbers = values.map(|value| value.and_then(whole));
-        let are_whole = values.iter().zip(&numbers).all(|(value, number)| value.is_some() == number.is_some());
+        let is_named = matches!(value, Some(Bare::String | Bare::Token));
+        let numbers = params.map(|param| param.and_then(whole));
+        let are_whole = params.iter().zip(&numbers).all(|(param, number)| param.is_some() == number.is_some());
         if !is_named || !are_whole || read(numbers).is_none() {
             verdict = Err(RejectReason::Malformed);
         }
     }
+    verdict
 }
 
 /// Returns a number that is whole and 0 or more.

@@ -202,6 +202,8 @@ impl Reader {
         reply
     }
 
+    // Most responses do not come here.
+    #[inline(never)]
     fn add_hint_and_limits(&self, reply: &mut Reply) {
         let facts = &self.facts;
         let mut clock = Clock::NONE;
@@ -232,6 +234,7 @@ impl Reader {
 
     /// Adds the pushback. One that is malformed or repeated means stop, and so does one that no clock can judge, since it
     /// cannot be obeyed (H11).
+    #[inline(never)]
     fn add_pushback_to(&self, reply: &mut Reply) {
         let is_rejected = |why| self.rejected.contains(HeaderField::Pushback, why);
         if is_rejected(RejectReason::Malformed) || is_rejected(RejectReason::Duplicate) {

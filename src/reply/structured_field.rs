@@ -10,53 +10,38 @@ use core::iter::FusedIterator;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Malformed;
 
-/// The members of a List (RFC 9651 §3.1), in order.
+/// The members of a List (RFC 9651 §3.1), in order, each with the parameters that have one of `N` keys.
 ///
 /// Members are read one by one, so those before an error are returned although the field has no meaning: a caller must
 /// discard them. After a [`Malformed`] the iterator ends. An empty field is an empty list.
 #[derive(Clone, Debug)]
-pub struct List<'a> {
+pub struct List<'a, const N: usize> {
     rest: Text<'a>,
+    keys: [&'a [u8]; N],
 }
 
-impl<'a> List<'a> {
-    /// Reads the value of one field line.
+impl<'a, const N: usize> List<'a, N> {
+    /// Reads the value of one field line, and of each member's parameters those with these keys.
     ///
     /// A list in several lines is the list of the lines joined by commas (RFC 9110 §5.3). Reading line by line gives the
     /// same members, with two exceptions: an empty line, which is malformed if joined, and a string that a line's end
     /// cuts, which is malformed here.
     #[must_use]
-    pub fn new(line: &'a [u8]) -> Self {
-        let mut rest = Text(line);
-        rest.skip_spaces();
-        Self { rest }
+    pub fn new(line: &'a [u8], keys: [&'a [u8]; N]) -> Self {
+        Self { rest: Text::new(line), keys }
     }
 }
 
-impl<'a> List<'a> {
-    /// Reads the next member, as the iterator does, and shows each of its parameters to `visit` as it is read: in one pass,
-    /// where [`Params::get`] makes another one.
-    pub fn next_visiting(&mut self, visit: impl FnMut(&'a [u8], Bare)) -> Option<Result<Member<'a>, Malformed>> {
-        if self.rest.0.is_empty() {
-            return None;
-        }
-        let member = self.rest.member(visit).and_then(|member| self.rest.comma().map(|()| member));
-        if member.is_none() {
-            self.rest = Text(&[]);
-        }
-        Some(member.ok_or(Malformed))
-    }
-}
-
-impl<'a> Iterator for List<'a> {
-    type Item = Result<Member<'a>, Malformed>;
+impl<const N: usize> Iterator for List<'_, N> {
+    type Item = Result<Member<N>, Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_visiting(|_, _| {})
+        let keys = &self.keys;
+        self.rest.next_of(|text| text.member(keys))
     }
 }
 
-impl FusedIterator for List<'_> {}
+impl<const N: usize> FusedIterator for List<'_, N> {}
 
 /// The keys and members of a Dictionary (RFC 9651 §3.2), in order. A key can come again.
 ///
@@ -70,35 +55,28 @@ impl<'a> Dictionary<'a> {
     /// Reads the value of one field line.
     #[must_use]
     pub fn new(line: &'a [u8]) -> Self {
-        let List { rest } = List::new(line);
-        Self { rest }
+        Self { rest: Text::new(line) }
     }
 }
 
 impl<'a> Iterator for Dictionary<'a> {
-    type Item = Result<(&'a [u8], Member<'a>), Malformed>;
+    type Item = Result<(&'a [u8], Member<0>), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.0.is_empty() {
-            return None;
-        }
-        let entry = self.rest.entry().and_then(|entry| self.rest.comma().map(|()| entry));
-        if entry.is_none() {
-            self.rest = Text(&[]);
-        }
-        Some(entry.ok_or(Malformed))
+        self.rest.next_of(Text::entry)
     }
 }
 
 impl FusedIterator for Dictionary<'_> {}
 
-/// A member of a List or a Dictionary with its parameters.
-#[derive(Clone, Debug)]
-pub struct Member<'a> {
+/// A member of a List or a Dictionary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Member<const N: usize> {
     /// The member's value, or `None` for an inner list.
     pub value: Option<Bare>,
-    /// The parameters of the value, or of the inner list as a whole.
-    pub params: Params<'a>,
+    /// The values of the parameters (RFC 9651 §3.1.2) with the `N` keys, of the value or of the inner list as a whole. Of
+    /// several with one key the last counts.
+    pub params: [Option<Bare>; N],
 }
 
 /// A bare item (RFC 9651 §3.3).
@@ -122,31 +100,30 @@ pub enum Bare {
     DisplayString,
 }
 
-/// The parameters of a member (RFC 9651 §3.1.2), whose grammar is checked.
-#[derive(Clone, Copy, Debug)]
-pub struct Params<'a>(Text<'a>);
-
-impl Params<'_> {
-    /// Returns the value of the last parameter with this key, which is the one that counts.
-    #[must_use]
-    pub fn get(self, key: &[u8]) -> Option<Bare> {
-        let mut last = None;
-        let mut rest = self.0;
-        rest.params(|name, value| {
-            if name == key {
-                last = Some(value);
-            }
-        })?;
-        last
-    }
-}
-
 /// The unread rest of a field. Each method reads one production of RFC 9651 §4.2. After a `None` the position has no
 /// meaning.
 #[derive(Clone, Copy, Debug)]
 struct Text<'a>(&'a [u8]);
 
 impl<'a> Text<'a> {
+    fn new(line: &'a [u8]) -> Self {
+        let mut text = Text(line);
+        text.skip_spaces();
+        text
+    }
+
+    /// Reads the next one with `read`, and what stands behind it. After an error nothing is left.
+    fn next_of<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Result<T, Malformed>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let item = read(self).and_then(|item| self.comma().map(|()| item));
+        if item.is_none() {
+            *self = Text(&[]);
+        }
+        Some(item.ok_or(Malformed))
+    }
+
     /// Reads what stands between two members, or the end of the field.
     fn comma(&mut self) -> Option<()> {
         self.skip_white_space();
@@ -159,24 +136,24 @@ impl<'a> Text<'a> {
         Some(())
     }
 
-    fn entry(&mut self) -> Option<(&'a [u8], Member<'a>)> {
+    fn entry(&mut self) -> Option<(&'a [u8], Member<0>)> {
         let key = self.key()?;
         let member = if self.skip(b'=') {
-            self.member(|_, _| {})?
+            self.member(&[])?
         } else {
-            Member { value: Some(Bare::Boolean), params: self.params(|_, _| {})? }
+            Member { value: Some(Bare::Boolean), params: self.params(&[])? }
         };
         Some((key, member))
     }
 
-    fn member(&mut self, visit: impl FnMut(&'a [u8], Bare)) -> Option<Member<'a>> {
+    fn member<const N: usize>(&mut self, keys: &[&[u8]; N]) -> Option<Member<N>> {
         let value = if self.skip(b'(') {
             self.inner_list()?;
             None
         } else {
             Some(self.bare()?)
         };
-        Some(Member { value, params: self.params(visit)? })
+        Some(Member { value, params: self.params(keys)? })
     }
 
     /// Reads from after the opening parenthesis to after the closing one.
@@ -187,21 +164,24 @@ impl<'a> Text<'a> {
                 return Some(());
             }
             self.bare()?;
-            self.params(|_, _| {})?;
+            self.params(&[])?;
             matches!(self.0.first()?, b' ' | b')').then_some(())?;
         }
     }
 
-    fn params(&mut self, mut visit: impl FnMut(&'a [u8], Bare)) -> Option<Params<'a>> {
-        let start = *self;
+    fn params<const N: usize>(&mut self, keys: &[&[u8]; N]) -> Option<[Option<Bare>; N]> {
+        let mut params = [None; N];
         while self.skip(b';') {
             self.skip_spaces();
             let key = self.key()?;
             let value = if self.skip(b'=') { self.bare()? } else { Bare::Boolean };
-            visit(key, value);
+            for (wanted, param) in keys.iter().zip(&mut params) {
+                if key == *wanted {
+                    *param = Some(value);
+                }
+            }
         }
-        let length = start.0.len().saturating_sub(self.0.len());
-        Some(Params(Text(start.0.get(..length)?)))
+        Some(params)
     }
 
     fn key(&mut self) -> Option<&'a [u8]> {

@@ -22,7 +22,12 @@ impl Service {
     /// Creates a service that has not been called: the budget is full and the breaker closed.
     #[must_use]
     pub const fn new(policy: Policy) -> Service {
-        Service { budget: Budget::full(policy.budget.as_ref()), policy, latest: Timestamp::ZERO, breaker: Breaker::new() }
+        Service {
+            budget: Budget::full(policy.budget.as_ref()),
+            policy,
+            latest: Timestamp::ZERO,
+            breaker: Breaker::new(),
+        }
     }
 
     /// Returns the policy.
