@@ -80,7 +80,7 @@ impl Policy {
             max_server_wait: millis(300_000),
             deadline: None,
             attempt_timeout: None,
-            statuses: StatusTable::SURFACE.retrying(&[429, 500, 503]),
+            statuses: const { StatusTable::SURFACE.retrying(&[429, 500, 503]) },
             dialect: &[],
             rate_limit_reset: ResetFormat::Auto,
             refresh_on_insufficient: false,
@@ -106,15 +106,18 @@ impl Policy {
     #[must_use]
     pub const fn common() -> Policy {
         use StatusMeaning::{Retry, RetryIfSafe, Throttle};
-        let statuses = StatusTable::SURFACE
-            .with(408, 408, Some(RetryIfSafe), Some(Retry))
-            .with(500, 500, Some(RetryIfSafe), Some(Retry))
-            .with(502, 504, Some(RetryIfSafe), Some(Retry))
-            .with(520, 524, Some(RetryIfSafe), Some(Retry))
-            .with(425, 425, Some(Retry), Some(Retry))
-            .with(529, 529, Some(Retry), Some(Retry))
-            .with(429, 429, Some(Throttle), Some(Throttle))
-            .with(403, 403, None, Some(Throttle));
+        // Worked out by the compiler, and not by a device.
+        let statuses = const {
+            StatusTable::SURFACE
+                .with(408, 408, Some(RetryIfSafe), Some(Retry))
+                .with(500, 500, Some(RetryIfSafe), Some(Retry))
+                .with(502, 504, Some(RetryIfSafe), Some(Retry))
+                .with(520, 524, Some(RetryIfSafe), Some(Retry))
+                .with(425, 425, Some(Retry), Some(Retry))
+                .with(529, 529, Some(Retry), Some(Retry))
+                .with(429, 429, Some(Throttle), Some(Throttle))
+                .with(403, 403, None, Some(Throttle))
+        };
         Policy { statuses, young_token: YoungToken::Surface, ..Policy::flextell() }
     }
 
