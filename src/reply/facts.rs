@@ -1,5 +1,7 @@
 //! The numbers that a response states, while it is read: packed, so that a reader is small and quickly made.
 
+use core::cmp::Ordering;
+
 /// A number of a response. A field with times has one for each kind of time, since only the response's clock tells which of
 /// them is the latest.
 #[derive(Clone, Copy)]
@@ -76,17 +78,22 @@ impl Facts {
         }
     }
 
-    /// Keeps one of two numbers: the new one where `is_better` than the old one says so. Returns whether they differ.
-    pub(super) fn keep(&mut self, fact: Fact, new: u64, is_better: impl Fn(u64, u64) -> bool) -> bool {
-        let Some(old) = self.get(fact) else {
-            self.set(fact, new);
-            return false;
-        };
-        let (is_better, is_worse) = (is_better(new, old), is_better(old, new));
-        if is_better {
+    /// Keeps the larger of two numbers. Returns whether they differ.
+    pub(super) fn keep_larger(&mut self, fact: Fact, new: u64) -> bool {
+        self.keep(fact, new, Ordering::Greater, new.cmp(&self.get(fact).unwrap_or(new)))
+    }
+
+    /// Keeps the smaller of two numbers. Returns whether they differ.
+    pub(super) fn keep_smaller(&mut self, fact: Fact, new: u64) -> bool {
+        self.keep(fact, new, Ordering::Less, new.cmp(&self.get(fact).unwrap_or(new)))
+    }
+
+    /// Keeps the first number, or a new one whose order to that number is the wanted one. Returns whether they differ.
+    pub(super) fn keep(&mut self, fact: Fact, new: u64, wanted: Ordering, order: Ordering) -> bool {
+        if !self.has(fact) || order == wanted {
             self.set(fact, new);
         }
-        let differs = is_better || is_worse;
+        let differs = order != Ordering::Equal;
         if differs {
             self.contradicted |= bit(fact);
         }

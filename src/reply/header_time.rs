@@ -1,5 +1,6 @@
 //! Times as a response states them, and the clock that places them.
 
+use core::cmp::Ordering;
 use core::time::Duration;
 
 use super::facts::{Fact, Facts};
@@ -38,14 +39,18 @@ impl TimeFacts {
     pub(super) fn add(self, when: HeaderTime, facts: &mut Facts) -> Result<(), RejectReason> {
         match when {
             HeaderTime::After(wait) => {
-                let differs = facts.keep(self.wait, wait, |new, old| new > old);
+                let differs = facts.keep_larger(self.wait, wait);
                 return if differs { Err(RejectReason::Duplicate) } else { Ok(()) };
             }
-            HeaderTime::At(at) => facts.keep(self.date, at.abs_diff(i64::MIN), |new, old| new > old),
+            HeaderTime::At(at) => facts.keep_larger(self.date, at.abs_diff(i64::MIN)),
             // The order of two short years depends on the century. The best guess is that they are in the same one.
             HeaderTime::AtShort(date) => {
-                let seconds = |bits| HttpDate::from_bits(bits).unix_seconds(FALLBACK_YEAR);
-                facts.keep(self.short, date.to_bits(), |new, old| seconds(new) > seconds(old))
+                let seconds = |date: HttpDate| date.unix_seconds(FALLBACK_YEAR);
+                let order = match facts.get(self.short) {
+                    Some(old) => seconds(date).cmp(&seconds(HttpDate::from_bits(old))),
+                    None => Ordering::Equal,
+                };
+                facts.keep(self.short, date.to_bits(), Ordering::Greater, order)
             }
         };
         // Which date wins is known once the clock is.

@@ -81,7 +81,7 @@ pub(super) fn add_limits(line: &[u8], facts: &mut Facts) -> Result<(), RejectRea
 /// Reads one line of `RateLimit-Policy`. The smallest quota counts.
 pub(super) fn add_policies(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
     each_member(line, [b"q", b"w"], |[quota, _]| {
-        facts.keep(Fact::Quota, quota?, |new, old| new < old);
+        facts.keep_smaller(Fact::Quota, quota?);
         Some(())
     })
 }

@@ -285,13 +285,13 @@ fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Resul
 
 /// Keeps the larger of two waits (H6).
 fn larger(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
-    let differs = facts.keep(fact, value.ok_or(RejectReason::Malformed)?, |new, old| new > old);
+    let differs = facts.keep_larger(fact, value.ok_or(RejectReason::Malformed)?);
     if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
 }
 
 /// Keeps the smaller of two counts (F9).
 fn smaller(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
-    let differs = facts.keep(fact, value.ok_or(RejectReason::Malformed)?, |new, old| new < old);
+    let differs = facts.keep_smaller(fact, value.ok_or(RejectReason::Malformed)?);
     if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
 }
 
