@@ -1,6 +1,5 @@
 //! Decisions about one request: a failed attempt, a successful request, and a request that needs one retry or five.
 
-use std::cell::RefCell;
 use std::hint::black_box;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
@@ -15,15 +14,18 @@ use tower::retry::backoff::Backoff as _;
 use workloads::{OK, UNAVAILABLE};
 
 use crate::measure::Contender;
-use crate::rivals::{self, Aws, FIRST, Gax, LONGEST, RETRIES, Reqwest, Tower};
+use crate::rivals::{self, Aws, Exchange, FIRST, Gax, LONGEST, RETRIES, Reqwest, Tower};
 
 /// The instant at which the first answer comes.
 const ANSWERED: Timestamp = Timestamp::from_millis(80);
 
-/// What `Retry-After` in [`UNAVAILABLE`] says.
+/// The wait that [`UNAVAILABLE`] asks for.
 const ASKED: Duration = Duration::from_secs(7);
 
-/// A 503 with ten headers, one of which says when to come back.
+/// The rows of [`unavailable`] that read no header.
+pub const READ_NO_HEADER: std::ops::Range<usize> = 5..8;
+
+/// Returns the contenders for a 503 with ten headers, one of which says when to come back.
 pub fn unavailable() -> Vec<Contender> {
     let map = workloads::header_map(&UNAVAILABLE);
     let own_map = map.clone();
@@ -71,13 +73,13 @@ pub fn unavailable() -> Vec<Contender> {
             move |back_off| when(503).then(|| adjust(back_off.next(), black_box(&own_map))).flatten(),
             |wait| *wait == Some(ASKED),
         ),
-        reqwest_retry("no header"),
-        aws("no header"),
-        gax("no header"),
+        reqwest_retry("classification and back-off; reads the clock twice, and no header"),
+        aws("classifier, back-off and token bucket; reads no header"),
+        gax("policy, back-off and throttler; reads the clock, and no header"),
     ]
 }
 
-/// A 503 of which only the status is known.
+/// Returns the contenders for a 503 of which only the status is known.
 pub fn status() -> Vec<Contender> {
     let mut random = fastrand::Rng::with_seed(7);
     let budget = Tower::budget();
@@ -112,12 +114,12 @@ pub fn status() -> Vec<Contender> {
             |back_off| when(black_box(503)).then(|| back_off.next_delay()).flatten(),
             |wait| within(*wait, 500, 1_500),
         ),
-        reqwest_retry("reads the clock twice"),
+        reqwest_retry("classification and back-off; reads the clock twice"),
         Contender::on_fresh(
             "tower",
-            "a `Policy` by hand with `TpsBudget` and `ExponentialBackoff`; makes a sleep of Tokio, which reads the clock",
-            move || (Tower::new(&budget), Ok(response(503))),
-            |(tower, result)| tower.decide(result),
+            "a `Policy` by hand with `TpsBudget` and `ExponentialBackoff`; makes a sleep of Tokio, and reads the clock twice",
+            move || (Tower::new(&budget), Exchange::new(503)),
+            |(tower, exchange)| tower.decide(exchange),
             |sleep| sleep.is_some(),
         ),
         aws("classifier, back-off and token bucket"),
@@ -125,7 +127,7 @@ pub fn status() -> Vec<Contender> {
     ]
 }
 
-/// A request that succeeds, from its beginning to its end.
+/// Returns the contenders for a request that succeeds, from its beginning to its end.
 pub fn ok() -> Vec<Contender> {
     let map = workloads::header_map(&OK);
     let own_map = map.clone();
@@ -164,33 +166,34 @@ pub fn ok() -> Vec<Contender> {
         ),
         Contender::new(
             "reqwest-retry",
-            "the classification; reads the clock, no header",
+            "the classification; reads the clock, and no header",
             move || black_box(&reqwest).decide(SystemTime::now(), 0),
             Option::is_none,
         ),
         Contender::on_fresh(
             "tower",
-            "a `Policy` by hand: a deposit; reads the clock, no header",
-            move || (Tower::new(&budget), Ok(response(200))),
-            |(tower, result)| tower.decide(result).is_none(),
+            "a `Policy` by hand: a deposit; reads the clock, and no header",
+            move || (Tower::new(&budget), Exchange::new(200)),
+            |(tower, exchange)| tower.decide(exchange).is_none(),
             |is_answer| *is_answer,
         ),
         Contender::new(
             "aws-smithy-runtime",
-            "a strategy, the question before the first attempt and the one after it; no header",
+            "a strategy, the question before the first attempt and the one after it; reads no header",
             move || black_box(&aws).succeed(&aws.begin()),
             |is_answer| *is_answer,
         ),
         Contender::new(
             "google-cloud-gax",
-            "tells the throttler; no header",
+            "tells the throttler; reads no header",
             move || black_box(&gax).succeed(),
             |()| true,
         ),
     ]
 }
 
-/// A request that gets a 503, waits, and gets a 200. It pays for its retry, and gets the price back.
+/// Returns the contenders for a request that gets a 503, waits, and gets a 200. It pays for its retry, and gets the price
+/// back.
 pub fn one_retry() -> Vec<Contender> {
     let mut upstream = workloads::upstream();
     let policy = Policy::common().into_builder().budget(None).breaker(None).build().expect("a valid policy");
@@ -208,13 +211,13 @@ pub fn one_retry() -> Vec<Contender> {
             "retry-machine",
             "gate, budget and breaker",
             move || retry_once(&mut now, &mut upstream),
-            is_done,
+            |action| is_done(action) && action.attempt() == 2,
         ),
         Contender::new(
             "retry-machine, without budget and breaker",
             "the difference is what the two cost",
             move || retry_once(&mut bare_now, &mut bare),
-            is_done,
+            |action| is_done(action) && action.attempt() == 2,
         ),
         Contender::new(
             "by hand",
@@ -236,8 +239,8 @@ pub fn one_retry() -> Vec<Contender> {
         ),
         Contender::on_fresh(
             "tower",
-            "a `Policy` by hand with `TpsBudget` and `ExponentialBackoff`; reads the clock four times",
-            move || (Tower::new(&budget), Ok(response(503)), Ok(response(200))),
+            "a `Policy` by hand with `TpsBudget` and `ExponentialBackoff`; reads the clock three times",
+            move || (Tower::new(&budget), Exchange::new(503), Exchange::new(200)),
             |(tower, failed, answered)| (tower.decide(failed).is_some(), tower.decide(answered).is_none()),
             |decisions| *decisions == (true, true),
         ),
@@ -278,7 +281,7 @@ pub fn one_retry() -> Vec<Contender> {
     ]
 }
 
-/// A request that gets a 503 five times, with the waits between.
+/// Returns the contenders for a request that gets a 503 five times, with the waits between.
 pub fn five_back_offs() -> Vec<Contender> {
     let mut random = fastrand::Rng::with_seed(7);
     let policy = rivals::policies();
@@ -337,7 +340,7 @@ pub fn five_back_offs() -> Vec<Contender> {
         ),
         Contender::new(
             "tower",
-            "the back-off alone; makes five sleeps of Tokio",
+            "the back-off alone; makes five sleeps of Tokio, each of which reads the clock",
             || {
                 let mut back_off = Tower::back_off();
                 waits_of(|_| Some(back_off.next_backoff().deadline()))
@@ -396,26 +399,26 @@ fn aws(remark: &'static str) -> Contender {
 }
 
 fn gax(remark: &'static str) -> Contender {
-    let gax = RefCell::new(Gax::new(&UNAVAILABLE));
+    let mut gax = Gax::new(&UNAVAILABLE);
     let start = Instant::now();
-    Contender::new("google-cloud-gax", remark, move || gax.borrow_mut().decide(start, black_box(1)), Option::is_some)
+    Contender::new("google-cloud-gax", remark, move || gax.decide(start, black_box(1)), Option::is_some)
 }
 
 fn succeed(upstream: &mut Upstream, read: impl FnOnce(&Policy) -> Reply) -> Action {
     let mut machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
-    black_box(machine.handle(Timestamp::ZERO, Event::Start, &mut *upstream));
+    let _ = black_box(machine.handle(Timestamp::ZERO, Event::Start, &mut *upstream));
     let reply = read(upstream.policy());
     machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)
 }
 
 fn retry_once(now: &mut Timestamp, upstream: &mut Upstream) -> Action {
     let mut machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
-    black_box(machine.handle(*now, Event::Start, &mut *upstream));
+    let _ = black_box(machine.handle(*now, Event::Start, &mut *upstream));
     let event = Event::Reply { attempt: 1, reply: Reply::new(black_box(503)) };
     if let Action::Wait { until, .. } = machine.handle(*now, event, &mut *upstream) {
         *now = until;
     }
-    black_box(machine.handle(*now, Event::Tick, &mut *upstream));
+    let _ = black_box(machine.handle(*now, Event::Tick, &mut *upstream));
     machine.handle(*now, Event::Reply { attempt: 2, reply: Reply::new(black_box(200)) }, upstream)
 }
 
@@ -454,12 +457,12 @@ fn is_done(action: &Action) -> bool {
     matches!(action, Action::Done { status: 200, .. })
 }
 
-/// The condition that a user of backon or sisyphus writes.
+/// Returns whether to retry, as a user of backon or sisyphus writes it.
 fn when(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// The `adjust` that a user of backon writes.
+/// Adjusts a wait to the header, as a user of backon writes it.
 fn adjust(wait: Option<Duration>, headers: &HeaderMap) -> Option<Duration> {
     let asked = headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
     wait.map(|wait| wait.max(asked.map_or(Duration::ZERO, Duration::from_secs)))
@@ -482,10 +485,4 @@ fn back_off_of_sisyphus() -> impl sisyphus::BackoffPolicy {
         .with_jitter(sisyphus::SplitMix64::new(black_box(7)), 0.5)
         .with_max_delay(LONGEST)
         .max_attempts(RETRIES)
-}
-
-fn response(status: u16) -> http::Response<()> {
-    let mut response = http::Response::new(());
-    *response.status_mut() = status.try_into().expect("a status");
-    response
 }

@@ -17,43 +17,45 @@ const GROUP: u64 = 32;
 /// One way to do the work of a workload.
 pub struct Contender {
     pub name: &'static str,
-    /// What the number covers, and what it does not.
+    /// The work that the number covers, and the work that it does not.
     pub remark: &'static str,
     /// Repeats the operation so many times, and returns the time that this took.
     batch: Box<dyn FnMut(u64) -> Duration>,
 }
 
 impl Contender {
-    /// Makes a contender whose operation can follow itself. Runs it once, and panics if `is_right` denies the result.
+    /// Makes a contender whose operation can follow itself. Each batch ends with one operation more, and panics if
+    /// `is_right` denies its result: so a contender that comes to decide otherwise is not measured.
     pub fn new<R>(
         name: &'static str,
         remark: &'static str,
         mut operation: impl FnMut() -> R + 'static,
-        is_right: impl FnOnce(&R) -> bool,
+        is_right: impl Fn(&R) -> bool + 'static,
     ) -> Contender {
-        assert!(is_right(&operation()), "{name} decides something else");
         let batch = move |count| {
             let start = Instant::now();
             for _ in 0..count {
                 black_box(operation());
             }
-            start.elapsed()
+            let time = start.elapsed();
+            assert!(is_right(&operation()), "{name} decides something else");
+            time
         };
         Contender { name, remark, batch: Box::new(batch) }
     }
 
-    /// Makes a contender whose operation uses its state up. The time to make and to drop states does not count.
+    /// Makes a contender whose operation uses its state up. The time to make and to drop states does not count. Each batch
+    /// ends as above.
     pub fn on_fresh<S: 'static, R>(
         name: &'static str,
         remark: &'static str,
         mut make: impl FnMut() -> S + 'static,
         mut operation: impl FnMut(&mut S) -> R + 'static,
-        is_right: impl FnOnce(&R) -> bool,
+        is_right: impl Fn(&R) -> bool + 'static,
     ) -> Contender {
-        assert!(is_right(&operation(&mut make())), "{name} decides something else");
         let mut states = Vec::new();
         let batch = move |count: u64| {
-            let mut total = Duration::ZERO;
+            let mut time = Duration::ZERO;
             // Counts are powers of two: one below the group takes no time, and so is not enough.
             for _ in 0..count / GROUP {
                 states.clear();
@@ -62,15 +64,16 @@ impl Contender {
                 for state in &mut states {
                     black_box(operation(black_box(state)));
                 }
-                total += start.elapsed();
+                time += start.elapsed();
             }
-            total
+            assert!(is_right(&operation(&mut make())), "{name} decides something else");
+            time
         };
         Contender { name, remark, batch: Box::new(batch) }
     }
 }
 
-/// What the rounds say of a contender, in nanoseconds for each operation.
+/// The time of a contender's operation, in nanoseconds.
 #[derive(Clone, Copy)]
 pub struct Figure {
     pub median: f64,
@@ -82,12 +85,12 @@ pub struct Figure {
 /// Measures the contenders of one workload, and returns a figure for each.
 pub fn measure(contenders: &mut [Contender], rounds: usize) -> Vec<Figure> {
     let counts: Vec<u64> = contenders.iter_mut().map(calibrate).collect();
-    let mut samples = vec![vec![0.0; rounds]; contenders.len()];
+    let mut samples = vec![Vec::new(); contenders.len()];
     for round in 0..rounds {
         for turn in 0..contenders.len() {
             let index = (round + turn) % contenders.len();
             let time = (contenders[index].batch)(counts[index]);
-            samples[index][round] = time.as_secs_f64() * 1e9 / counts[index] as f64;
+            samples[index].push(time.as_secs_f64() * 1e9 / counts[index] as f64);
         }
     }
     let first = samples[0].clone();

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use retry_machine::Policy;
+use retry_machine::{Policy, Reply};
 use sfv::visitor::{EntryVisitor, Ignored, InnerListVisitor, ItemVisitor, ListVisitor, ParameterVisitor};
 use sfv::{BareItemFromInput, KeyRef, ListEntry, Parser};
 use workloads::{RATE_LIMIT, RETRY_AFTER};
@@ -19,20 +19,23 @@ use crate::measure::Contender;
 /// The time of the answer since the Unix epoch: 30 s before the dates of [`RETRY_AFTER`].
 const NOW: Duration = Duration::from_secs(1_445_412_480);
 
-/// What all forms say.
+/// The wait that all forms ask for.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// `Retry-After` in the form with this index in [`RETRY_AFTER`].
+/// Returns the contenders for `Retry-After` in the form with this index in [`RETRY_AFTER`].
 pub fn retry_after(form: usize) -> Vec<Contender> {
     let (_, text) = RETRY_AFTER[form];
     let policy = Policy::common();
     let value = HeaderValue::from_static(text);
-    let mut contenders = vec![Contender::new(
-        "retry-machine",
-        "a whole response with this header, read for all fields",
-        move || policy.read_at(black_box(Some(NOW)), 503, [("retry-after", black_box(text))]),
-        |reply| reply.hint().is_some_and(|hint| hint.wait() == WAIT),
-    )];
+    let mut contenders = vec![
+        Contender::new(
+            "retry-machine",
+            "a whole response with this header, read for all fields",
+            move || policy.read_at(black_box(Some(NOW)), 503, [("retry-after", black_box(text))]),
+            |reply| reply.hint().is_some_and(|hint| hint.wait() == WAIT),
+        ),
+        no_header(503),
+    ];
     if form == 0 {
         contenders.push(Contender::new(
             "by hand",
@@ -71,6 +74,16 @@ pub fn retry_after(form: usize) -> Vec<Contender> {
     contenders
 }
 
+fn no_header(status: u16) -> Contender {
+    let policy = Policy::common();
+    Contender::new(
+        "retry-machine, without the header",
+        "a whole response without headers: the difference is the field",
+        move || policy.read_at(black_box(Some(NOW)), black_box(status), black_box([("", ""); 0])),
+        move |reply| *reply == Reply::new(status),
+    )
+}
+
 fn rfc2822(text: &str) -> Option<Timestamp> {
     jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
@@ -87,7 +100,7 @@ fn strptime(format: &str, text: &str) -> Option<Timestamp> {
     TimeZone::UTC.to_timestamp(DateTime::strptime(format, text).ok()?).ok()
 }
 
-/// The field `RateLimit`.
+/// Returns the contenders for the field `RateLimit`.
 pub fn rate_limit() -> Vec<Contender> {
     let policy = Policy::common();
     vec![
@@ -97,6 +110,7 @@ pub fn rate_limit() -> Vec<Contender> {
             move || policy.read(200, [("ratelimit", black_box(RATE_LIMIT))]),
             |reply| (reply.remaining(), reply.reset()) == (Some(50), Some(WAIT)),
         ),
+        no_header(200),
         Contender::new(
             "sfv, into a `List`",
             "parses any list of RFC 9651, then looks for `r` and `t`",

@@ -21,7 +21,7 @@ use google_cloud_gax::retry_policy::{Aip194Strict, RetryPolicy, RetryPolicyExt};
 use google_cloud_gax::retry_result::RetryResult;
 use google_cloud_gax::retry_state::RetryState;
 use google_cloud_gax::retry_throttler::{AdaptiveThrottler, RetryThrottler};
-use http::HeaderMap;
+use http::header::{HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest_retry::{DefaultRetryableStrategy, Retryable, RetryableStrategy};
 use retry_policies::{RetryDecision, RetryPolicy as _};
 use tower::retry::Policy as _;
@@ -33,6 +33,11 @@ use workloads::Header;
 pub const RETRIES: u32 = 5;
 pub const FIRST: Duration = Duration::from_secs(1);
 pub const LONGEST: Duration = Duration::from_secs(60);
+
+static RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+static RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+static X_RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+static X_RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 
 /// Returns what one would write without a crate: five fields that say when to come back and one that names an error, and
 /// a back-off. `None`: the response is the answer.
@@ -72,14 +77,14 @@ pub fn by_hand_from_map(
     attempt: u32,
     random: &mut fastrand::Rng,
 ) -> Option<Duration> {
-    let value = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let number = |name| value(name).and_then(|value| value.parse::<u64>().ok());
-    let mut wait = number("retry-after-ms").map(Duration::from_millis);
-    wait = wait.or(number("retry-after").map(Duration::from_secs));
-    if number("x-ratelimit-remaining") == Some(0) {
-        wait = wait.or(number("x-ratelimit-reset").or(number("ratelimit-reset")).map(Duration::from_secs));
+    let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let number = |name: &HeaderName| value(name).and_then(|value| value.parse::<u64>().ok());
+    let mut wait = number(&RETRY_AFTER_MS).map(Duration::from_millis);
+    wait = wait.or(number(&RETRY_AFTER).map(Duration::from_secs));
+    if number(&X_RATE_LIMIT_REMAINING) == Some(0) {
+        wait = wait.or(number(&X_RATE_LIMIT_RESET).or(number(&RATE_LIMIT_RESET)).map(Duration::from_secs));
     }
-    let is_token_bad = value("www-authenticate").is_some_and(|value| value.contains("invalid_token"));
+    let is_token_bad = value(&WWW_AUTHENTICATE).is_some_and(|value| value.contains("invalid_token"));
     if is_token_bad || !matches!(status, 408 | 429 | 500 | 502 | 503 | 504) || attempt > RETRIES {
         return None;
     }
@@ -141,6 +146,20 @@ pub struct Tower {
     back_off: ExponentialBackoff,
 }
 
+/// A request and its answer, as tower's retry passes them to a policy.
+pub struct Exchange {
+    request: http::Request<()>,
+    result: Result<http::Response<()>, ()>,
+}
+
+impl Exchange {
+    pub fn new(status: u16) -> Exchange {
+        let mut response = http::Response::new(());
+        *response.status_mut() = status.try_into().expect("a status");
+        Exchange { request: http::Request::new(()), result: Ok(response) }
+    }
+}
+
 impl Tower {
     /// Returns a budget that the measurement cannot use up: the time to withdraw does not depend on the balance.
     pub fn budget() -> Arc<TpsBudget> {
@@ -158,8 +177,8 @@ impl Tower {
     }
 
     /// Returns the sleep before the next attempt. `None`: the response is the answer.
-    pub fn decide(&mut self, result: &mut Result<http::Response<()>, ()>) -> Option<tokio::time::Sleep> {
-        self.retry(&mut http::Request::new(()), result)
+    pub fn decide(&mut self, exchange: &mut Exchange) -> Option<tokio::time::Sleep> {
+        self.retry(&mut exchange.request, &mut exchange.result)
     }
 }
 
