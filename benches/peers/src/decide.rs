@@ -14,7 +14,7 @@ use tower::retry::backoff::Backoff as _;
 use workloads::{OK, UNAVAILABLE};
 
 use crate::measure::Contender;
-use crate::rivals::{self, Aws, Exchange, FIRST, Gax, LONGEST, RETRIES, Reqwest, Tower};
+use crate::rivals::{self, Aws, Exchange, FIRST, Gax, LONGEST, RETRIES, Reqwest, ThrottleNet, Tower, is_transient};
 
 /// The instant at which the first answer comes.
 const ANSWERED: Timestamp = Timestamp::from_millis(80);
@@ -23,7 +23,7 @@ const ANSWERED: Timestamp = Timestamp::from_millis(80);
 const ASKED: Duration = Duration::from_secs(7);
 
 /// The rows of [`unavailable`] that read no header.
-pub const READ_NO_HEADER: std::ops::Range<usize> = 5..8;
+pub const READ_NO_HEADER: std::ops::Range<usize> = 6..9;
 
 /// Returns the contenders for a 503 with ten headers, one of which says when to come back.
 pub fn unavailable() -> Vec<Contender> {
@@ -70,7 +70,14 @@ pub fn unavailable() -> Vec<Contender> {
             "backon, with an `adjust` by hand",
             "reads `Retry-After` in seconds, by hand",
             back_off_of_backon,
-            move |back_off| when(503).then(|| adjust(back_off.next(), black_box(&own_map))).flatten(),
+            move |back_off| is_transient(503).then(|| adjust(back_off.next(), black_box(&own_map))).flatten(),
+            |wait| *wait == Some(ASKED),
+        ),
+        Contender::on_fresh(
+            "throttle-net, headers in a slice",
+            "reads `Retry-After` in all forms and `RateLimit-*`; a classification by hand, budget and back-off",
+            throttle_net(),
+            |state| state.decide(503, black_box(&UNAVAILABLE)),
             |wait| *wait == Some(ASKED),
         ),
         reqwest_retry("classification and back-off; reads the clock twice, and no header"),
@@ -104,14 +111,21 @@ pub fn status() -> Vec<Contender> {
             "backon",
             "a `when` by hand and the iterator",
             back_off_of_backon,
-            |back_off| when(black_box(503)).then(|| back_off.next()).flatten(),
+            |back_off| is_transient(black_box(503)).then(|| back_off.next()).flatten(),
             |wait| within(*wait, 1_000, 2_000),
         ),
         Contender::on_fresh(
             "sisyphus",
             "a classification by hand and the policy",
             back_off_of_sisyphus,
-            |back_off| when(black_box(503)).then(|| back_off.next_delay()).flatten(),
+            |back_off| is_transient(black_box(503)).then(|| back_off.next_delay()).flatten(),
+            |wait| within(*wait, 500, 1_500),
+        ),
+        Contender::on_fresh(
+            "throttle-net",
+            "a classification by hand, budget and back-off; reads the clock",
+            throttle_net(),
+            |state| state.decide_after(black_box(503), None),
             |wait| within(*wait, 500, 1_500),
         ),
         reqwest_retry("classification and back-off; reads the clock twice"),
@@ -162,6 +176,13 @@ pub fn ok() -> Vec<Contender> {
             "by hand, `http::HeaderMap`",
             "the same",
             move || rivals::by_hand_from_map(200, black_box(&own_map), black_box(1), &mut other_random),
+            Option::is_none,
+        ),
+        Contender::on_fresh(
+            "throttle-net, headers in a slice",
+            "the same headers as above, and a deposit",
+            throttle_net(),
+            |state| state.decide(200, black_box(&OK)),
             Option::is_none,
         ),
         Contender::new(
@@ -226,6 +247,13 @@ pub fn one_retry() -> Vec<Contender> {
                 let wait = rivals::by_hand(black_box(503), std::iter::empty(), 1, &mut random);
                 (wait, rivals::by_hand(black_box(200), std::iter::empty(), 2, &mut random))
             },
+            |(wait, answer)| wait.is_some() && answer.is_none(),
+        ),
+        Contender::on_fresh(
+            "throttle-net",
+            "a classification by hand, budget and back-off; reads the clock",
+            throttle_net(),
+            |state| (state.decide_after(black_box(503), None), state.decide_after(black_box(200), None)),
             |(wait, answer)| wait.is_some() && answer.is_none(),
         ),
         Contender::new(
@@ -321,6 +349,15 @@ pub fn five_back_offs() -> Vec<Contender> {
             are_back_offs,
         ),
         Contender::new(
+            "throttle-net",
+            "the back-off alone",
+            || {
+                let mut back_off = ThrottleNet::back_off();
+                waits_of(|_| Some(back_off.next_delay()))
+            },
+            are_back_offs,
+        ),
+        Contender::new(
             "retry-policies",
             "the policy alone; reads the clock eleven times",
             move || {
@@ -383,6 +420,11 @@ pub fn five_back_offs() -> Vec<Contender> {
             |waits| waits.iter().all(Option::is_some),
         ),
     ]
+}
+
+fn throttle_net() -> impl FnMut() -> ThrottleNet {
+    let budget = ThrottleNet::budget();
+    move || ThrottleNet::new(&budget)
 }
 
 fn reqwest_retry(remark: &'static str) -> Contender {
@@ -455,11 +497,6 @@ fn waits(least: Duration) -> impl Fn(&Action) -> bool {
 
 fn is_done(action: &Action) -> bool {
     matches!(action, Action::Done { status: 200, .. })
-}
-
-/// Returns whether to retry, as a user of backon or sisyphus writes it.
-fn when(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Adjusts a wait to the header, as a user of backon writes it.

@@ -66,6 +66,12 @@ pub fn retry_after(form: usize) -> Vec<Contender> {
         ));
     }
     contenders.push(Contender::new(
+        "throttle-net",
+        "`parse_retry_after_at`",
+        move || throttle_net::parse_retry_after_at(black_box(text), black_box(NOW.as_secs() as i64)),
+        |wait| *wait == Some(WAIT),
+    ));
+    contenders.push(Contender::new(
         "headers",
         "`RetryAfter::decode`: checks the value, and does not let it out",
         move || headers::RetryAfter::decode(&mut [black_box(&value)].into_iter()),

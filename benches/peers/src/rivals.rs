@@ -1,5 +1,6 @@
 //! The crates that are compared, each behind the calls that a client makes, and the code that one would write by hand.
 
+use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -24,6 +25,8 @@ use google_cloud_gax::retry_throttler::{AdaptiveThrottler, RetryThrottler};
 use http::header::{HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest_retry::{DefaultRetryableStrategy, Retryable, RetryableStrategy};
 use retry_policies::{RetryDecision, RetryPolicy as _};
+use throttle_net::provider::HeaderProfile;
+use throttle_net::{Backoff, BackoffIter, Jitter, RetryBudget};
 use tower::retry::Policy as _;
 use tower::retry::backoff::{Backoff as _, ExponentialBackoff, ExponentialBackoffMaker, MakeBackoff as _};
 use tower::retry::budget::{Budget as _, TpsBudget};
@@ -61,7 +64,7 @@ pub fn by_hand<'a>(
             is_token_bad = value.contains("invalid_token");
         }
     }
-    if is_token_bad || !matches!(status, 408 | 429 | 500 | 502 | 503 | 504) || attempt > RETRIES {
+    if is_token_bad || !is_transient(status) || attempt > RETRIES {
         return None;
     }
     if remaining == Some(0) {
@@ -85,10 +88,15 @@ pub fn by_hand_from_map(
         wait = wait.or(number(&X_RATE_LIMIT_RESET).or(number(&RATE_LIMIT_RESET)).map(Duration::from_secs));
     }
     let is_token_bad = value(&WWW_AUTHENTICATE).is_some_and(|value| value.contains("invalid_token"));
-    if is_token_bad || !matches!(status, 408 | 429 | 500 | 502 | 503 | 504) || attempt > RETRIES {
+    if is_token_bad || !is_transient(status) || attempt > RETRIES {
         return None;
     }
     Some(back_off_by_hand(attempt, random).max(wait.unwrap_or_default()))
+}
+
+/// Returns whether to retry, as a client writes it where a crate leaves it to the client.
+pub fn is_transient(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// Returns the back-off before a retry, with half a second of jitter to either side.
@@ -202,6 +210,42 @@ impl tower::retry::Policy<http::Request<()>, http::Response<()>, ()> for Tower {
 
     fn clone_request(&mut self, _: &http::Request<()>) -> Option<http::Request<()>> {
         Some(http::Request::new(()))
+    }
+}
+
+/// throttle-net's parser of headers, budget and back-off, with a classification by hand.
+pub struct ThrottleNet {
+    budget: Rc<RetryBudget>,
+    back_off: BackoffIter,
+}
+
+impl ThrottleNet {
+    /// Returns a budget that the measurement cannot use up.
+    pub fn budget() -> Rc<RetryBudget> {
+        Rc::new(RetryBudget::new(1.0, 1_000_000).with_max_balance(4_000_000))
+    }
+
+    pub fn back_off() -> BackoffIter {
+        Backoff::exponential(FIRST, 2.0).with_max(LONGEST).with_jitter(Jitter::Equal).iter()
+    }
+
+    pub fn new(budget: &Rc<RetryBudget>) -> ThrottleNet {
+        ThrottleNet { budget: Rc::clone(budget), back_off: ThrottleNet::back_off() }
+    }
+
+    /// Returns the wait before the next attempt. `None`: the response is the answer.
+    pub fn decide(&mut self, status: u16, headers: &[Header]) -> Option<Duration> {
+        let limits = HeaderProfile::RFC.parse_at(headers, 0);
+        self.decide_after(status, limits.retry_after)
+    }
+
+    /// Does the same without headers.
+    pub fn decide_after(&mut self, status: u16, asked: Option<Duration>) -> Option<Duration> {
+        if !is_transient(status) {
+            self.budget.deposit();
+            return None;
+        }
+        self.budget.try_withdraw().then(|| self.back_off.next_delay().max(asked.unwrap_or_default()))
     }
 }
 
