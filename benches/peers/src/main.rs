@@ -28,7 +28,7 @@ struct Options {
     /// Writes the tables into this page, between its markers.
     #[arg(long)]
     page: Option<PathBuf>,
-    /// Builds each crate alone, too, for the page's second table. Takes some minutes.
+    /// Builds each crate alone, too, for the page's table of builds. Takes some minutes.
     #[arg(long)]
     builds: bool,
 }
@@ -36,19 +36,22 @@ struct Options {
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let peers = peers()?;
-    let builds = if options.builds { Some(builds(&peers)?) } else { None };
-    let tables = tables(options.rounds, &peers)?;
-    print!("{tables}");
-    if let Some(builds) = &builds {
-        print!("\n{builds}");
-    }
-    if let Some(page) = &options.page {
-        rewrite(page, "measured", &tables)?;
-        if let Some(builds) = &builds {
-            rewrite(page, "built", builds)?;
-        }
+    publish(options.page.as_deref(), "measured", &tables(options.rounds, &peers)?)?;
+    if options.builds {
+        publish(options.page.as_deref(), "built", &builds(&peers)?)?;
     }
     Ok(())
+}
+
+/// Prints a text, and puts it between the markers of this name if there is a page.
+fn publish(page: Option<&Path>, name: &str, text: &str) -> Result<(), Box<dyn Error>> {
+    println!("{text}");
+    let Some(page) = page else { return Ok(()) };
+    let old = fs::read_to_string(page)?;
+    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
+    let (before, rest) = old.split_once(&begin).ok_or_else(|| format!("{}: no {begin}", page.display()))?;
+    let (_, after) = rest.split_once(&end).ok_or_else(|| format!("{}: no {end}", page.display()))?;
+    Ok(fs::write(page, format!("{before}{begin}\n{text}\n{end}{after}"))?)
 }
 
 /// A crate that is compared, at the version of the lock file.
@@ -238,15 +241,6 @@ fn builds(peers: &[Peer]) -> Result<String, Box<dyn Error>> {
         return Err(format!("{script}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(String::from_utf8(output.stdout)?)
-}
-
-/// Replaces what stands between the markers of this name.
-fn rewrite(page: &Path, name: &str, text: &str) -> Result<(), Box<dyn Error>> {
-    let old = fs::read_to_string(page)?;
-    let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- /{name} -->"));
-    let (before, rest) = old.split_once(&begin).ok_or_else(|| format!("{}: no {begin}", page.display()))?;
-    let (_, after) = rest.split_once(&end).ok_or_else(|| format!("{}: no {end}", page.display()))?;
-    Ok(fs::write(page, format!("{before}{begin}\n{text}\n{end}{after}"))?)
 }
 
 /// Writes a number with one decimal below ten, and with separators above a thousand.

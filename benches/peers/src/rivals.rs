@@ -222,7 +222,7 @@ pub struct ThrottleNet {
 impl ThrottleNet {
     /// Returns a budget that the measurement cannot use up.
     pub fn budget() -> Rc<RetryBudget> {
-        Rc::new(RetryBudget::new(1.0, 1_000_000).with_max_balance(4_000_000))
+        Rc::new(RetryBudget::new(1.0, 4_000_000).with_max_balance(4_000_000))
     }
 
     pub fn back_off() -> BackoffIter {
