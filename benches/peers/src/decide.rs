@@ -36,7 +36,7 @@ pub fn unavailable() -> Vec<Contender> {
             "reads all headers; decides with gate, budget and breaker",
             workloads::sent,
             |(upstream, machine)| {
-                let reply = upstream.policy().read(503, black_box(&UNAVAILABLE).iter().copied());
+                let reply = upstream.policy().read(black_box(503), black_box(&UNAVAILABLE).iter().copied());
                 machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)
             },
             waits(ASKED),
@@ -46,7 +46,7 @@ pub fn unavailable() -> Vec<Contender> {
             "the same",
             workloads::sent,
             move |(upstream, machine)| {
-                let reply = upstream.policy().read(503, black_box(&map));
+                let reply = upstream.policy().read(black_box(503), black_box(&map));
                 machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)
             },
             waits(ASKED),
@@ -54,7 +54,7 @@ pub fn unavailable() -> Vec<Contender> {
         Contender::new(
             "by hand, headers in a slice",
             "looks for six names; numbers only, no date; no shared state",
-            move || rivals::by_hand(503, black_box(&UNAVAILABLE).iter().copied(), black_box(1), &mut random),
+            move || rivals::by_hand(black_box(503), black_box(&UNAVAILABLE).iter().copied(), black_box(1), &mut random),
             |wait| *wait == Some(ASKED),
         ),
         Contender::new(
@@ -62,7 +62,7 @@ pub fn unavailable() -> Vec<Contender> {
             "the same",
             {
                 let map = own_map.clone();
-                move || rivals::by_hand_from_map(503, black_box(&map), black_box(1), &mut other_random)
+                move || rivals::by_hand_from_map(black_box(503), black_box(&map), black_box(1), &mut other_random)
             },
             |wait| *wait == Some(ASKED),
         ),
@@ -70,14 +70,16 @@ pub fn unavailable() -> Vec<Contender> {
             "backon, with an `adjust` by hand",
             "reads `Retry-After` in seconds, by hand",
             back_off_of_backon,
-            move |back_off| is_transient(503).then(|| adjust(back_off.next(), black_box(&own_map))).flatten(),
+            move |back_off| {
+                is_transient(black_box(503)).then(|| adjust(back_off.next(), black_box(&own_map))).flatten()
+            },
             |wait| *wait == Some(ASKED),
         ),
         Contender::on_fresh(
             "throttle-net, headers in a slice",
             "reads `Retry-After` in all forms and `RateLimit-*`; a classification by hand, budget and back-off",
             throttle_net(),
-            |state| state.decide(503, black_box(&UNAVAILABLE)),
+            |state| state.decide(black_box(503), black_box(&UNAVAILABLE)),
             |wait| *wait == Some(ASKED),
         ),
         reqwest_retry("classification and back-off; reads the clock twice, and no header"),
@@ -157,32 +159,32 @@ pub fn ok() -> Vec<Contender> {
         Contender::new(
             "retry-machine, headers in a slice",
             "reads all headers, since a 200 can report a limit, too",
-            move || succeed(&mut upstream, |policy| policy.read(200, black_box(&OK).iter().copied())),
+            move || succeed(&mut upstream, |policy| policy.read(black_box(200), black_box(&OK).iter().copied())),
             is_done,
         ),
         Contender::new(
             "retry-machine, `http::HeaderMap`",
             "the same",
-            move || succeed(&mut other_upstream, |policy| policy.read(200, black_box(&map))),
+            move || succeed(&mut other_upstream, |policy| policy.read(black_box(200), black_box(&map))),
             is_done,
         ),
         Contender::new(
             "by hand, headers in a slice",
             "looks for six names, and takes nothing from them",
-            move || rivals::by_hand(200, black_box(&OK).iter().copied(), black_box(1), &mut random),
+            move || rivals::by_hand(black_box(200), black_box(&OK).iter().copied(), black_box(1), &mut random),
             Option::is_none,
         ),
         Contender::new(
             "by hand, `http::HeaderMap`",
             "the same",
-            move || rivals::by_hand_from_map(200, black_box(&own_map), black_box(1), &mut other_random),
+            move || rivals::by_hand_from_map(black_box(200), black_box(&own_map), black_box(1), &mut other_random),
             Option::is_none,
         ),
         Contender::on_fresh(
             "throttle-net, headers in a slice",
             "the same headers as above, and a deposit",
             throttle_net(),
-            |state| state.decide(200, black_box(&OK)),
+            |state| state.decide(black_box(200), black_box(&OK)),
             Option::is_none,
         ),
         Contender::new(
