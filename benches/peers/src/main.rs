@@ -127,7 +127,7 @@ fn tables(rounds: usize, peers: &[Peer]) -> Result<String, Box<dyn Error>> {
     }
     table(
         "`RateLimit`",
-        &format!("`{}`: what remains, and the time to the reset.", workloads::RATE_LIMIT),
+        &format!("`{}`: the calls that remain, and the time to the reset.", workloads::RATE_LIMIT),
         read::rate_limit(),
     )?;
     alone(&mut text, rounds)?;
