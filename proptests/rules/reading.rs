@@ -160,7 +160,28 @@ fn h3_without_a_date_the_wall_clock_is_the_reference_of_short_years() {
     assert_eq!(reply.hint().unwrap().wait(), secs(366 * 86_400));
 }
 
+#[test]
+fn h3_a_leap_day_of_a_century_without_one_is_malformed() {
+    // In 2060 the latest year with these digits, at most 2110, is 2100.
+    let date = ("Date", "Thu, 01 Jan 2060 00:00:00 GMT");
+    let leap_day = ("Retry-After", "Monday, 29-Feb-00 00:00:00 GMT");
+    assert_eq!(hint(&[leap_day, date]), None);
+    assert_eq!(rejected(&[leap_day, date]), [(HeaderField::RetryAfter, RejectReason::Malformed)]);
+}
+
 // ---- H4 ----
+
+#[test]
+fn h4_a_date_of_the_response_may_have_a_two_digit_year() {
+    let date = ("Date", "Tuesday, 14-Nov-23 22:13:20 GMT");
+    let after = ("Retry-After", "Tue, 14 Nov 2023 22:13:50 GMT");
+    for wall_clock in [None, Some(secs(NOW + 86_400))] {
+        // The second `Date` is the same instant.
+        let reply = Policy::flextell().read_at(wall_clock, 429, [after, date, DATE]);
+        assert_eq!(reply.hint().unwrap().wait(), secs(30));
+        assert!(reply.rejected().is_empty(), "{}", reply.rejected());
+    }
+}
 
 #[test]
 fn h4_a_date_counts_from_the_responses_own_date_in_any_order() {

@@ -42,6 +42,20 @@ fn f9_of_both_millisecond_fields_the_later_counts() {
 }
 
 #[test]
+fn h5_a_list_and_a_dictionary_in_one_response_are_one_field() {
+    let list = ("RateLimit", "\"a\";r=5");
+    let facts = |other| {
+        let reply = read(&[list, other, ("RateLimit-Policy", "\"a\";q=9")]);
+        (reply.limit(), reply.remaining(), reply.reset())
+    };
+    // The tightest counts, with its own reset and no other.
+    assert_eq!(facts(("RateLimit", "limit=8, remaining=3, reset=7")), (Some(9), Some(3), Some(secs(7))));
+    assert_eq!(facts(("RateLimit", "limit=8, remaining=6, reset=7")), (Some(9), Some(5), None));
+    assert_eq!(facts(("RateLimit", "\"b\";r=4;t=7")), (Some(9), Some(4), Some(secs(7))));
+    assert_eq!(facts(("RateLimit", "\"b\";r=6;t=7")), (Some(9), Some(5), None));
+}
+
+#[test]
 fn h5_rate_limits_are_read_with_and_without_x() {
     for prefix in ["X-RateLimit", "RateLimit", "x-ratelimit"] {
         let names = ["Limit", "Remaining", "Reset"].map(|name| format!("{prefix}-{name}"));

@@ -60,15 +60,15 @@ impl Facts {
         self.known & bit(fact) != 0
     }
 
-    pub(super) fn get(&self, fact: Fact) -> Option<u64> {
-        if self.has(fact) { self.numbers.get(fact as usize).copied() } else { None }
+    #[allow(clippy::indexing_slicing, reason = "there is a number for each fact")]
+    pub(super) const fn get(&self, fact: Fact) -> Option<u64> {
+        if self.has(fact) { Some(self.numbers[fact as usize]) } else { None }
     }
 
-    pub(super) fn set(&mut self, fact: Fact, number: u64) {
-        if let Some(slot) = self.numbers.get_mut(fact as usize) {
-            *slot = number;
-            self.known |= bit(fact);
-        }
+    #[allow(clippy::indexing_slicing, reason = "there is a number for each fact")]
+    pub(super) const fn set(&mut self, fact: Fact, number: u64) {
+        self.numbers[fact as usize] = number;
+        self.known |= bit(fact);
     }
 
     pub(super) fn set_or_clear(&mut self, fact: Fact, number: Option<u64>) {
@@ -119,43 +119,34 @@ impl FactSet {
     /// All but the response's clock.
     pub(super) const ABOUT_RETRIES: FactSet = FactSet(!(bit(Fact::Date) | bit(Fact::WallClock)));
     /// Dates that only a clock can place.
-    pub(super) const DATES: FactSet = FactSet::of(&[
-        Fact::RetryAfterDate,
-        Fact::RetryAfterShort,
-        Fact::XResetDate,
-        Fact::XResetShort,
-        Fact::ResetDate,
-        Fact::ResetShort,
-    ]);
+    pub(super) const DATES: FactSet = FactSet(
+        bit(Fact::RetryAfterDate)
+            | bit(Fact::RetryAfterShort)
+            | bit(Fact::XResetDate)
+            | bit(Fact::XResetShort)
+            | bit(Fact::ResetDate)
+            | bit(Fact::ResetShort),
+    );
     /// The families of rate limits.
-    pub(super) const WITH_X: FactSet = FactSet::of(&[
-        Fact::XLimit,
-        Fact::XRemaining,
-        Fact::XResetWait,
-        Fact::XResetDate,
-        Fact::XResetShort,
-        Fact::XResetAfter,
-    ]);
-    pub(super) const WITHOUT_X: FactSet =
-        FactSet::of(&[Fact::Limit, Fact::Remaining, Fact::ResetWait, Fact::ResetDate, Fact::ResetShort]);
-    pub(super) const STRUCTURED: FactSet = FactSet::of(&[
-        Fact::Quota,
-        Fact::ListRemaining,
-        Fact::ListReset,
-        Fact::Draft7Limit,
-        Fact::Draft7Remaining,
-        Fact::Draft7Reset,
-    ]);
-
-    const fn of(facts: &[Fact]) -> FactSet {
-        let mut set = 0;
-        let mut rest = facts;
-        while let [fact, others @ ..] = rest {
-            set |= bit(*fact);
-            rest = others;
-        }
-        FactSet(set)
-    }
+    pub(super) const WITH_X: FactSet = FactSet(
+        bit(Fact::XLimit)
+            | bit(Fact::XRemaining)
+            | bit(Fact::XResetWait)
+            | bit(Fact::XResetDate)
+            | bit(Fact::XResetShort)
+            | bit(Fact::XResetAfter),
+    );
+    pub(super) const WITHOUT_X: FactSet = FactSet(
+        bit(Fact::Limit) | bit(Fact::Remaining) | bit(Fact::ResetWait) | bit(Fact::ResetDate) | bit(Fact::ResetShort),
+    );
+    pub(super) const STRUCTURED: FactSet = FactSet(
+        bit(Fact::Quota)
+            | bit(Fact::ListRemaining)
+            | bit(Fact::ListReset)
+            | bit(Fact::Draft7Limit)
+            | bit(Fact::Draft7Remaining)
+            | bit(Fact::Draft7Reset),
+    );
 }
 
 const fn bit(fact: Fact) -> u32 {

@@ -15,8 +15,6 @@ pub(super) enum HeaderTime {
     After(u64),
     /// A Unix time in milliseconds.
     At(i64),
-    /// A date with a two-digit year. Its century is unknown until the whole response is read (rule H3).
-    AtShort(HttpDate),
 }
 
 /// The facts of a field with times, one for each kind of time.
@@ -38,22 +36,30 @@ impl TimeFacts {
     /// Adds one time (rule H6: if a field comes twice, the later time wins).
     pub(super) fn add(self, when: HeaderTime, facts: &mut Facts) -> Result<(), RejectReason> {
         match when {
-            HeaderTime::After(wait) => {
-                let differs = facts.keep_larger(self.wait, wait);
-                return if differs { Err(RejectReason::Duplicate) } else { Ok(()) };
+            HeaderTime::After(wait) if facts.keep_larger(self.wait, wait) => Err(RejectReason::Duplicate),
+            HeaderTime::After(_) => Ok(()),
+            HeaderTime::At(at) => {
+                // Which date wins is known once the clock is.
+                facts.keep_larger(self.date, at.abs_diff(i64::MIN));
+                Ok(())
             }
-            HeaderTime::At(at) => facts.keep_larger(self.date, at.abs_diff(i64::MIN)),
-            // The order of two short years depends on the century. The best guess is that they are in the same one.
-            HeaderTime::AtShort(date) => {
-                let seconds = |date: HttpDate| date.unix_seconds(FALLBACK_YEAR);
-                let order = match facts.get(self.short) {
-                    Some(old) => seconds(date).cmp(&seconds(HttpDate::from_bits(old))),
-                    None => Ordering::Equal,
-                };
-                facts.keep(self.short, date.to_bits(), Ordering::Greater, order)
-            }
+        }
+    }
+
+    /// Adds an HTTP-date (rule H3). The century of a two-digit year is unknown until the whole response is read.
+    pub(super) fn add_date(self, value: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+        let date = HttpDate::parse(value).ok_or(RejectReason::Malformed)?;
+        if !date.has_two_digit_year() {
+            let at = Clock::NONE.place(date).ok_or(RejectReason::Malformed)?;
+            return self.add(HeaderTime::At(at), facts);
+        }
+        // The order of two short years depends on the century. The best guess is that they are in the same one.
+        let seconds = |date: HttpDate| date.unix_seconds(FALLBACK_YEAR);
+        let order = match facts.get(self.short) {
+            Some(old) => seconds(date).cmp(&seconds(HttpDate::from_bits(old))),
+            None => Ordering::Equal,
         };
-        // Which date wins is known once the clock is.
+        facts.keep(self.short, date.to_bits(), Ordering::Greater, order);
         Ok(())
     }
 
@@ -132,7 +138,6 @@ impl Clock {
         match time {
             HeaderTime::After(wait) => Some(wait),
             HeaderTime::At(at) => self.until(at),
-            HeaderTime::AtShort(date) => self.until(self.place(date)?),
         }
     }
 
@@ -142,7 +147,7 @@ impl Clock {
         Some(time::millis(millis))
     }
 
-    /// Returns a date with a short year in Unix milliseconds.
+    /// Returns a date in Unix milliseconds. Of the clock only a short year needs the year.
     fn place(self, date: HttpDate) -> Option<i64> {
         date.unix_seconds(self.year()).map(|seconds| seconds.saturating_mul(1_000))
     }

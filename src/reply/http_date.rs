@@ -21,12 +21,13 @@ pub struct HttpDate {
 const TWO_DIGITS: u16 = 10_000;
 
 impl HttpDate {
-    /// Makes a date of its parts, the month counted from 1. Returns `None` for a year, month or day that does not exist.
+    /// Makes a date of its parts: a year from 0 to 9999, and the month counted from 1. Returns `None` for a month or day that
+    /// does not exist.
     #[cfg(feature = "vendor-times")]
     #[must_use]
     pub fn new(year: u16, month: u8, day: u8, second_of_day: u32) -> Option<Self> {
         let date = HttpDate { second_of_day, year, month, day };
-        (year < TWO_DIGITS && date.exists_in(year.into())).then_some(date)
+        date.exists_in(year.into()).then_some(date)
     }
 
     /// Reads a date that fills `value` exactly. It is case-sensitive, without white space around it (rule H3).

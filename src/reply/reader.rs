@@ -96,14 +96,21 @@ impl Reader {
         let result = match field {
             HeaderField::RetryAfterMs => larger(Fact::RetryAfterMs, retry_after::millis(value), facts),
             HeaderField::XMsRetryAfterMs => larger(Fact::XMsRetryAfterMs, retry_after::millis(value), facts),
-            HeaderField::RetryAfter => time(TimeFacts::RETRY_AFTER, retry_after::retry_after(value), facts),
+            HeaderField::RetryAfter => {
+                let seconds = retry_after::in_unit(value, TimeUnit::Seconds);
+                time_or_date(TimeFacts::RETRY_AFTER, seconds, value, facts)
+            }
             HeaderField::XRateLimitLimit => smaller(Fact::XLimit, count(value), facts),
             HeaderField::XRateLimitRemaining => smaller(Fact::XRemaining, count(value), facts),
-            HeaderField::XRateLimitReset => time(TimeFacts::X_RESET, retry_after::reset(value, reset), facts),
+            HeaderField::XRateLimitReset => {
+                time_or_date(TimeFacts::X_RESET, retry_after::reset(value, reset), value, facts)
+            }
             HeaderField::XRateLimitResetAfter => larger(Fact::XResetAfter, retry_after::seconds(value), facts),
             HeaderField::RateLimitLimit => smaller(Fact::Limit, count(value), facts),
             HeaderField::RateLimitRemaining => smaller(Fact::Remaining, count(value), facts),
-            HeaderField::RateLimitReset => time(TimeFacts::RESET, retry_after::reset(value, reset), facts),
+            HeaderField::RateLimitReset => {
+                time_or_date(TimeFacts::RESET, retry_after::reset(value, reset), value, facts)
+            }
             HeaderField::RateLimit => rate_limit::add_limits(value, facts),
             HeaderField::RateLimitPolicy => rate_limit::add_policies(value, facts),
             HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
@@ -281,6 +288,19 @@ const TIMES: [(HeaderField, TimeFacts); 3] = [
 
 fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Result<(), RejectReason> {
     times.add(value.ok_or(RejectReason::Malformed)?, facts)
+}
+
+/// Adds a time that a number states, or else the HTTP-date that the value is.
+fn time_or_date(
+    times: TimeFacts,
+    time: Option<HeaderTime>,
+    value: &[u8],
+    facts: &mut Facts,
+) -> Result<(), RejectReason> {
+    match time {
+        Some(time) => times.add(time, facts),
+        None => times.add_date(value, facts),
+    }
 }
 
 /// Keeps the larger of two waits (H6).

@@ -1,26 +1,11 @@
-//! Times in header values: `Retry-After`, its variants in milliseconds, the resets of rate limits, a dialect's units.
+//! Times as numbers in header values: `Retry-After`, its variants in milliseconds, the resets of rate limits, a dialect's units.
 
 use super::header_time::HeaderTime;
-use super::http_date::HttpDate;
 use super::number::Decimal;
 #[cfg(feature = "vendor-times")]
 use super::vendor_times;
 use super::{ResetFormat, TimeUnit};
 use crate::time;
-
-/// Reads `Retry-After`: seconds or an HTTP-date (rules H2, H3).
-pub(super) fn retry_after(value: &[u8]) -> Option<HeaderTime> {
-    seconds(value).map(HeaderTime::After).or_else(|| date(value))
-}
-
-fn date(value: &[u8]) -> Option<HeaderTime> {
-    let date = HttpDate::parse(value)?;
-    if date.has_two_digit_year() {
-        return Some(HeaderTime::AtShort(date));
-    }
-    // A year of four digits ignores the reference year.
-    Some(HeaderTime::At(date.unix_seconds(0)?.saturating_mul(1_000)))
-}
 
 /// Reads a number of seconds, with or without decimals (rule H2), in nanoseconds.
 pub(super) fn seconds(value: &[u8]) -> Option<u64> {
@@ -33,9 +18,9 @@ pub(super) fn millis(value: &[u8]) -> Option<u64> {
     Decimal::parse(value).map(|millis| time::millis(millis.ceil()))
 }
 
-/// Reads `X-RateLimit-Reset` or `RateLimit-Reset`: a number, or the HTTP-date that some services send (rule H5).
+/// Reads the number of `X-RateLimit-Reset` or `RateLimit-Reset` (rule H5).
 pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<HeaderTime> {
-    let Some(number) = Decimal::parse(value) else { return date(value) };
+    let number = Decimal::parse(value)?;
     let unit = match format {
         ResetFormat::Unix => TimeUnit::Unix,
         ResetFormat::Auto if number.whole >= 1_000_000_000_000 => TimeUnit::UnixMilliseconds,
