@@ -58,7 +58,8 @@
 //!
 //! Each promise consists of numbered rules. [`pages::rules`] states them, [`pages::rule_tests`] lists their tests, and
 //! [`pages::trust`] shows the evidence. [`pages::decisions`] settles questions that a rule leaves open.
-//! [`pages::peer_bugs`] lists bugs of other retry code, and why this crate does not have them.
+//! [`pages::peer_bugs`] lists bugs of other retry code, and why this crate does not have them. [`pages::comparison`] measures
+//! what a decision costs, here and elsewhere.
 //!
 //! # Features
 //!
@@ -134,6 +135,8 @@ pub mod pages {
     pub mod storm {}
     #[doc = include_str!("../docs/peer_bugs.md")]
     pub mod peer_bugs {}
+    #[doc = include_str!("../docs/comparison.md")]
+    pub mod comparison {}
     #[doc = include_str!("../docs/drivers.md")]
     pub mod drivers {}
 }

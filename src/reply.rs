@@ -9,9 +9,9 @@ use crate::time;
 
 #[cfg(feature = "json")]
 mod body;
+mod common_fields;
 mod dialect;
 mod facts;
-mod field_name;
 mod header_time;
 mod number;
 mod rate_limit;

@@ -3,9 +3,9 @@
 use core::time::Duration;
 
 use super::challenge::{self, BearerErrorCode};
-use super::dialect::{self, DialectField, FieldMeaning, TimeUnit};
+use super::common_fields::{self, Meaning};
+use super::dialect::{self, DialectField, TimeUnit};
 use super::facts::{Fact, FactSet, Facts};
-use super::field_name::{field_named, may_be_known};
 use super::header_time::{self, Clock, HeaderTime, TimeFacts};
 use super::number::{count, trim, used_of_limit};
 use super::rate_limit::{self, Family};
@@ -70,7 +70,7 @@ impl Reader {
     pub fn feed(&mut self, name: &[u8], value: &[u8]) {
         if !self.dialect.is_empty() {
             self.feed_in_dialect(name, value);
-        } else if may_be_known(name) {
+        } else if common_fields::may_have(name) {
             // Few headers of a response come here.
             self.feed_in_common(name, value);
         }
@@ -78,42 +78,35 @@ impl Reader {
 
     fn feed_in_dialect(&mut self, name: &[u8], value: &[u8]) {
         match dialect::lookup(self.dialect, name) {
-            Some(meaning) => self.feed_own(meaning, trim(value)),
+            Some(meaning) => self.feed_as(dialect::in_common(meaning), value),
             None => self.feed_in_common(name, value),
         }
     }
 
     fn feed_in_common(&mut self, name: &[u8], value: &[u8]) {
-        if let Some(field) = field_named(name) {
-            self.feed_known(field, trim(value));
+        if let Some(field) = common_fields::lookup(name) {
+            self.feed_as(field, value);
         }
     }
 
-    /// Reads a field that every service uses.
-    fn feed_known(&mut self, field: HeaderField, value: &[u8]) {
+    /// Reads the value of a field with this meaning. What cannot be used is reported as this field.
+    fn feed_as(&mut self, (field, meaning): (HeaderField, Meaning), value: &[u8]) {
+        let value = trim(value);
         let facts = &mut self.facts;
-        let reset = self.rate_limit_reset;
-        let result = match field {
-            HeaderField::RetryAfterMs => larger(Fact::RetryAfterMs, retry_after::millis(value), facts),
-            HeaderField::XMsRetryAfterMs => larger(Fact::XMsRetryAfterMs, retry_after::millis(value), facts),
-            HeaderField::RetryAfter => {
-                let seconds = retry_after::in_unit(value, TimeUnit::Seconds);
-                time_or_date(TimeFacts::RETRY_AFTER, seconds, value, facts)
+        let result = match meaning {
+            Meaning::Wait(fact, unit) => wait(fact, retry_after::wait(value, unit), facts),
+            Meaning::Time(times, unit) => time(times, retry_after::in_unit(value, unit), facts),
+            Meaning::RetryAfter => {
+                time_or_date(TimeFacts::RETRY_AFTER, retry_after::in_unit(value, TimeUnit::Seconds), value, facts)
             }
-            HeaderField::XRateLimitLimit => smaller(Fact::XLimit, count(value), facts),
-            HeaderField::XRateLimitRemaining => smaller(Fact::XRemaining, count(value), facts),
-            HeaderField::XRateLimitReset => {
-                time_or_date(TimeFacts::X_RESET, retry_after::reset(value, reset), value, facts)
+            Meaning::Reset(times) => {
+                time_or_date(times, retry_after::reset(value, self.rate_limit_reset), value, facts)
             }
-            HeaderField::XRateLimitResetAfter => larger(Fact::XResetAfter, retry_after::seconds(value), facts),
-            HeaderField::RateLimitLimit => smaller(Fact::Limit, count(value), facts),
-            HeaderField::RateLimitRemaining => smaller(Fact::Remaining, count(value), facts),
-            HeaderField::RateLimitReset => {
-                time_or_date(TimeFacts::RESET, retry_after::reset(value, reset), value, facts)
-            }
-            HeaderField::RateLimit => rate_limit::add_limits(value, facts),
-            HeaderField::RateLimitPolicy => rate_limit::add_policies(value, facts),
-            HeaderField::WwwAuthenticate => match challenge::bearer_error(value) {
+            Meaning::Count(fact) => smaller(fact, count(value), facts),
+            Meaning::UsedOfLimit => usage(value, facts),
+            Meaning::RateLimit => rate_limit::add_limits(value, facts),
+            Meaning::RateLimitPolicy => rate_limit::add_policies(value, facts),
+            Meaning::WwwAuthenticate => match challenge::bearer_error(value) {
                 // H7: the code that makes the machine most careful counts.
                 Ok(error) => {
                     self.challenge = BearerErrorCode::most_careful(self.challenge, error);
@@ -122,37 +115,9 @@ impl Reader {
                 // F9: a malformed challenge voids only its line.
                 Err(_) => Err(RejectReason::Malformed),
             },
-            HeaderField::Date => header_time::add_date(value, facts),
-            // Only a dialect has these, under names of its own.
-            HeaderField::Verdict | HeaderField::Pushback => Ok(()),
-        };
-        if let Err(why) = result {
-            self.rejected.add(field, why);
-        }
-    }
-
-    /// Reads a field of the dialect, which is reported as the field that it stands for (H11).
-    fn feed_own(&mut self, meaning: FieldMeaning, value: &[u8]) {
-        let facts = &mut self.facts;
-        let (field, result) = match meaning {
-            FieldMeaning::Wait(TimeUnit::Milliseconds) => {
-                (HeaderField::RetryAfterMs, larger(Fact::RetryAfterMs, retry_after::millis(value), facts))
-            }
-            FieldMeaning::Wait(unit) => {
-                (HeaderField::RetryAfter, time(TimeFacts::RETRY_AFTER, retry_after::in_unit(value, unit), facts))
-            }
-            FieldMeaning::Reset(unit) => {
-                (HeaderField::XRateLimitReset, time(TimeFacts::X_RESET, retry_after::in_unit(value, unit), facts))
-            }
-            FieldMeaning::Remaining => {
-                (HeaderField::XRateLimitRemaining, smaller(Fact::XRemaining, count(value), facts))
-            }
-            FieldMeaning::Limit => (HeaderField::XRateLimitLimit, smaller(Fact::XLimit, count(value), facts)),
-            FieldMeaning::UsedOfLimit => (HeaderField::XRateLimitRemaining, usage(value, facts)),
-            FieldMeaning::Verdict => (HeaderField::Verdict, self.add_verdict(value)),
-            FieldMeaning::Pushback(unit) => {
-                (HeaderField::Pushback, self.add_pushback(retry_after::in_unit(value, unit)))
-            }
+            Meaning::Date => header_time::add_date(value, facts),
+            Meaning::Verdict => self.add_verdict(value),
+            Meaning::Pushback(unit) => self.add_pushback(retry_after::in_unit(value, unit)),
         };
         if let Err(why) = result {
             self.rejected.add(field, why);
@@ -304,7 +269,7 @@ fn time_or_date(
 }
 
 /// Keeps the larger of two waits (H6).
-fn larger(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
+fn wait(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
     let differs = facts.keep_larger(fact, value.ok_or(RejectReason::Malformed)?);
     if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
 }

@@ -7,15 +7,10 @@ use super::vendor_times;
 use super::{ResetFormat, TimeUnit};
 use crate::time;
 
-/// Reads a number of seconds, with or without decimals (rule H2), in nanoseconds.
-pub(super) fn seconds(value: &[u8]) -> Option<u64> {
-    Decimal::parse(value).map(|seconds| time::millis(seconds.thousandfold()))
-}
-
-/// Reads a number of milliseconds, with or without decimals, in nanoseconds: `retry-after-ms` and `x-ms-retry-after-ms`
-/// (rule H5).
-pub(super) fn millis(value: &[u8]) -> Option<u64> {
-    Decimal::parse(value).map(|millis| time::millis(millis.ceil()))
+/// Reads a wait in seconds or in milliseconds, with or without decimals (rule H2), in nanoseconds.
+pub(super) fn wait(value: &[u8], unit: TimeUnit) -> Option<u64> {
+    let number = Decimal::parse(value)?;
+    Some(time::millis(if unit == TimeUnit::Seconds { number.thousandfold() } else { number.ceil() }))
 }
 
 /// Reads the number of `X-RateLimit-Reset` or `RateLimit-Reset` (rule H5).
@@ -34,8 +29,7 @@ pub(super) fn reset(value: &[u8], format: ResetFormat) -> Option<HeaderTime> {
 pub(super) fn in_unit(value: &[u8], unit: TimeUnit) -> Option<HeaderTime> {
     let at = |millis: u64| HeaderTime::At(i64::try_from(millis).unwrap_or(i64::MAX));
     match unit {
-        TimeUnit::Seconds => seconds(value).map(HeaderTime::After),
-        TimeUnit::Milliseconds => millis(value).map(HeaderTime::After),
+        TimeUnit::Seconds | TimeUnit::Milliseconds => wait(value, unit).map(HeaderTime::After),
         TimeUnit::Unix => Decimal::parse(value).map(|seconds| at(seconds.thousandfold())),
         TimeUnit::UnixMilliseconds => Decimal::parse(value).map(|millis| at(millis.ceil())),
         #[cfg(feature = "vendor-times")]

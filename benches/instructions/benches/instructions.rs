@@ -94,17 +94,13 @@ fn reader(world: Box<World>) -> (Reply, Box<World>) {
 #[bench::asctime(workloads::idle(), RETRY_AFTER[3].1)]
 fn retry_after(world: Box<World>, value: &str) -> (Reply, Box<World>) {
     let wall_clock = Some(Duration::from_secs(1_445_412_480));
-    let mut reader = world.upstream.policy().reader(wall_clock, 503);
-    reader.feed(b"retry-after", value.as_bytes());
-    (reader.finish(), world)
+    (world.upstream.policy().read_at(wall_clock, 503, [("retry-after", value)]), world)
 }
 
 #[library_benchmark]
 #[bench::field(workloads::idle(), RATE_LIMIT)]
 fn rate_limit(world: Box<World>, value: &str) -> (Reply, Box<World>) {
-    let mut reader = world.upstream.policy().reader(None, 200);
-    reader.feed(b"ratelimit", value.as_bytes());
-    (reader.finish(), world)
+    (world.upstream.policy().read(200, [("ratelimit", value)]), world)
 }
 
 #[library_benchmark]
