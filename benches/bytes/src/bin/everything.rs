@@ -1,4 +1,4 @@
-//! Everything but the sentences.
+//! Everything, without the sentences.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

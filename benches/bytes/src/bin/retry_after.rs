@@ -1,4 +1,4 @@
-//! Decisions on a status and on `Retry-After`, which the reader reads in all its forms.
+//! A decision on the status and `Retry-After`.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,4 +1,4 @@
-//! Everything, and each action as a sentence.
+//! Everything, with the sentences.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,4 +1,4 @@
-//! Decisions on a status alone.
+//! A decision on the status alone.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
