@@ -59,7 +59,7 @@ pub fn request() -> RetryMachine {
     RetryMachine::new(if any() { Idempotency::Idempotent } else { Idempotency::NonIdempotent }, any())
 }
 
-/// Drives requests with all that the crate does for a device, and tells each action.
+/// Drives requests with all facts that the crate reads, and tells each action.
 pub fn everything(tell: impl Fn(&Action)) -> ! {
     let mut upstream = upstream();
     let mut machine = request();

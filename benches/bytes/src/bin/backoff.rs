@@ -1,4 +1,4 @@
-//! Back-off with jitter and nothing else: the crate backon.
+//! A back-off with jitter and nothing else: the crate backon.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,4 +1,4 @@
-//! Everything, without the sentences.
+//! Decisions on all facts: headers, dates, failed connections, tokens, cancellation.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

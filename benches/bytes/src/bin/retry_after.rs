@@ -1,4 +1,4 @@
-//! A decision on the status and `Retry-After`.
+//! Decisions on the status and `Retry-After`.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

@@ -1,4 +1,4 @@
-//! Everything, with the sentences.
+//! The same, with each action as a sentence.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 

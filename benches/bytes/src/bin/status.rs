@@ -1,4 +1,4 @@
-//! A decision on the status alone.
+//! Decisions on the status alone.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
