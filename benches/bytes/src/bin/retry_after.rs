@@ -1,4 +1,4 @@
-//! Decisions on the status and `Retry-After`.
+//! Decisions on the status and `Retry-After`, which the crate reads in all its forms.
 
 #![cfg_attr(target_os = "none", no_std, no_main)]
 
