@@ -65,6 +65,7 @@ impl Growth {
 }
 
 /// Returns `nanos × numerator / denominator`, rounded down, saturating. `denominator` is not zero.
+#[cfg_attr(target_pointer_width = "32", inline(never))]
 fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
     let (numerator, denominator) = (u64::from(numerator), u64::from(denominator));
     let (whole, rest) = (nanos / denominator, nanos % denominator);

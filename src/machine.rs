@@ -145,8 +145,12 @@ impl RetryMachine {
     /// service has seen counts as that latest (rule T2).
     ///
     /// `shared` is an `&mut Upstream`, or a [`Scope`] of parts (rule S8). It must be the same for the request's whole life.
+    #[inline]
     pub fn handle<'a>(&mut self, now: Timestamp, event: Event, shared: impl Into<Scope<'a>>) -> Action {
-        let Scope { service, login, gate } = shared.into();
+        self.step(now, event, shared.into())
+    }
+
+    fn step(&mut self, now: Timestamp, event: Event, Scope { service, login, gate }: Scope<'_>) -> Action {
         let now = service.advance(now);
         // A policy without a gate meets an open one.
         let mut open_gate;
@@ -311,6 +315,7 @@ impl Step<'_> {
         self.machine.flags.set(Flags::IS_HEAD, false);
     }
 
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn is_past_deadline(&self) -> bool {
         self.machine.deadline(&self.service.policy).is_some_and(|deadline| self.now >= deadline)
     }

@@ -74,11 +74,14 @@ impl Timestamp {
     }
 
     /// Returns the instant `nanos` later, saturating.
+    // A device has one copy of this and of some other arithmetic on 64 bits, where each of dozens would take more bytes.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub(crate) const fn after(self, nanos: u64) -> Timestamp {
         Timestamp(self.0.saturating_add(nanos))
     }
 
     /// Returns the nanoseconds since `earlier`, saturating.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub(crate) const fn since(self, earlier: Timestamp) -> u64 {
         self.0.saturating_sub(earlier.0)
     }

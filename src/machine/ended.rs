@@ -117,13 +117,12 @@ impl RetryMachine {
 impl Step<'_> {
     /// Returns the latest known instant from which another request is welcome (F8).
     pub(super) fn latest_known_instant(&self) -> Option<Timestamp> {
-        let known = [
-            Some(self.machine.not_before.max(self.machine.last_hint)).filter(|hint| *hint > self.now),
-            self.gate.asked_until(self.now),
-            self.login.throttled_until(&self.service.policy).filter(|until| *until > self.now),
-            self.service.breaker.next_probe(self.now),
-            self.refused.filter(|end| *end > self.now),
-        ];
-        known.into_iter().flatten().max()
+        let own = self.machine.not_before.max(self.machine.last_hint);
+        let latest = Some(own)
+            .max(self.gate.asked_until(self.now))
+            .max(self.login.throttled_until(&self.service.policy))
+            .max(self.service.breaker.next_probe(self.now))
+            .max(self.refused);
+        latest.filter(|instant| *instant > self.now)
     }
 }

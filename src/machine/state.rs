@@ -27,6 +27,7 @@ impl RetryMachine {
         has_limit.then_some(self.until)
     }
 
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     pub(super) fn deadline(&self, policy: &Policy) -> Option<Timestamp> {
         self.limits.deadline(policy).map(|limit| self.started.after(limit))
     }

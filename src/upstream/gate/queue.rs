@@ -38,6 +38,7 @@ impl Speed {
     const FASTEST: Speed = Speed(64);
 
     /// Returns the time on a clock of this speed in so many nanoseconds.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn run(self, nanos: u64) -> u64 {
         let doublings = u32::from(self.0 / 2);
         let run = if nanos.leading_zeros() < doublings { u64::MAX } else { nanos << doublings };
@@ -45,6 +46,7 @@ impl Speed {
     }
 
     /// Returns the nanoseconds in which a clock of this speed goes so far.
+    #[cfg_attr(target_pointer_width = "32", inline(never))]
     fn time(self, run: u64) -> u64 {
         let time = run >> (self.0 / 2);
         if self.0 % 2 == 0 { time } else { time / 3 * 2 }
