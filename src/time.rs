@@ -91,6 +91,7 @@ pub(crate) const NANOS_PER_MILLI: u64 = 1_000_000;
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 /// Returns a duration in nanoseconds, saturating at 584 years.
+#[cfg_attr(target_pointer_width = "32", inline(never))]
 pub(crate) const fn nanos(duration: Duration) -> u64 {
     duration.as_secs().saturating_mul(NANOS_PER_SECOND).saturating_add(duration.subsec_nanos() as u64)
 }
