@@ -74,11 +74,8 @@ impl TimeFacts {
         wait.max(at.max(short).and_then(|at| clock.until(at)))
     }
 
-    /// Records the dates that could not be used, if there are dates.
+    /// Records the dates that could not be used. There are some.
     pub(super) fn reject_dates(self, field: HeaderField, facts: &Facts, clock: Clock, rejected: &mut RejectedFields) {
-        if !self.have_date(facts) {
-            return;
-        }
         let [at, short] = self.dates(facts, clock);
         // 29 February in a short year that turned out not to be a leap year.
         if facts.has(self.short) && short.is_none() {
@@ -97,7 +94,7 @@ impl TimeFacts {
         }
     }
 
-    const fn have_date(self, facts: &Facts) -> bool {
+    pub(super) const fn have_date(self, facts: &Facts) -> bool {
         facts.has(self.date) || facts.has(self.short)
     }
 

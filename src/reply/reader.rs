@@ -182,7 +182,9 @@ impl Reader {
         if facts.have_any(FactSet::DATES) {
             clock = Clock::of(facts);
             for (field, times) in TIMES {
-                times.reject_dates(field, facts, clock, &mut reply.rejected);
+                if times.have_date(facts) {
+                    times.reject_dates(field, facts, clock, &mut reply.rejected);
+                }
             }
         }
         // H6: milliseconds, else `Retry-After`, else the latest reset of a limit that has nothing left.

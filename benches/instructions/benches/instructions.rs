@@ -13,7 +13,7 @@ use workloads::{Header, OK, RATE_LIMIT, RETRY_AFTER, UNAVAILABLE, World, header_
 // ---- Decisions ----
 
 #[library_benchmark]
-#[bench::from_slice(workloads::sent(), &UNAVAILABLE)]
+#[bench::a_503_with_ten_headers_in_a_slice(workloads::sent(), &UNAVAILABLE)]
 fn unavailable(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>) {
     let reply = world.upstream.policy().read(503, headers.iter().copied());
     let action = world.handle(Event::Reply { attempt: 1, reply });
@@ -21,7 +21,7 @@ fn unavailable(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>
 }
 
 #[library_benchmark]
-#[bench::from_header_map(workloads::sent(), header_map(&UNAVAILABLE))]
+#[bench::a_503_with_ten_headers_in_a_header_map(workloads::sent(), header_map(&UNAVAILABLE))]
 fn unavailable_map(mut world: Box<World>, headers: HeaderMap) -> (Action, Box<World>, HeaderMap) {
     let reply = world.upstream.policy().read(503, &headers);
     let action = world.handle(Event::Reply { attempt: 1, reply });
@@ -29,7 +29,7 @@ fn unavailable_map(mut world: Box<World>, headers: HeaderMap) -> (Action, Box<Wo
 }
 
 #[library_benchmark]
-#[bench::from_slice(workloads::idle(), &OK)]
+#[bench::a_200_with_ten_headers_from_new_to_done(workloads::idle(), &OK)]
 fn success(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>) {
     world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
     let _ = black_box(world.handle(Event::Start));
@@ -39,15 +39,15 @@ fn success(mut world: Box<World>, headers: &[Header]) -> (Action, Box<World>) {
 }
 
 #[library_benchmark]
-#[bench::unavailable(workloads::sent(), 503)]
-#[bench::not_found(workloads::sent(), 404)]
+#[bench::a_503_alone(workloads::sent(), 503)]
+#[bench::a_404_alone(workloads::sent(), 404)]
 fn status_alone(mut world: Box<World>, status: u16) -> (Action, Box<World>) {
     let action = world.handle(Event::Reply { attempt: 1, reply: Reply::new(status) });
     (action, world)
 }
 
 #[library_benchmark]
-#[bench::from_new(workloads::idle())]
+#[bench::five_retries_from_new_to_failed(workloads::idle())]
 fn five_retries(mut world: Box<World>) -> (Action, Box<World>) {
     world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(7));
     let mut action = world.handle(Event::Start);
@@ -61,7 +61,7 @@ fn five_retries(mut world: Box<World>) -> (Action, Box<World>) {
 }
 
 #[library_benchmark]
-#[bench::of_one_request(workloads::sent())]
+#[bench::a_401_and_its_refresh(workloads::sent())]
 fn refresh(mut world: Box<World>) -> (Action, Box<World>) {
     let action = world.handle(Event::Reply { attempt: 1, reply: Reply::new(401) });
     let Action::RefreshToken { lease, .. } = action else { return (action, world) };
@@ -72,7 +72,7 @@ fn refresh(mut world: Box<World>) -> (Action, Box<World>) {
 }
 
 #[library_benchmark]
-#[bench::new_request(workloads::closed())]
+#[bench::a_start_at_a_closed_gate(workloads::closed())]
 fn closed_gate(mut world: Box<World>) -> (Action, Box<World>) {
     world.machine = RetryMachine::new(Idempotency::Idempotent, black_box(8));
     let action = world.handle(Event::Start);
@@ -82,36 +82,36 @@ fn closed_gate(mut world: Box<World>) -> (Action, Box<World>) {
 // ---- Reading ----
 
 #[library_benchmark]
-#[bench::nothing(workloads::idle())]
+#[bench::a_reader_made_and_finished(workloads::idle())]
 fn reader(world: Box<World>) -> (Reply, Box<World>) {
     (world.upstream.policy().reader(None, 503).finish(), world)
 }
 
 #[library_benchmark]
-#[bench::seconds(workloads::idle(), RETRY_AFTER[0].1)]
-#[bench::imf_fixdate(workloads::idle(), RETRY_AFTER[1].1)]
-#[bench::rfc_850(workloads::idle(), RETRY_AFTER[2].1)]
-#[bench::asctime(workloads::idle(), RETRY_AFTER[3].1)]
+#[bench::retry_after_in_seconds(workloads::idle(), RETRY_AFTER[0].1)]
+#[bench::retry_after_as_an_imf_fixdate(workloads::idle(), RETRY_AFTER[1].1)]
+#[bench::retry_after_as_an_rfc_850_date(workloads::idle(), RETRY_AFTER[2].1)]
+#[bench::retry_after_as_an_asctime_date(workloads::idle(), RETRY_AFTER[3].1)]
 fn retry_after(world: Box<World>, value: &str) -> (Reply, Box<World>) {
     let wall_clock = Some(Duration::from_secs(1_445_412_480));
     (world.upstream.policy().read_at(wall_clock, 503, [("retry-after", value)]), world)
 }
 
 #[library_benchmark]
-#[bench::field(workloads::idle(), RATE_LIMIT)]
+#[bench::a_rate_limit_field(workloads::idle(), RATE_LIMIT)]
 fn rate_limit(world: Box<World>, value: &str) -> (Reply, Box<World>) {
     (world.upstream.policy().read(200, [("ratelimit", value)]), world)
 }
 
 #[library_benchmark]
-#[bench::unavailable(workloads::idle(), &UNAVAILABLE)]
-#[bench::ok(workloads::idle(), &OK)]
+#[bench::ten_headers_of_a_503_in_a_slice(workloads::idle(), &UNAVAILABLE)]
+#[bench::ten_headers_of_a_200_in_a_slice(workloads::idle(), &OK)]
 fn ten_headers(world: Box<World>, headers: &[Header]) -> (Reply, Box<World>) {
     (world.upstream.policy().read(503, headers.iter().copied()), world)
 }
 
 #[library_benchmark]
-#[bench::unavailable(workloads::idle(), header_map(&UNAVAILABLE))]
+#[bench::ten_headers_of_a_503_in_a_header_map(workloads::idle(), header_map(&UNAVAILABLE))]
 fn ten_headers_map(world: Box<World>, headers: HeaderMap) -> (Reply, Box<World>, HeaderMap) {
     (world.upstream.policy().read(503, &headers), world, headers)
 }
