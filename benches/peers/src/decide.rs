@@ -11,7 +11,7 @@ use http::HeaderMap;
 use retry_machine::{Action, Event, Idempotency, Policy, Reply, RetryMachine, Timestamp, Upstream};
 use sisyphus::{BackoffPolicy as _, PolicyExt as _};
 use tower::retry::backoff::Backoff as _;
-use workloads::{OK, UNAVAILABLE};
+use workloads::{OK, UNAVAILABLE, World};
 
 use crate::measure::Contender;
 use crate::rivals::{self, Aws, Exchange, FIRST, Gax, LONGEST, RETRIES, Reqwest, ThrottleNet, Tower, is_transient};
@@ -25,6 +25,12 @@ const ASKED: Duration = Duration::from_secs(7);
 /// The rows of [`unavailable`] that read no header.
 pub const READ_NO_HEADER: std::ops::Range<usize> = 6..9;
 
+/// Returns an upstream, and a request to it whose first attempt is under way.
+pub fn sent() -> (Upstream, RetryMachine) {
+    let World { upstream, machine, .. } = *workloads::sent();
+    (upstream, machine)
+}
+
 /// Returns the contenders for a 503 with ten headers, one of which says when to come back.
 pub fn unavailable() -> Vec<Contender> {
     let map = workloads::header_map(&UNAVAILABLE);
@@ -34,7 +40,7 @@ pub fn unavailable() -> Vec<Contender> {
         Contender::on_fresh(
             "retry-machine, headers in a slice",
             "reads all headers; decides with gate, budget and breaker",
-            workloads::sent,
+            sent,
             |(upstream, machine)| {
                 let reply = upstream.policy().read(black_box(503), black_box(&UNAVAILABLE).iter().copied());
                 machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)
@@ -44,7 +50,7 @@ pub fn unavailable() -> Vec<Contender> {
         Contender::on_fresh(
             "retry-machine, `http::HeaderMap`",
             "the same",
-            workloads::sent,
+            sent,
             move |(upstream, machine)| {
                 let reply = upstream.policy().read(black_box(503), black_box(&map));
                 machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)
@@ -96,7 +102,7 @@ pub fn status() -> Vec<Contender> {
         Contender::on_fresh(
             "retry-machine",
             "decides with gate, budget and breaker",
-            workloads::sent,
+            sent,
             |(upstream, machine)| {
                 let reply = Reply::new(black_box(503));
                 machine.handle(ANSWERED, Event::Reply { attempt: 1, reply }, upstream)

@@ -55,7 +55,7 @@ fn refresh(now: Timestamp, upstream: &mut Upstream) -> Action {
 
 /// Returns an upstream whose gate a 429 has closed.
 fn closed() -> Upstream {
-    let (mut upstream, mut machine) = workloads::sent();
+    let (mut upstream, mut machine) = crate::decide::sent();
     let reply = upstream.policy().read(429, [("retry-after", "30")]);
     let action = machine.handle(Timestamp::from_millis(80), Event::Reply { attempt: 1, reply }, &mut upstream);
     assert!(matches!(action, Action::Wait { .. }), "{action}");

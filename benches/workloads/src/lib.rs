@@ -51,6 +51,12 @@ pub fn header_map(headers: &[Header]) -> HeaderMap {
     headers.iter().map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
 }
 
+/// Returns an upstream of common practice.
+#[must_use]
+pub const fn upstream() -> Upstream {
+    Upstream::new(Policy::common())
+}
+
 /// What a client has while a request runs, and the time.
 #[derive(Clone)]
 pub struct World {
@@ -69,9 +75,8 @@ impl World {
 /// Returns an upstream of common practice, and a request that has not begun.
 #[must_use]
 pub fn idle() -> Box<World> {
-    let upstream = Upstream::new(Policy::common());
     let machine = RetryMachine::new(Idempotency::Idempotent, 7);
-    Box::new(World { upstream, machine, now: Timestamp::from_millis(80) })
+    Box::new(World { upstream: upstream(), machine, now: Timestamp::from_millis(80) })
 }
 
 /// Returns a request whose first attempt is under way.
