@@ -32,7 +32,7 @@ pub(super) enum Meaning {
 /// A field's name in lower case, the field that it is reported as, and its meaning.
 type Known = (&'static [u8], Field, Meaning);
 
-/// The names of each length.
+/// Returns the names that have this length.
 #[rustfmt::skip]
 const fn known_of_length(length: usize) -> &'static [Known] {
     use Meaning::{Count, Date, RateLimit, RateLimitPolicy, Reset, RetryAfter, Wait, WwwAuthenticate};

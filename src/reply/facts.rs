@@ -13,11 +13,11 @@ pub(super) enum Fact {
     XResetWait,
     ResetWait,
     XResetAfter,
-    // The latest date: `from_signed` of Unix milliseconds.
+    // The latest instant: Unix milliseconds, as the distance from the least `i64`.
     RetryAfterDate,
     XResetDate,
     ResetDate,
-    // The latest date with a year of two digits: `HttpDate::to_bits`.
+    // The latest date with a year of two digits, as `HttpDate::to_bits` packs it.
     RetryAfterShort,
     XResetShort,
     ResetShort,
@@ -35,9 +35,9 @@ pub(super) enum Fact {
     Draft7Limit,
     Draft7Remaining,
     Draft7Reset,
-    /// The response's own time: `HttpDate::to_bits`.
+    /// The response's own time, packed in the same way.
     Date,
-    /// The driver's time: Unix milliseconds.
+    /// The driver's time, in Unix milliseconds.
     WallClock,
 }
 
@@ -71,7 +71,8 @@ impl Facts {
         self.known |= bit(fact);
     }
 
-    pub(super) fn set_or_clear(&mut self, fact: Fact, number: Option<u64>) {
+    /// Forgets a fact, or sets it.
+    pub(super) fn replace(&mut self, fact: Fact, number: Option<u64>) {
         match number {
             Some(number) => self.set(fact, number),
             None => self.known &= !bit(fact),

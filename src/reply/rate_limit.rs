@@ -18,7 +18,7 @@ pub(super) struct Family {
 }
 
 impl Family {
-    /// `X-RateLimit-Limit`, `-Remaining`, `-Reset` and `-Reset-After` (rule H5).
+    /// Returns the facts of `X-RateLimit-Limit`, `-Remaining`, `-Reset` and `-Reset-After` (rule H5).
     pub(super) fn with_x(facts: &Facts, clock: Clock) -> Family {
         Family {
             limit: facts.get(Fact::XLimit),
@@ -27,7 +27,7 @@ impl Family {
         }
     }
 
-    /// The same without `X-`.
+    /// Returns the facts of the same fields without `X-`.
     pub(super) fn without_x(facts: &Facts, clock: Clock) -> Family {
         Family {
             limit: facts.get(Fact::Limit),
@@ -36,7 +36,7 @@ impl Family {
         }
     }
 
-    /// `RateLimit` and `RateLimit-Policy`. A syntax error voids a field with all its lines.
+    /// Returns the facts of `RateLimit` and `RateLimit-Policy`. A syntax error voids a field with all its lines.
     pub(super) fn structured(facts: &Facts, rejected: RejectedFields) -> Family {
         let is_void = |field| rejected.contains(field, RejectReason::Void);
         let quota = if is_void(HeaderField::RateLimitPolicy) { None } else { facts.get(Fact::Quota) };
@@ -73,7 +73,7 @@ pub(super) fn add_limits(line: &[u8], facts: &mut Facts) -> Result<(), RejectRea
     }
     if let Some((remaining, Reverse(reset))) = tightest {
         facts.set(Fact::ListRemaining, remaining);
-        facts.set_or_clear(Fact::ListReset, reset);
+        facts.replace(Fact::ListReset, reset);
     }
     result
 }

@@ -89,7 +89,7 @@ impl Reader {
         }
     }
 
-    /// Reads the value of a field with this meaning. What cannot be used is reported as this field.
+    /// Reads the value of a field with this meaning. A value that cannot be used is reported as this field.
     fn feed_as(&mut self, (field, meaning): (HeaderField, Meaning), value: &[u8]) {
         let value = trim(value);
         let facts = &mut self.facts;

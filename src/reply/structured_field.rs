@@ -208,7 +208,7 @@ impl<'a> Text<'a> {
         let sign = if self.skip(b'-') { -1 } else { 1 };
         let (mut number, mut length) = (0, 0);
         while let [digit @ b'0'..=b'9', rest @ ..] = self.0 {
-            // An `i64` holds 15 digits. With more of them this is no number.
+            // An `i64` holds 15 digits. With more of them it is malformed.
             number = if length < 15 { number * 10 + i64::from(digit - b'0') } else { 0 };
             length += 1;
             self.0 = rest;

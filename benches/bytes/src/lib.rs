@@ -1,4 +1,4 @@
-//! What the measured programs share: the frame of a program on bare metal, and the inputs that no compiler can foresee.
+//! The parts that the measured programs share: the frame of a program on bare metal, and the inputs that no compiler can foresee.
 
 #![no_std]
 

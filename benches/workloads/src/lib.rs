@@ -57,7 +57,7 @@ pub const fn upstream() -> Upstream {
     Upstream::new(Policy::common())
 }
 
-/// What a client has while a request runs, and the time.
+/// The state of a client while a request runs, and the time.
 #[derive(Clone)]
 pub struct World {
     pub upstream: Upstream,
