@@ -237,6 +237,7 @@ impl Reply {
     }
 }
 
+#[allow(clippy::missing_fields_in_debug, reason = "it shows them as the methods return them")]
 impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reply")

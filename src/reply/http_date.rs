@@ -230,8 +230,8 @@ fn second_of_day(time: [u8; 8]) -> Option<u32> {
     let digits = u64::from_be_bytes(time) ^ u64::from_be_bytes(*b"00:00:00");
     // A sum with a byte above 9 sets its top bit.
     let are_digits = (digits | digits.wrapping_add(0x7676_7676_7676_7676)) & 0x8080_8080_8080_8080 == 0;
-    let [h, i, first_colon, m, n, second_colon, s, t] = digits.to_be_bytes().map(u32::from);
-    let (hour, minute, second) = (h * 10 + i, m * 10 + n, s * 10 + t);
-    let is_time = are_digits && first_colon | second_colon == 0 && hour <= 23 && minute <= 59 && second <= 60;
+    let [hours, hour, colon, minutes, minute, other_colon, seconds, second] = digits.to_be_bytes().map(u32::from);
+    let (hour, minute, second) = (hours * 10 + hour, minutes * 10 + minute, seconds * 10 + second);
+    let is_time = are_digits && colon | other_colon == 0 && hour <= 23 && minute <= 59 && second <= 60;
     is_time.then_some((hour * 60 + minute) * 60 + second)
 }
