@@ -1,7 +1,8 @@
 //! The fields that every service uses: their names, in any case (H1), and their meanings. Every header of every response is
 //! looked up here, so it is quick.
 
-use super::TimeUnit::{self, Milliseconds, Seconds};
+use super::dialect::FieldMeaning;
+use super::dialect::TimeUnit::{self, Milliseconds, Seconds};
 use super::facts::Fact;
 use super::header_time::TimeFacts;
 use super::rejected::HeaderField as Field;
@@ -105,6 +106,20 @@ pub(super) fn lookup(name: &[u8]) -> Option<(Field, Meaning)> {
         .map(|&(_, field, meaning)| (field, meaning))
 }
 
+/// Returns the common field that a field of a dialect stands for, and its meaning (H11).
+pub(super) const fn of_dialect(meaning: FieldMeaning) -> (Field, Meaning) {
+    match meaning {
+        FieldMeaning::Wait(unit @ Milliseconds) => (Field::RetryAfterMs, Meaning::Wait(Fact::RetryAfterMs, unit)),
+        FieldMeaning::Wait(unit) => (Field::RetryAfter, Meaning::Time(TimeFacts::RETRY_AFTER, unit)),
+        FieldMeaning::Reset(unit) => (Field::XRateLimitReset, Meaning::Time(TimeFacts::X_RESET, unit)),
+        FieldMeaning::Remaining => (Field::XRateLimitRemaining, Meaning::Count(Fact::XRemaining)),
+        FieldMeaning::Limit => (Field::XRateLimitLimit, Meaning::Count(Fact::XLimit)),
+        FieldMeaning::UsedOfLimit => (Field::XRateLimitRemaining, Meaning::UsedOfLimit),
+        FieldMeaning::Verdict => (Field::Verdict, Meaning::Verdict),
+        FieldMeaning::Pushback(unit) => (Field::Pushback, Meaning::Pushback(unit)),
+    }
+}
+
 /// Compares a name with one of the same length, 4 or 8 to 24 lower-case letters and hyphens, in any case.
 fn are_same(name: &[u8], known: &[u8]) -> bool {
     // Of letters and hyphens only letters have bit 6, and bit 5 is the case of a letter.
@@ -124,4 +139,32 @@ fn word(name: &[u8], from: usize) -> u64 {
 
 fn half_word(name: &[u8]) -> u64 {
     name.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::{known_of_length, lookup, may_have};
+
+    #[test]
+    fn h1_each_common_name_is_found_in_any_case_and_none_that_differs() {
+        let known: Vec<_> = (0..64).flat_map(known_of_length).collect();
+        assert_eq!(known.len(), 18);
+        for (name, field, _) in known {
+            for case in [name.to_vec(), name.to_ascii_uppercase()] {
+                assert!(may_have(&case), "{case:?}");
+                assert_eq!(lookup(&case).map(|(field, _)| field), Some(*field), "{case:?}");
+                for place in 0..case.len() {
+                    for bit in 0..8 {
+                        let mut other = case.clone();
+                        other[place] ^= 1 << bit;
+                        let is_same = other.eq_ignore_ascii_case(name);
+                        let found = lookup(&other).map(|(field, _)| field);
+                        assert_eq!(found == Some(*field), is_same, "{other:?}");
+                    }
+                }
+            }
+        }
+    }
 }

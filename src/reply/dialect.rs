@@ -1,10 +1,5 @@
 //! A service's own field names, as data (rule H11).
 
-use super::common_fields::Meaning;
-use super::facts::Fact;
-use super::header_time::TimeFacts;
-use super::rejected::HeaderField;
-
 /// One field name of a service, and its one meaning (rule H11).
 ///
 /// A policy has a `'static` table of these, so that it stays small, `Copy`-like data without lifetimes. The names that
@@ -97,22 +92,6 @@ pub(crate) enum DialectError {
 /// Looks the name up (H1: in any case). Costs one comparison where the table is empty.
 pub(crate) fn lookup(fields: &'static [DialectField], name: &[u8]) -> Option<FieldMeaning> {
     fields.iter().find(|field| field.name.as_bytes().eq_ignore_ascii_case(name)).map(|field| field.meaning)
-}
-
-/// Returns the field that one of a dialect stands for, with its meaning among the common fields.
-pub(super) const fn in_common(meaning: FieldMeaning) -> (HeaderField, Meaning) {
-    match meaning {
-        FieldMeaning::Wait(unit @ TimeUnit::Milliseconds) => {
-            (HeaderField::RetryAfterMs, Meaning::Wait(Fact::RetryAfterMs, unit))
-        }
-        FieldMeaning::Wait(unit) => (HeaderField::RetryAfter, Meaning::Time(TimeFacts::RETRY_AFTER, unit)),
-        FieldMeaning::Reset(unit) => (HeaderField::XRateLimitReset, Meaning::Time(TimeFacts::X_RESET, unit)),
-        FieldMeaning::Remaining => (HeaderField::XRateLimitRemaining, Meaning::Count(Fact::XRemaining)),
-        FieldMeaning::Limit => (HeaderField::XRateLimitLimit, Meaning::Count(Fact::XLimit)),
-        FieldMeaning::UsedOfLimit => (HeaderField::XRateLimitRemaining, Meaning::UsedOfLimit),
-        FieldMeaning::Verdict => (HeaderField::Verdict, Meaning::Verdict),
-        FieldMeaning::Pushback(unit) => (HeaderField::Pushback, Meaning::Pushback(unit)),
-    }
 }
 
 /// Checks a table, at compile time where it is built in a constant.

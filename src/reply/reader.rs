@@ -78,7 +78,7 @@ impl Reader {
 
     fn feed_in_dialect(&mut self, name: &[u8], value: &[u8]) {
         match dialect::lookup(self.dialect, name) {
-            Some(meaning) => self.feed_as(dialect::in_common(meaning), value),
+            Some(meaning) => self.feed_as(common_fields::of_dialect(meaning), value),
             None => self.feed_in_common(name, value),
         }
     }
