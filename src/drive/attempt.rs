@@ -80,7 +80,7 @@ impl<T> Attempt<T> {
             }
         }
         *self.call.www_authenticate.lock() = challenges;
-        reader.finish()
+        reader.reply()
     }
 }
 
