@@ -157,12 +157,12 @@ pub struct Explanation {
     pub(crate) max_attempts: u32,
     pub(crate) trigger: Trigger,
     /// How to read the range in [`WaitDetails`].
-    pub(crate) backoff: BackoffRange,
+    pub(crate) backoff: RangeForm,
     pub(crate) rejected: RejectedFields,
 }
 
 /// The numbers behind a wait, for the sentence of its action (rule E2). Opaque, so that a later version can add some.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WaitDetails {
     // All in nanoseconds.
     /// The length of the wait, or what is left of it.
@@ -176,7 +176,7 @@ pub struct WaitDetails {
 
 /// How the range of a back-off reads.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(crate) enum BackoffRange {
+pub(crate) enum RangeForm {
     /// None was drawn.
     #[default]
     None,
@@ -251,16 +251,16 @@ impl fmt::Display for Action {
 
 impl WaitDetails {
     /// " (back-off 4 s ± 0.5 s".
-    fn fmt_backoff(self, range: BackoffRange, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_backoff(self, range: RangeForm, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (low, high) = (self.backoff_low, self.backoff_high);
         match range {
-            BackoffRange::None => write!(f, " (back-off"),
+            RangeForm::None => write!(f, " (back-off"),
             _ if low == high => write!(f, " (back-off {}", Seconds(low)),
-            BackoffRange::Centered => {
+            RangeForm::Centered => {
                 let half = (high - low) / 2;
                 write!(f, " (back-off {} ± {}", Seconds(low + half), Seconds(half))
             }
-            BackoffRange::Uneven => write!(f, " (back-off between {} and {}", Seconds(low), Seconds(high)),
+            RangeForm::Uneven => write!(f, " (back-off between {} and {}", Seconds(low), Seconds(high)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The wait before a retry: exponential back-off and its jitter.
 
-use crate::action::BackoffRange;
+use crate::action::RangeForm;
 use crate::policy::{Growth, Jitter, Policy};
 use crate::seed::{Purpose, draw};
 
@@ -39,12 +39,11 @@ impl Backoff {
             number += 1;
         }
     }
-}
 
-impl Backoff {
-    pub(crate) const fn range(&self) -> BackoffRange {
+    /// Returns how its range reads.
+    pub(crate) const fn form(&self) -> RangeForm {
         let is_centered = self.high.abs_diff(self.base) == self.base.abs_diff(self.low);
-        if is_centered { BackoffRange::Centered } else { BackoffRange::Uneven }
+        if is_centered { RangeForm::Centered } else { RangeForm::Uneven }
     }
 }
 
@@ -73,8 +72,8 @@ fn scale(nanos: u64, numerator: u32, denominator: u32) -> u64 {
     whole.saturating_mul(numerator).saturating_add(rest * numerator / denominator)
 }
 
-/// Returns the ends of the range that the wait is drawn from (B2, F2): never empty, never above the cap. Where the wait is the cap, the
-/// range reaches down from there as far as the jitter is wide, so that waits at the cap keep their jitter.
+/// Returns the ends of the range that the wait is drawn from (B2, F2): never empty, never above the cap. Where the wait is the
+/// cap, the range reaches down from there as far as the jitter is wide, so that waits at the cap keep their jitter.
 fn range(wait: u64, previous: u64, growth: &Growth, policy: &Policy) -> (u64, u64) {
     let cap = growth.max;
     let thousandths = |part: u16| scale(wait, u32::from(part), 1_000);

@@ -18,7 +18,7 @@ use self::ended::{Ended, Successes};
 use self::flags::Flags;
 use self::limits::Limits;
 pub use self::limits::RequestLimits;
-use crate::action::{Action, Explanation, WaitDetails, WaitReason};
+use crate::action::{Action, Explanation, RangeForm, WaitDetails, WaitReason};
 use crate::backoff::Backoff;
 use crate::event::{Event, Idempotency, TransportErrorKind};
 use crate::failure::FailureKind;
@@ -352,6 +352,7 @@ impl Step<'_> {
                 Action::InFlight { until: machine.next_tick(&self.service.policy), explanation }
             }
             Phase::Waiting(reason) => {
+                explanation.backoff = self.backoff.map_or(RangeForm::None, |backoff| backoff.form());
                 let details = self.wait_details(reason);
                 Action::Wait { until: machine.until, reason, details, explanation }
             }

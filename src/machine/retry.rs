@@ -31,7 +31,6 @@ impl Step<'_> {
             return self.fail(FailureKind::Exhausted);
         }
         let backoff = self.backoff_of(kind, count);
-        self.explanation.backoff = backoff.range();
         (self.backoff, self.hint) = (Some(backoff), hint);
         let mut own = Own { end: self.now.after(backoff.wait), jitter: 0, reason: WaitReason::Backoff };
         match hint {

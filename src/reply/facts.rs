@@ -2,6 +2,8 @@
 
 use core::cmp::Ordering;
 
+use super::rejected::RejectReason;
+
 /// A number of a response. A field with times has one for each kind of time, since only the response's clock tells which of
 /// them is the latest.
 #[derive(Clone, Copy)]
@@ -79,26 +81,31 @@ impl Facts {
         }
     }
 
-    /// Keeps the larger of two numbers. Returns whether they differ.
-    pub(super) fn keep_larger(&mut self, fact: Fact, new: u64) -> bool {
+    /// Keeps the larger of two numbers.
+    ///
+    /// # Errors
+    ///
+    /// [`RejectReason::Duplicate`] if they differ.
+    pub(super) fn keep_larger(&mut self, fact: Fact, new: u64) -> Result<(), RejectReason> {
         self.keep(fact, new, Ordering::Greater, new.cmp(&self.get(fact).unwrap_or(new)))
     }
 
-    /// Keeps the smaller of two numbers. Returns whether they differ.
-    pub(super) fn keep_smaller(&mut self, fact: Fact, new: u64) -> bool {
+    /// Keeps the smaller of two numbers. Its error is that of [`keep_larger`](Facts::keep_larger).
+    pub(super) fn keep_smaller(&mut self, fact: Fact, new: u64) -> Result<(), RejectReason> {
         self.keep(fact, new, Ordering::Less, new.cmp(&self.get(fact).unwrap_or(new)))
     }
 
-    /// Keeps the first number, or a new one whose order to that number is the wanted one. Returns whether they differ.
-    pub(super) fn keep(&mut self, fact: Fact, new: u64, wanted: Ordering, order: Ordering) -> bool {
+    /// Keeps the first number, or a new one whose order to that number is the wanted one. Its error is that of
+    /// [`keep_larger`](Facts::keep_larger).
+    pub(super) fn keep(&mut self, fact: Fact, new: u64, wanted: Ordering, order: Ordering) -> Result<(), RejectReason> {
         if !self.has(fact) || order == wanted {
             self.set(fact, new);
         }
-        let differs = order != Ordering::Equal;
-        if differs {
-            self.contradicted |= bit(fact);
+        if order == Ordering::Equal {
+            return Ok(());
         }
-        differs
+        self.contradicted |= bit(fact);
+        Err(RejectReason::Duplicate)
     }
 
     /// Returns whether there were different numbers.

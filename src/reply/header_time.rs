@@ -36,11 +36,10 @@ impl TimeFacts {
     /// Adds one time (rule H6: if a field comes twice, the later time wins).
     pub(super) fn add(self, when: HeaderTime, facts: &mut Facts) -> Result<(), RejectReason> {
         match when {
-            HeaderTime::After(wait) if facts.keep_larger(self.wait, wait) => Err(RejectReason::Duplicate),
-            HeaderTime::After(_) => Ok(()),
+            HeaderTime::After(wait) => facts.keep_larger(self.wait, wait),
             HeaderTime::At(at) => {
-                // Which date wins is known once the clock is.
-                facts.keep_larger(self.date, at.abs_diff(i64::MIN));
+                // Without a clock no date wins or loses: `reject_dates` reports it.
+                let _ = facts.keep_larger(self.date, at.abs_diff(i64::MIN));
                 Ok(())
             }
         }
@@ -59,7 +58,7 @@ impl TimeFacts {
             Some(old) => seconds(date).cmp(&seconds(HttpDate::from_bits(old))),
             None => Ordering::Equal,
         };
-        facts.keep(self.short, date.to_bits(), Ordering::Greater, order);
+        let _ = facts.keep(self.short, date.to_bits(), Ordering::Greater, order);
         Ok(())
     }
 
@@ -117,10 +116,9 @@ impl Clock {
     /// Returns the clock of a response.
     pub(super) fn of(facts: &Facts) -> Clock {
         let wall = Clock::wall(facts);
-        match facts.get(Fact::Date).map(HttpDate::from_bits) {
+        match facts.get(Fact::Date) {
             // Only the wall clock can place a short year in it.
-            Some(date) if date.has_two_digit_year() => Clock { unix_millis: wall.place(date) },
-            Some(date) => Clock { unix_millis: Clock::NONE.place(date) },
+            Some(date) => Clock { unix_millis: wall.place(HttpDate::from_bits(date)) },
             None => wall,
         }
     }
@@ -144,14 +142,13 @@ impl Clock {
         Some(time::millis(millis))
     }
 
-    /// Returns a date in Unix milliseconds. Of the clock only a short year needs the year.
+    /// Returns a date in Unix milliseconds.
     fn place(self, date: HttpDate) -> Option<i64> {
-        date.unix_seconds(self.year()).map(|seconds| seconds.saturating_mul(1_000))
-    }
-
-    /// Returns the year. Only a short year needs it, so it is not stored.
-    fn year(self) -> i32 {
-        self.unix_millis.map_or(FALLBACK_YEAR, |millis| http_date::year_of(millis.div_euclid(1_000)))
+        let year_of = |millis: i64| http_date::year_of(millis.div_euclid(1_000));
+        // Only a short year needs that of the clock.
+        let now = self.unix_millis.filter(|_| date.has_two_digit_year());
+        let seconds = date.unix_seconds(now.map_or(FALLBACK_YEAR, year_of))?;
+        Some(seconds.saturating_mul(1_000))
     }
 }
 
@@ -162,25 +159,19 @@ pub(super) fn add_wall_clock(since_epoch: Duration, facts: &mut Facts) {
 }
 
 /// Adds the response's own `Date`. F9: the first valid one counts.
-pub(super) fn add_date(value: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
+pub(super) fn add_own_date(value: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
     let date = HttpDate::parse(value).ok_or(RejectReason::Malformed)?;
-    let first = facts.get(Fact::Date);
-    if first.is_none() && !date.has_two_digit_year() {
-        // The usual case works out no instant.
-        facts.set(Fact::Date, date.to_bits());
-        return Ok(());
-    }
-    // Only the wall clock can place a short year in it.
-    let seconds = |date: HttpDate| date.unix_seconds(Clock::wall(facts).year());
-    let instant = seconds(date).ok_or(RejectReason::Malformed)?;
-    match first {
-        Some(first) if seconds(HttpDate::from_bits(first)) != Some(instant) => Err(RejectReason::Duplicate),
-        Some(_) => Ok(()),
-        None => {
-            facts.set(Fact::Date, date.to_bits());
-            Ok(())
+    let first = facts.get(Fact::Date).map(HttpDate::from_bits);
+    // The usual case works out no instant.
+    if first.is_some() || date.has_two_digit_year() {
+        let wall = Clock::wall(facts);
+        let instant = wall.place(date).ok_or(RejectReason::Malformed)?;
+        if let Some(first) = first {
+            return if wall.place(first) == Some(instant) { Ok(()) } else { Err(RejectReason::Duplicate) };
         }
     }
+    facts.set(Fact::Date, date.to_bits());
+    Ok(())
 }
 
 /// The reference for a short year if there is neither a `Date` nor a wall clock: the year in which this was written.

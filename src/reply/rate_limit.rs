@@ -46,7 +46,7 @@ impl Family {
         let limit = |remaining, reset| Some((facts.get(remaining)?, Reverse(facts.get(reset))));
         let list = limit(Fact::ListRemaining, Fact::ListReset);
         let draft_7 = limit(Fact::Draft7Remaining, Fact::Draft7Reset);
-        let tightest = if list.is_some() && draft_7.is_some() { list.min(draft_7) } else { list.or(draft_7) };
+        let tightest = list.into_iter().chain(draft_7).min();
         // Without a count the reset is a fact still.
         let reset = tightest.map_or(facts.get(Fact::Draft7Reset), |(_, Reverse(reset))| reset);
         Family {
@@ -81,7 +81,8 @@ pub(super) fn add_limits(line: &[u8], facts: &mut Facts) -> Result<(), RejectRea
 /// Reads one line of `RateLimit-Policy`. The smallest quota counts.
 pub(super) fn add_policies(line: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
     each_member(line, [b"q", b"w"], |[quota, _]| {
-        facts.keep_smaller(Fact::Quota, quota?);
+        // Several policies may have several quotas.
+        let _ = facts.keep_smaller(Fact::Quota, quota?);
         Some(())
     })
 }

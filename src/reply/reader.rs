@@ -94,15 +94,20 @@ impl Reader {
         let value = trim(value);
         let facts = &mut self.facts;
         let result = match meaning {
-            Meaning::Wait(fact, unit) => wait(fact, retry_after::wait(value, unit), facts),
-            Meaning::Time(times, unit) => time(times, retry_after::in_unit(value, unit), facts),
+            Meaning::Wait(fact, unit) => {
+                good(retry_after::wait(value, unit)).and_then(|wait| facts.keep_larger(fact, wait))
+            }
+            Meaning::Time(times, unit) => {
+                good(retry_after::in_unit(value, unit)).and_then(|time| times.add(time, facts))
+            }
             Meaning::RetryAfter => {
                 time_or_date(TimeFacts::RETRY_AFTER, retry_after::in_unit(value, TimeUnit::Seconds), value, facts)
             }
             Meaning::Reset(times) => {
                 time_or_date(times, retry_after::reset(value, self.rate_limit_reset), value, facts)
             }
-            Meaning::Count(fact) => smaller(fact, count(value), facts),
+            // F9: of two counts the smaller counts.
+            Meaning::Count(fact) => good(count(value)).and_then(|count| facts.keep_smaller(fact, count)),
             Meaning::UsedOfLimit => usage(value, facts),
             Meaning::RateLimit => rate_limit::add_limits(value, facts),
             Meaning::RateLimitPolicy => rate_limit::add_policies(value, facts),
@@ -115,7 +120,7 @@ impl Reader {
                 // F9: a malformed challenge voids only its line.
                 Err(_) => Err(RejectReason::Malformed),
             },
-            Meaning::Date => header_time::add_date(value, facts),
+            Meaning::Date => header_time::add_own_date(value, facts),
             Meaning::Verdict => self.add_verdict(value),
             Meaning::Pushback(unit) => self.add_pushback(retry_after::in_unit(value, unit)),
         };
@@ -253,8 +258,9 @@ const TIMES: [(HeaderField, TimeFacts); 3] = [
     (HeaderField::RateLimitReset, TimeFacts::RESET),
 ];
 
-fn time(times: TimeFacts, value: Option<HeaderTime>, facts: &mut Facts) -> Result<(), RejectReason> {
-    times.add(value.ok_or(RejectReason::Malformed)?, facts)
+/// Returns a value that could be read.
+fn good<T>(value: Option<T>) -> Result<T, RejectReason> {
+    value.ok_or(RejectReason::Malformed)
 }
 
 /// Adds a time that a number states, or else the HTTP-date that the value is.
@@ -270,20 +276,8 @@ fn time_or_date(
     }
 }
 
-/// Keeps the larger of two waits (H6).
-fn wait(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
-    let differs = facts.keep_larger(fact, value.ok_or(RejectReason::Malformed)?);
-    if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
-}
-
-/// Keeps the smaller of two counts (F9).
-fn smaller(fact: Fact, value: Option<u64>, facts: &mut Facts) -> Result<(), RejectReason> {
-    let differs = facts.keep_smaller(fact, value.ok_or(RejectReason::Malformed)?);
-    if differs { Err(RejectReason::Duplicate) } else { Ok(()) }
-}
-
 fn usage(value: &[u8], facts: &mut Facts) -> Result<(), RejectReason> {
-    let (used, limit) = used_of_limit(value).ok_or(RejectReason::Malformed)?;
-    let limit_result = smaller(Fact::XLimit, Some(limit), facts);
-    smaller(Fact::XRemaining, Some(limit.saturating_sub(used)), facts).and(limit_result)
+    let (used, limit) = good(used_of_limit(value))?;
+    let limit_result = facts.keep_smaller(Fact::XLimit, limit);
+    facts.keep_smaller(Fact::XRemaining, limit.saturating_sub(used)).and(limit_result)
 }

@@ -6,7 +6,7 @@ use core::hint::black_box;
 use core::time::Duration;
 
 use retry_machine::{
-    Action, Event, Idempotency, Policy, RefreshOutcome, RetryMachine, Timestamp, TransportErrorKind, Upstream,
+    Action, Event, Idempotency, Policy, RefreshOutcome, Reply, RetryMachine, Timestamp, TransportErrorKind, Upstream,
 };
 
 /// Makes a program of a function that never returns. It has no start-up code, so that only what the function needs counts.
@@ -57,6 +57,24 @@ pub fn upstream() -> Upstream {
 #[must_use]
 pub fn request() -> RetryMachine {
     RetryMachine::new(if any() { Idempotency::Idempotent } else { Idempotency::NonIdempotent }, any())
+}
+
+/// Drives requests without tokens, whose attempts get the replies that `respond` returns.
+pub fn decisions(respond: impl Fn(&Policy) -> Reply) -> ! {
+    let mut upstream = upstream();
+    let mut machine = request();
+    let mut event = Event::Start;
+    loop {
+        let action = machine.handle(now(), event, &mut upstream);
+        event = match black_box(&action) {
+            Action::Send { attempt, .. } => Event::Reply { attempt: *attempt, reply: respond(upstream.policy()) },
+            Action::Done { .. } | Action::Fail(_) => {
+                machine = request();
+                Event::Start
+            }
+            _ => Event::Tick,
+        };
+    }
 }
 
 /// Drives requests with all facts that the crate reads, and tells each action.

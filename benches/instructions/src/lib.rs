@@ -1,1 +1,1 @@
-//! Instruction counts.
+//! Empty: beside a benchmark, cargo asks for a library or a program.

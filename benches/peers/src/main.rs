@@ -148,8 +148,7 @@ fn compare(
     writeln!(text, "\n### {title}\n\n{note}\n")?;
     writeln!(text, "| contender | ns | quartiles | ratio | what the number covers |\n|---|--:|--:|--:|---|")?;
     for (Contender { name, remark, .. }, figure) in contenders.iter().zip(&figures) {
-        let [median, low, high] = [figure.median, figure.quartiles.0, figure.quartiles.1].map(number);
-        writeln!(text, "| {name} | {median} | {low}–{high} | {:.2} | {remark} |", figure.ratio)?;
+        writeln!(text, "| {name} | {} | {:.2} | {remark} |", cells(figure, 1), figure.ratio)?;
     }
     Ok(figures)
 }
@@ -162,8 +161,7 @@ fn alone(text: &mut String, rounds: usize) -> std::fmt::Result {
     writeln!(text, "\n### What no peer does\n\nretry-machine alone: no peer refreshes tokens or has a gate.\n")?;
     writeln!(text, "| work | ns | quartiles | what the number covers |\n|---|--:|--:|---|")?;
     for (Contender { name, remark, .. }, figure) in contenders.iter().zip(figures) {
-        let [median, low, high] = [figure.median, figure.quartiles.0, figure.quartiles.1].map(number);
-        writeln!(text, "| {name} | {median} | {low}–{high} | {remark} |")?;
+        writeln!(text, "| {name} | {} | {remark} |", cells(&figure, 1))?;
     }
     Ok(())
 }
@@ -186,11 +184,10 @@ fn fleets(text: &mut String, rounds: usize) -> std::fmt::Result {
         "| machines | million events per second | ns per event | quartiles | memory |\n|--:|--:|--:|--:|--:|"
     )?;
     for ((size, name), figure) in shared::FLEETS.iter().zip(figures) {
-        let [median, low, high] =
-            [figure.median, figure.quartiles.0, figure.quartiles.1].map(|pass| pass / (size * shared::EVENTS) as f64);
+        let events = size * shared::EVENTS;
         let memory = number((size * machine + upstream) as f64 / 1e6);
-        let (rate, median, low, high) = (1e3 / median, number(median), number(low), number(high));
-        writeln!(text, "| {name} | {rate:.1} | {median} | {low}–{high} | {memory} MB |")?;
+        let rate = 1e3 * events as f64 / figure.median;
+        writeln!(text, "| {name} | {rate:.1} | {} | {memory} MB |", cells(&figure, events))?;
     }
     Ok(())
 }
@@ -241,6 +238,13 @@ fn builds(peers: &[Peer]) -> Result<String, Box<dyn Error>> {
         return Err(format!("{script}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Returns two cells of a table: the median and the quartiles of each of so many parts of an operation.
+fn cells(figure: &Figure, parts: usize) -> String {
+    let Figure { median, quartiles: (low, high), .. } = *figure;
+    let [median, low, high] = [median, low, high].map(|time| number(time / parts as f64));
+    format!("{median} | {low}–{high}")
 }
 
 /// Writes a number with one decimal below ten, and with separators above a thousand.
