@@ -2,7 +2,7 @@
 
 use retry_machine::replay::{EventRecord, Replay, Settings};
 use retry_machine::{
-    Advice, BreakerPolicy, BudgetPolicy, Cause, Failure, FailureKind, Policy, PolicyBuilder, Timestamp,
+    Advice, BreakerPolicy, BudgetPolicy, Cause, Failure, FailureKind, Jitter, Policy, PolicyBuilder, Timestamp,
     TransportErrorKind,
 };
 
@@ -125,6 +125,19 @@ fn e2_every_wait_names_its_reason() {
     let mut scene = Scene::exact();
     let _ = scene.after_the_start().reply_with(429, &millis);
     assert_eq!(scene.at(0).request(1).start().to_string(), "waiting 2.5 s (its turn at the gate)");
+}
+
+#[test]
+fn e2_a_back_off_says_from_which_range_it_was_drawn() {
+    let said = |jitter| {
+        let action = Scene::with(Policy::flextell().into_builder().jitter(jitter)).after_the_start().reply(503);
+        action.to_string().split_once(" (").unwrap().1.to_owned()
+    };
+    assert_eq!(said(Jitter::None), "back-off 1 s)");
+    assert_eq!(said(Jitter::Spread), "back-off 1 s ± 0.5 s)");
+    assert_eq!(said(Jitter::PROPORTIONAL), "back-off 1 s ± 0.25 s)");
+    assert_eq!(said(Jitter::FULL), "back-off between 0 s and 1 s)");
+    assert_eq!(said(Jitter::Above), "back-off between 1 s and 1.5 s)");
 }
 
 #[test]
