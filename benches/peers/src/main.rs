@@ -175,8 +175,8 @@ fn fleets(text: &mut String, rounds: usize) -> std::fmt::Result {
     writeln!(text, "\n### Many requests to one service\n")?;
     writeln!(
         text,
-        "All machines share one upstream, on one thread. All of them start, then all of them get a 200, both in a random \
-         order. The largest fleets do not fit into the processor's caches. A machine takes {machine} bytes, the upstream \
+        "All machines share one upstream, on one thread. All of them start, then all of them get a 200 without headers, both in \
+         a random order. The largest fleets do not fit into the processor's caches. A machine takes {machine} bytes, the upstream \
          {upstream} bytes, and neither has anything on the heap. No peer keeps such a state.\n"
     )?;
     writeln!(
@@ -202,7 +202,7 @@ fn summary(unavailable: &[Figure], ok: &[Figure]) -> String {
          from a slice. Code by hand that looks for six header names, and keeps no state between requests, takes {} ns and \
          {} ns. throttle-net, which reads fewer fields and shares a budget, takes {} ns from a slice. The other peers that \
          decide about HTTP responses take {} to {} ns, and read no header. A request that succeeds costs {} ns from its \
-         beginning to its end. A request takes {} bytes.\n",
+         beginning to its end, its headers in a `HeaderMap`. A request takes {} bytes.\n",
         median(unavailable, 1),
         median(unavailable, 0),
         median(unavailable, 3),
